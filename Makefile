@@ -1,0 +1,51 @@
+# Every target does its own set-up. Build output stays out of the checkout: CACHE=/some/folder moves it.
+
+XDG_CACHE_HOME ?= $(HOME)/.cache
+CACHE ?= $(XDG_CACHE_HOME)/retrace
+export CARGO_TARGET_DIR := $(CACHE)/target
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+CARGO = cargo
+E2E = $(CARGO) test --locked -p retrace-tests --test e2e --
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint bench soak proto clean
+
+help: ## Show this list
+	@echo 'Retrace: an access gateway that takes everything down.'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'Build output: $(CACHE)   (CACHE=/some/folder changes it)'
+
+setup: ## Install what the machine lacks: a C compiler, PostgreSQL, the pinned toolchain
+	@scripts/setup
+
+build: setup
+	@$(CARGO) build --locked -p retrace-cli
+
+demo: build ## Show the whole path once: psql, the gate, the evidence, a replay
+	@$(CARGO) run --quiet --locked -p retrace-tests --bin demo
+
+test: build ## Run every test, end-to-end tests on a scratch PostgreSQL included
+	$(CARGO) test --locked --workspace
+
+lint: setup ## Check formatting, lints, layers and licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked -p retrace-tests --test tidy
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; \
+	else echo 'cargo-deny is not installed; tidy checked licences, bans and duplicates'; fi
+
+bench: setup ## Measure the gate beside a direct connection, in a release build
+	@$(CARGO) build --locked --release -p retrace-cli
+	@$(CARGO) run --quiet --locked --release -p retrace-tests --bin bench
+
+soak: build ## Run the end-to-end tests with 50 kills and longer loads
+	RETRACE_SOAK=1 $(E2E) --nocapture
+
+proto: setup ## Generate the Rust code of the .proto files again
+	RETRACE_BLESS=1 $(CARGO) test --locked -p retrace-proto --test codegen
+
+clean: ## Remove the build output
+	rm -rf '$(CARGO_TARGET_DIR)'

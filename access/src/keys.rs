@@ -1,0 +1,122 @@
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, FileError};
+use crate::secret::Secret;
+
+/// How long each key is, in bytes.
+const KEY_BYTES: usize = 32;
+
+/// The keys of a gateway, one for each purpose so that no use of one says anything of another.
+///
+/// Each is 32 random bytes in a file of its own under `keys/`, readable by its owner alone.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Makes the fingerprints of masked values; losing it makes old and new fingerprints incomparable.
+    pub mask: Secret,
+    /// Makes the SCRAM exchange that a user gets who does not exist.
+    pub mock: Secret,
+    /// Authenticates the cancel keys that the gate hands out.
+    pub cancel: Secret,
+}
+
+/// Why the keys of a gateway could not be made or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The file could not be read or written, or is there already.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file holds something else.
+    #[error(
+        "{} holds {found_bytes} bytes where a key has {KEY_BYTES}: restore it from a backup", path.display()
+    )]
+    NotAKey {
+        /// Which file.
+        path: PathBuf,
+        /// How much is in it, in bytes.
+        found_bytes: usize,
+    },
+}
+
+impl Keys {
+    /// Makes new keys in `dir/keys`. A key that is there already is an error and stays as it is.
+    pub fn create(dir: &Path) -> Result<Self, KeyError> {
+        files::private_dir(&folder(dir))?;
+        Self::each(dir, |path| {
+            let key = Secret::new(files::random::<KEY_BYTES>()?.to_vec());
+            files::create(path, key.expose(), files::MODE_PRIVATE)?;
+            Ok(key)
+        })
+    }
+
+    /// Reads the keys of `dir/keys`.
+    pub fn load(dir: &Path) -> Result<Self, KeyError> {
+        Self::each(dir, |path| {
+            let (_, bytes) = files::read(path, 2 * KEY_BYTES as u64)?;
+            let key = Secret::new(bytes);
+            files::warn_if_shared(path);
+            match key.expose().len() {
+                KEY_BYTES => Ok(key),
+                found_bytes => Err(KeyError::NotAKey { path: path.to_owned(), found_bytes }),
+            }
+        })
+    }
+
+    fn each(dir: &Path, key: impl Fn(&Path) -> Result<Secret, KeyError>) -> Result<Self, KeyError> {
+        let folder = folder(dir);
+        Ok(Self {
+            mask: key(&folder.join("mask.key"))?,
+            mock: key(&folder.join("mock.key"))?,
+            cancel: key(&folder.join("cancel.key"))?,
+        })
+    }
+}
+
+/// Where a gateway keeps what only it may read.
+pub(crate) fn folder(dir: &Path) -> PathBuf {
+    dir.join("keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn keys_come_back_differ_and_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Keys::create(dir.path()).unwrap();
+        let read = Keys::load(dir.path()).unwrap();
+        for (made, read) in [(&made.mask, &read.mask), (&made.mock, &read.mock), (&made.cancel, &read.cancel)]
+        {
+            assert_eq!(made.expose(), read.expose());
+            assert_eq!(made.expose().len(), 32);
+        }
+        assert!(made.mask.expose() != made.mock.expose() && made.mock.expose() != made.cancel.expose());
+        for name in ["mask.key", "mock.key", "cancel.key"] {
+            assert_eq!(fs::metadata(folder(dir.path()).join(name)).unwrap().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::metadata(folder(dir.path())).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn keys_are_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Keys::create(dir.path()).unwrap();
+        assert!(matches!(Keys::create(dir.path()), Err(KeyError::File(FileError::Exists(_)))));
+        assert_eq!(Keys::load(dir.path()).unwrap().mask.expose(), made.mask.expose());
+    }
+
+    #[test]
+    fn a_short_or_missing_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        Keys::create(dir.path()).unwrap();
+        let mock = folder(dir.path()).join("mock.key");
+        fs::write(&mock, b"short").unwrap();
+        assert!(Keys::load(dir.path()).unwrap_err().to_string().contains("mock.key holds 5 bytes"));
+        fs::remove_file(&mock).unwrap();
+        assert!(Keys::load(dir.path()).unwrap_err().to_string().contains("mock.key"));
+    }
+}

@@ -1,0 +1,47 @@
+//! Who may come in, and how that is proved: principals, their tokens, SCRAM, secrets by reference, the CA and TLS.
+//!
+//! The way through this crate, in reading order:
+//!
+//! * [`Principal`]: who may act, and on which targets. [`Authenticated`]: a principal that has proved itself by a token.
+//! * [`Directory`]: the principals of a gateway with the file of their tokens. It answers a login, and nothing else:
+//!   [`Directory::bearer`] for a token as it is, [`Directory::scram`] for a client that proves one without showing it.
+//! * [`ScramServer`]: that proof, a machine without I/O.
+//! * [`TokenFile`]: where tokens are made, listed and revoked; safe between processes.
+//! * [`Secret`], [`SecretRef`]: a value that does not print, and the reference by which a configuration names one.
+//! * [`Keys`], [`Ca`], [`tls`]: what a gateway keeps in its folder, and the TLS made from it.
+//!
+//! Two things are promised throughout. When the tokens cannot be read, every login is refused. And no error, log line or
+//! `Debug` text of this crate holds a token, a key, or anything a client sent.
+
+mod principal;
+
+mod directory;
+
+mod scram;
+
+mod token;
+mod token_file;
+mod verifier;
+
+mod secret;
+
+mod keys;
+
+mod ca;
+pub mod tls;
+
+mod files;
+#[cfg(test)]
+mod testing;
+mod time;
+
+pub use ca::{Ca, PemIdentity, ServerIdentity};
+pub use directory::{Directory, DirectoryError, Refused};
+pub use files::FileError;
+pub use keys::{KeyError, Keys};
+pub use principal::{Authenticated, EvidenceRight, Principal};
+pub use scram::{ScramError, ScramServer};
+pub use secret::{Secret, SecretError, SecretRef};
+pub use tls::{TargetTls, TlsError};
+pub use token::TokenEntry;
+pub use token_file::{TOKEN_TTL_DEFAULT, TOKENS_LIVE_MAX, TokenError, TokenFile};

@@ -1,0 +1,121 @@
+use std::sync::Arc;
+
+use retrace_proto::wire;
+
+/// What of the recorded evidence a principal may read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EvidenceRight {
+    /// Nothing: the default, because being allowed to act says nothing about reading what others did.
+    #[default]
+    None,
+    /// The sessions that the principal itself made.
+    Own,
+    /// Every session.
+    All,
+}
+
+/// Who may act: a human, an agent or a service, as the configuration names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The name a client logs in with, and that every event carries.
+    pub name: String,
+    /// Human, agent or service.
+    pub kind: wire::PrincipalKind,
+    /// For an agent: the principal it acts for, as configured and never as the client says.
+    pub on_behalf_of: Option<String>,
+    /// The targets it may use, by name; `*` stands for every target.
+    pub targets: Vec<String>,
+    /// What of the evidence it may read.
+    pub evidence: EvidenceRight,
+}
+
+impl Principal {
+    /// Whether the principal may use the target of this name.
+    #[must_use]
+    pub fn may_use(&self, target: &str) -> bool {
+        self.targets.iter().any(|allowed| allowed == "*" || allowed == target)
+    }
+}
+
+/// A principal that has proved itself, and the token it did so with.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// The id of the token; the id is public, the secret behind it is not kept.
+    pub token_id: String,
+}
+
+impl Authenticated {
+    /// The principal as an event's header carries it.
+    #[must_use]
+    pub fn to_wire(&self) -> wire::Principal {
+        wire::Principal {
+            name: self.principal.name.clone(),
+            kind: self.principal.kind.into(),
+            on_behalf_of: self.principal.on_behalf_of.clone().unwrap_or_default(),
+            token_id: self.token_id.clone(),
+        }
+    }
+}
+
+/// The longest name of a principal, in bytes: PostgreSQL clients cut names of users at 63.
+const PRINCIPAL_NAME_BYTES_MAX: usize = 63;
+/// The name under which the gateway records what it does itself.
+const NAME_OF_THE_GATEWAY: &str = "retrace";
+
+/// Says what is wrong with a principal's name, if anything is.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() || name.len() > PRINCIPAL_NAME_BYTES_MAX {
+        return Err("the name of a principal must have from 1 to 63 bytes");
+    }
+    if name.chars().any(char::is_control) {
+        return Err("the name of a principal must have no control characters");
+    }
+    if name == NAME_OF_THE_GATEWAY {
+        return Err("the name retrace is the gateway's own: choose another for the principal");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(targets: &[&str]) -> Principal {
+        Principal {
+            name: "bot".into(),
+            kind: wire::PrincipalKind::Agent,
+            on_behalf_of: Some("ann".into()),
+            targets: targets.iter().map(ToString::to_string).collect(),
+            evidence: EvidenceRight::default(),
+        }
+    }
+
+    #[test]
+    fn targets_are_matched_whole_and_a_star_stands_for_all() {
+        assert!(agent(&["shop"]).may_use("shop"));
+        assert!(!agent(&["shop"]).may_use("shop2"));
+        assert!(!agent(&["shop*"]).may_use("shop2"));
+        assert!(!agent(&["shop"]).may_use("Shop"));
+        assert!(agent(&["*"]).may_use("anything"));
+        assert!(!agent(&[]).may_use("shop"));
+    }
+
+    #[test]
+    fn evidence_is_closed_by_default() {
+        assert_eq!(EvidenceRight::default(), EvidenceRight::None);
+    }
+
+    #[test]
+    fn the_wire_form_carries_kind_delegation_and_token() {
+        let authenticated = Authenticated { principal: Arc::new(agent(&[])), token_id: "0a1b2c3d".into() };
+        let expect = wire::Principal {
+            name: "bot".into(),
+            kind: wire::PrincipalKind::Agent as i32,
+            on_behalf_of: "ann".into(),
+            token_id: "0a1b2c3d".into(),
+        };
+        assert_eq!(authenticated.to_wire(), expect);
+    }
+}

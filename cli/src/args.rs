@@ -1,0 +1,247 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use retrace_replay::Pace;
+
+/// An access gateway that takes everything down: what agents and engineers ask of your databases is masked, recorded,
+/// and open to SQL and replay.
+#[derive(Debug, Parser)]
+#[command(
+    name = "retrace",
+    disable_version_flag = true,
+    after_help = "\
+Begin with:
+  retrace init gate
+  retrace up --config gate/retrace.toml"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The configuration; keys, CA and tokens are in the folder it is in
+    #[arg(long, global = true, env = "RETRACE_CONFIG", value_name = "FILE", default_value = "retrace.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a folder with a configuration, keys, a CA and a first token
+    #[command(after_help = "Example:\n  retrace init gate")]
+    Init {
+        /// Folder to make or to fill
+        dir: PathBuf,
+    },
+    /// Run everything in this process: gate, log, ingest and query
+    #[command(after_help = "\
+Prints one line that begins with `ready` and names the addresses it serves at. Ends on SIGINT or SIGTERM.
+
+Example:
+  SHOP_PASSWORD=… retrace up --config gate/retrace.toml")]
+    Up,
+    /// Check the configuration and what it refers to, and say what is wrong where
+    #[command(after_help = "Example:\n  retrace check --config gate/retrace.toml")]
+    Check,
+    /// Make, list and revoke the tokens by which principals log in
+    #[command(subcommand)]
+    Token(Token),
+    /// List the latest sessions
+    #[command(after_help = "Example:\n  retrace sessions --limit 10")]
+    Sessions {
+        #[command(flatten)]
+        reach: Reach,
+        /// How many
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Ask the evidence in SQL: events, sessions, commands, responses
+    #[command(after_help = "\
+Rows go to stdout and nothing else does. With --format table, up to where the answer saw the log goes to stderr.
+
+Examples:
+  retrace sql \"SELECT at, principal, statement FROM commands ORDER BY at DESC LIMIT 20\"
+  retrace sql --format jsonl - < question.sql")]
+    Sql {
+        #[command(flatten)]
+        reach: Reach,
+        /// How rows are written
+        #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+        format: RowFormat,
+        /// The statement; `-` reads it from stdin
+        statement: String,
+    },
+    /// Show events as they become durable
+    #[command(after_help = "Example:\n  retrace tail --session 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b")]
+    Tail {
+        #[command(flatten)]
+        reach: Reach,
+        /// Of this session alone: its id, the begin of it, or `last`
+        #[arg(long, value_name = "SESSION")]
+        session: Option<String>,
+    },
+    /// Play a session as it was
+    #[command(after_help = "\
+On a terminal it keeps the pace of the session; elsewhere it does not wait. Records that are missing or were changed are
+drawn at their place, and the exit code is then 1.
+
+Examples:
+  retrace replay last --speed 4
+  retrace replay 0197a3c2 --instant
+  retrace replay last --format json | jq .asked.statement")]
+    Replay(Replay),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Its id, the begin of it, or `last`
+    pub(crate) session: String,
+    /// So many times as fast as it was
+    #[arg(long, value_name = "N", value_parser = speed, conflicts_with = "instant")]
+    pub(crate) speed: Option<Pace>,
+    /// Without waiting
+    #[arg(long)]
+    pub(crate) instant: bool,
+    /// Text as on a terminal, or one JSON object per line
+    #[arg(long, value_enum, default_value_t = ReplayFormat::Text)]
+    pub(crate) format: ReplayFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print it, once
+    #[command(after_help = "Example:\n  retrace token create dev --ttl 30d > dev.token")]
+    Create {
+        /// The principal it is for, by its name in the configuration
+        principal: String,
+        /// How long it is valid
+        #[arg(long, default_value = "90d", value_name = "TIME", value_parser = ttl)]
+        ttl: Duration,
+    },
+    /// List tokens, without their secrets
+    #[command(after_help = "Example:\n  retrace token list")]
+    List,
+    /// Revoke a token, for good and from the next login on
+    #[command(after_help = "Example:\n  retrace token revoke 0a1b2c3d")]
+    Revoke {
+        /// Its id, as `retrace token list` shows it
+        id: String,
+    },
+}
+
+/// How a reading command reaches the evidence. The token is in RETRACE_TOKEN, or in dev.token beside the configuration.
+#[derive(Debug, Args)]
+pub(crate) struct Reach {
+    /// The query service, if not where the configuration has it
+    #[arg(long, env = "RETRACE_SERVER", value_name = "HOST:PORT")]
+    pub(crate) server: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowFormat {
+    /// Aligned columns
+    Table,
+    /// RFC 4180, with a header
+    Csv,
+    /// One array of objects
+    Json,
+    /// One object per line
+    Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReplayFormat {
+    /// As on a terminal
+    Text,
+    /// One object per item and line
+    Json,
+}
+
+fn speed(text: &str) -> Result<Pace, String> {
+    let speed = text.parse().map_err(|_| "a number such as 2 or 0.5 is expected".to_owned())?;
+    Pace::times(speed).map_err(|error| error.to_string())
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "a time such as 90d, 12h or 30m is expected".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("retrace").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_line_parses() {
+        let lines = [
+            "init gate",
+            "up --config gate/retrace.toml",
+            "--config gate/retrace.toml up",
+            "check",
+            "token create dev --ttl 30d",
+            "token list",
+            "token revoke 0a1b2c3d",
+            "sessions --limit 10",
+            "sql --format jsonl -",
+            "sql --format csv SELECT",
+            "tail",
+            "tail --session last",
+            "replay last --speed 4",
+            "replay 0197a3c2 --instant --format json",
+            "version",
+        ];
+        for line in lines {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_a_usage_error() {
+        let lines = [
+            ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("replay", ErrorKind::MissingRequiredArgument),
+            ("replay last --speed 0", ErrorKind::ValueValidation),
+            ("replay last --speed nan", ErrorKind::ValueValidation),
+            ("replay last --speed 2 --instant", ErrorKind::ArgumentConflict),
+            ("sql --format xml SELECT", ErrorKind::InvalidValue),
+            ("sessions --limit 0", ErrorKind::ValueValidation),
+            ("token create dev --ttl soon", ErrorKind::ValueValidation),
+            ("frobnicate", ErrorKind::InvalidSubcommand),
+        ];
+        for (line, kind) in lines {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.kind(), kind, "{line}");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            if !["version", "token"].contains(&name) {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile, tls};
+
+use crate::config::Config;
+use crate::output::{self, Output};
+
+/// Reads everything that `up` will need. What may still differ when `up` runs, a secret in its environment or the
+/// certificate of a target, is a warning here.
+pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+    let keys = Keys::load(config.dir())?;
+    Ca::load(config.dir())?;
+    ServerIdentity::in_dir(config.dir()).to_pem()?;
+    let tokens = TokenFile::load(&config.tokens_file())?;
+    Directory::new(config.principals.clone(), tokens, keys.mock)?;
+    let warnings = warnings(config);
+    for warning in &warnings {
+        output::remark(format_args!("warning: {warning}"));
+    }
+    let mut out = Output::stdout();
+    out.line(format_args!(
+        "{}: {} principals, {} targets, {} masks, {} warnings",
+        config.file().display(),
+        config.principals.len(),
+        config.targets.len(),
+        config.masks.len(),
+        warnings.len()
+    ))?;
+    out.flush()?;
+    Ok(())
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for target in &config.targets {
+        if let Err(error) = target.password.resolve(config.dir()) {
+            warnings.push(format!("target `{}`: password: {error}", target.name));
+        }
+        if let Some(mode) = &target.tls
+            && let Err(error) = tls::target_client_config(mode)
+        {
+            warnings.push(format!("target `{}`: tls: {error}", target.name));
+        }
+        if config.mask_rules(&target.name).is_empty() {
+            warnings.push(format!("target `{}`: no [[mask]] applies, so nothing is hidden", target.name));
+        }
+    }
+    if config.targets.is_empty() {
+        warnings.push("there is no [[target]], so nobody can reach anything".to_owned());
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_up_would_miss_is_a_warning_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[[target]]\nname = 'shop'\nprotocol = 'postgres'\naddress = 'localhost:1'\ndatabase = 'd'\n\
+                    user = 'u'\npassword = { env = 'RETRACE_TEST_UNSET' }\ntls = 'verify-full'\ntls_ca = 'gone.pem'\n";
+        let file = dir.path().join("retrace.toml");
+        std::fs::write(&file, text).unwrap();
+        let warnings = warnings(&Config::load(&file).unwrap());
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings[0].starts_with("target `shop`: password: ") && warnings[0].contains("RETRACE_TEST_UNSET"));
+        assert!(warnings[1].starts_with("target `shop`: tls: ") && warnings[1].contains("gone.pem"));
+        assert!(warnings[2].contains("no [[mask]]"));
+    }
+}

@@ -1,0 +1,228 @@
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use retrace_access::{EvidenceRight, Principal, TargetTls};
+use retrace_policy::detect::Detector;
+use retrace_proto::wire;
+use toml::Spanned;
+
+use super::place::{ConfigError, Source};
+use super::{Config, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Target, form, policy_version};
+
+/// Longest name, in bytes: PostgreSQL clients cut longer ones.
+const NAME_BYTES_MAX: usize = 63;
+
+/// The gateway's own name, which no principal can have.
+const GATEWAY_NAME: &str = "retrace";
+
+/// Checks what the form cannot say, and gives the configuration.
+pub(super) fn build(
+    form: form::Form,
+    source: &Source<'_>,
+    file: &Path,
+    dir: PathBuf,
+) -> Result<Config, ConfigError> {
+    let proxy_listen = listen(form.proxy.postgres.listen.as_ref(), PROXY_LISTEN_DEFAULT, source)?;
+    let query_listen = listen(form.query.grpc.listen.as_ref(), QUERY_LISTEN_DEFAULT, source)?;
+    if let Some(at) = form.query.grpc.listen.as_ref()
+        && proxy_listen == query_listen
+        && query_listen.port() != 0
+    {
+        return Err(source.error(at.span(), "the gate listens at this address already: take another port"));
+    }
+    unique(form.target.iter().map(|target| &target.name), "target", source)?;
+    unique(form.principal.iter().map(|principal| &principal.name), "principal", source)?;
+    unique(form.mask.iter().map(|mask| &mask.name), "mask", source)?;
+    let names: Vec<String> = form.target.iter().map(|target| target.name.as_ref().clone()).collect();
+    let principals = form.principal.into_iter().map(|it| principal(it, &names, source));
+    let masks = form.mask.into_iter().map(|it| mask(it, &names, source));
+    Ok(Config {
+        policy_version: policy_version(source.text),
+        proxy_listen,
+        query_listen,
+        log_dir: dir.join(form.log.dir.unwrap_or_else(|| "data/log".into())),
+        lake_dir: dir.join(form.lake.dir.unwrap_or_else(|| "data/lake".into())),
+        principals: principals.collect::<Result<_, _>>()?,
+        masks: masks.collect::<Result<_, _>>()?,
+        targets: form.target.into_iter().map(|it| target(it, &dir, source)).collect::<Result<_, _>>()?,
+        file: file.to_owned(),
+        dir,
+    })
+}
+
+fn listen(
+    given: Option<&Spanned<String>>,
+    default: &str,
+    source: &Source<'_>,
+) -> Result<SocketAddr, ConfigError> {
+    let Some(given) = given else { return Ok(default.parse().expect("the default is an address")) };
+    given.as_ref().parse().map_err(|_| {
+        let problem = format!(
+            "`{}` is not an address to listen at; allowed: IP:PORT such as {default} or [::1]:7432",
+            given.as_ref()
+        );
+        source.error(given.span(), problem)
+    })
+}
+
+/// Checks names by themselves and against each other.
+fn unique<'a>(
+    names: impl Iterator<Item = &'a Spanned<String>>,
+    what: &str,
+    source: &Source<'_>,
+) -> Result<(), ConfigError> {
+    let mut seen = HashSet::new();
+    for name in names {
+        let text = name.as_ref().as_str();
+        let problem = if text.is_empty() || text.len() > NAME_BYTES_MAX {
+            format!("a name has 1 to {NAME_BYTES_MAX} bytes")
+        } else if text.chars().any(char::is_control) {
+            "a name has no control characters".to_owned()
+        } else if what == "target" && !text.chars().all(is_of_target_name) {
+            "the name of a target has only letters, digits, `_`, `-` and `.`, since clients give it as a database"
+                .to_owned()
+        } else if what == "principal" && text == GATEWAY_NAME {
+            format!("`{GATEWAY_NAME}` is the gateway's own name: choose another")
+        } else if !seen.insert(text) {
+            format!("there is a {what} `{text}` before this one: names are unique")
+        } else {
+            continue;
+        };
+        return Err(source.error(name.span(), problem));
+    }
+    Ok(())
+}
+
+fn is_of_target_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+fn principal(
+    it: form::Principal,
+    targets: &[String],
+    source: &Source<'_>,
+) -> Result<Principal, ConfigError> {
+    Ok(Principal {
+        targets: known_targets(it.targets, targets, source)?,
+        name: it.name.into_inner(),
+        kind: match it.kind {
+            form::PrincipalKind::Human => wire::PrincipalKind::Human,
+            form::PrincipalKind::Agent => wire::PrincipalKind::Agent,
+            form::PrincipalKind::Service => wire::PrincipalKind::Service,
+        },
+        on_behalf_of: it.on_behalf_of,
+        evidence: match it.evidence {
+            form::Evidence::None => EvidenceRight::None,
+            form::Evidence::Own => EvidenceRight::Own,
+            form::Evidence::All => EvidenceRight::All,
+        },
+    })
+}
+
+fn mask(it: form::Mask, targets: &[String], source: &Source<'_>) -> Result<Mask, ConfigError> {
+    let allowed = || Detector::ALL.map(Detector::name).join(", ");
+    if it.detectors.as_ref().is_empty() {
+        let problem = format!("a mask without detectors hides nothing; allowed: {}", allowed());
+        return Err(source.error(it.detectors.span(), problem));
+    }
+    let detector = |name: Spanned<String>| {
+        name.as_ref().parse().map_err(|_| {
+            let problem = format!("unknown detector `{}`; allowed: {}", name.as_ref(), allowed());
+            source.error(name.span(), problem)
+        })
+    };
+    Ok(Mask {
+        targets: known_targets(it.targets, targets, source)?,
+        detectors: it.detectors.into_inner().into_iter().map(detector).collect::<Result<_, _>>()?,
+        name: it.name.into_inner(),
+        action: match it.action {
+            form::MaskAction::Redact => wire::MaskAction::Redact,
+            form::MaskAction::Partial => wire::MaskAction::Partial,
+        },
+    })
+}
+
+fn known_targets(
+    named: Vec<Spanned<String>>,
+    targets: &[String],
+    source: &Source<'_>,
+) -> Result<Vec<String>, ConfigError> {
+    let known = |name: Spanned<String>| {
+        if name.as_ref() == "*" || targets.contains(name.as_ref()) {
+            return Ok(name.into_inner());
+        }
+        let problem =
+            format!("no [[target]] is named `{}`; allowed: *{}", name.as_ref(), listed(targets));
+        Err(source.error(name.span(), problem))
+    };
+    named.into_iter().map(known).collect()
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!(", {name}")).collect()
+}
+
+fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, ConfigError> {
+    let (host, port) = host_and_port(&it.address, source)?;
+    if let Some(durability) = &it.durability
+        && !matches!(durability.as_ref(), form::Durability::Exchange)
+    {
+        let problem = "this version offers \"exchange\" alone, where command and response both wait for their records";
+        return Err(source.error(durability.span(), problem));
+    }
+    let tls = it.tls.unwrap_or(if is_loopback(&host) { form::Tls::Disable } else { form::Tls::VerifyFull });
+    if let Some(ca) = &it.tls_ca
+        && tls != form::Tls::VerifyFull
+    {
+        let problem = "certificates are checked with tls = \"verify-full\" alone: set that, or leave tls_ca out";
+        return Err(source.error(ca.span(), problem));
+    }
+    Ok(Target {
+        name: it.name.into_inner(),
+        host,
+        port,
+        database: it.database,
+        user: it.user,
+        password: it.password,
+        durability: wire::Durability::Exchange,
+        tls: match tls {
+            form::Tls::Disable => None,
+            form::Tls::Require => Some(TargetTls::Require),
+            form::Tls::VerifyFull => {
+                Some(TargetTls::VerifyFull { ca: it.tls_ca.map(|ca| dir.join(ca.into_inner())) })
+            }
+        },
+        retention_class: match it.retention_class {
+            form::RetentionClass::Standard => wire::RetentionClass::Standard,
+            form::RetentionClass::Short => wire::RetentionClass::Short,
+            form::RetentionClass::Long => wire::RetentionClass::Long,
+        },
+    })
+}
+
+/// `host:port`, `1.2.3.4:port` or `[::1]:port`.
+fn host_and_port(address: &Spanned<String>, source: &Source<'_>) -> Result<(String, u16), ConfigError> {
+    let split = address.as_ref().rsplit_once(':').and_then(|(host, port)| {
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = match bracketed {
+            Some(host) => host.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
+            None => host.to_owned(),
+        };
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let is_host = !host.is_empty() && (bracketed.is_some() || host.chars().all(named));
+        let port = port.parse::<u16>().ok().filter(|&port| port > 0)?;
+        is_host.then_some((host, port))
+    });
+    split.ok_or_else(|| {
+        let problem = format!(
+            "`{}` is not the address of a target; allowed: HOST:PORT such as db.example:5432 or [::1]:5432",
+            address.as_ref()
+        );
+        source.error(address.span(), problem)
+    })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}

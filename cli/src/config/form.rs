@@ -1,0 +1,144 @@
+//! The file as it is written. Values that are checked further carry their place.
+
+use std::path::PathBuf;
+
+use retrace_access::SecretRef;
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Form {
+    #[serde(default)]
+    pub(super) proxy: Proxy,
+    #[serde(default)]
+    pub(super) query: Query,
+    #[serde(default)]
+    pub(super) log: Folder,
+    #[serde(default)]
+    pub(super) lake: Folder,
+    #[serde(default)]
+    pub(super) principal: Vec<Principal>,
+    #[serde(default)]
+    pub(super) target: Vec<Target>,
+    #[serde(default)]
+    pub(super) mask: Vec<Mask>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Proxy {
+    #[serde(default)]
+    pub(super) postgres: Listener,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Query {
+    #[serde(default)]
+    pub(super) grpc: Listener,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    pub(super) listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Folder {
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Principal {
+    pub(super) name: Spanned<String>,
+    pub(super) kind: PrincipalKind,
+    pub(super) on_behalf_of: Option<String>,
+    pub(super) targets: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) evidence: Evidence,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PrincipalKind {
+    Human,
+    Agent,
+    Service,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Evidence {
+    #[default]
+    None,
+    Own,
+    All,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub(super) name: Spanned<String>,
+    #[serde(rename = "protocol")]
+    pub(super) _protocol: Protocol,
+    pub(super) address: Spanned<String>,
+    pub(super) database: String,
+    pub(super) user: String,
+    pub(super) password: SecretRef,
+    pub(super) durability: Option<Spanned<Durability>>,
+    pub(super) tls: Option<Tls>,
+    pub(super) tls_ca: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) retention_class: RetentionClass,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Protocol {
+    Postgres,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Durability {
+    Exchange,
+    Command,
+    Relaxed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Tls {
+    Disable,
+    Require,
+    VerifyFull,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RetentionClass {
+    #[default]
+    Standard,
+    Short,
+    Long,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mask {
+    pub(super) name: Spanned<String>,
+    pub(super) targets: Vec<Spanned<String>>,
+    pub(super) detectors: Spanned<Vec<Spanned<String>>>,
+    pub(super) action: MaskAction,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum MaskAction {
+    Redact,
+    Partial,
+}

@@ -1,0 +1,214 @@
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"
+[proxy.postgres]
+listen = "127.0.0.1:7432"
+[[principal]]
+name = "dev"
+kind = "human"
+targets = ["*"]
+evidence = "all"
+[[target]]
+name = "shop"
+protocol = "postgres"
+address = "127.0.0.1:5432"
+database = "shop"
+user = "shop"
+password = { env = "SHOP_PASSWORD" }   # or { file = "…" }
+durability = "exchange"
+[[mask]]
+name = "pii"
+targets = ["shop"]
+detectors = ["payment_card", "email"]
+action = "partial"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("retrace.toml"), Path::new("/etc/gate/retrace.toml"), text)
+}
+
+#[test]
+fn the_documented_form_is_read() {
+    let config = parse(GOOD).unwrap();
+    assert_eq!(config.proxy_listen.to_string(), "127.0.0.1:7432");
+    assert_eq!(config.query_listen.to_string(), QUERY_LISTEN_DEFAULT);
+    assert_eq!(config.log_dir, Path::new("/etc/gate/data/log"));
+    assert_eq!(config.lake_dir, Path::new("/etc/gate/data/lake"));
+    assert_eq!(config.principals[0].name, "dev");
+    let target = &config.targets[0];
+    assert_eq!((target.host.as_str(), target.port, &target.tls), ("127.0.0.1", 5432, &None));
+    assert_eq!(target.retention_class, wire::RetentionClass::Standard);
+    assert_eq!(config.mask_rules("shop").len(), 1);
+    assert_eq!(config.mask_rules("other").len(), 0);
+}
+
+#[test]
+fn an_empty_file_is_a_configuration_with_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.proxy_listen.to_string(), PROXY_LISTEN_DEFAULT);
+    assert!(config.targets.is_empty());
+}
+
+#[test]
+fn the_policy_version_is_the_hash_of_the_file() {
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert_eq!(parse("").unwrap().policy_version(), empty);
+    assert_ne!(parse("# a comment").unwrap().policy_version(), empty);
+}
+
+#[test]
+fn tls_is_checked_in_full_unless_the_target_is_on_this_machine() {
+    let of = |address: &str| {
+        let text = GOOD.replace("127.0.0.1:5432", address);
+        parse(&text).unwrap().targets.remove(0).tls
+    };
+    assert_eq!(of("localhost:5432"), None);
+    assert_eq!(of("[::1]:5432"), None);
+    assert_eq!(of("127.8.0.1:5432"), None);
+    assert_eq!(of("db.example:5432"), Some(TargetTls::VerifyFull { ca: None }));
+    assert_eq!(of("10.0.0.1:5432"), Some(TargetTls::VerifyFull { ca: None }));
+    let text = GOOD.replace("durability =", "tls = \"verify-full\"\ntls_ca = \"db.pem\"\ndurability =");
+    let ca = Some(Path::new("/etc/gate/db.pem").to_owned());
+    assert_eq!(parse(&text).unwrap().targets[0].tls, Some(TargetTls::VerifyFull { ca }));
+}
+
+/// What is replaced in [`GOOD`], by what, and what the error says.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "durability = \"exchange\"",
+        "durability = \"sometimes\"",
+        "retrace.toml:16: target `shop`: durability: unknown value `sometimes`; allowed: `exchange`, `command`, `relaxed`",
+    ),
+    (
+        "durability = \"exchange\"",
+        "durability = \"command\"",
+        "retrace.toml:16: target `shop`: durability: this version offers \"exchange\" alone, where command and response \
+         both wait for their records",
+    ),
+    (
+        "user = \"shop\"",
+        "usr = \"shop\"",
+        "retrace.toml:14: target `shop`: usr: unknown key `usr`; allowed: `name`, `protocol`, `address`, `database`, \
+         `user`, `password`, `durability`, `tls`, `tls_ca`, `retention_class`",
+    ),
+    (
+        "user = \"shop\"\n",
+        "",
+        "retrace.toml:9: target `shop`: missing key `user`",
+    ),
+    (
+        "kind = \"human\"",
+        "kind = \"robot\"",
+        "retrace.toml:6: principal `dev`: kind: unknown value `robot`; allowed: `human`, `agent`, `service`",
+    ),
+    (
+        "evidence = \"all\"",
+        "evidence = \"some\"",
+        "retrace.toml:8: principal `dev`: evidence: unknown value `some`; allowed: `none`, `own`, `all`",
+    ),
+    (
+        "protocol = \"postgres\"",
+        "protocol = \"mysql\"",
+        "retrace.toml:11: target `shop`: protocol: unknown value `mysql`; allowed: `postgres`",
+    ),
+    (
+        "targets = [\"shop\"]",
+        "targets = [\"shop\", \"shpo\"]",
+        "retrace.toml:19: mask `pii`: targets: no [[target]] is named `shpo`; allowed: *, shop",
+    ),
+    (
+        "targets = [\"*\"]",
+        "targets = [\n  \"shop\",\n  \"bank\",\n]",
+        "retrace.toml:9: principal `dev`: no [[target]] is named `bank`; allowed: *, shop",
+    ),
+    (
+        "\"payment_card\", \"email\"",
+        "\"card\"",
+        "retrace.toml:20: mask `pii`: detectors: unknown detector `card`; allowed: payment_card, email",
+    ),
+    (
+        "\"payment_card\", \"email\"",
+        "",
+        "retrace.toml:20: mask `pii`: detectors: a mask without detectors hides nothing; allowed: payment_card, email",
+    ),
+    (
+        "action = \"partial\"",
+        "action = \"token\"",
+        "retrace.toml:21: mask `pii`: action: unknown value `token`; allowed: `redact` or `partial`",
+    ),
+    (
+        "listen = \"127.0.0.1:7432\"",
+        "listen = \"localhost\"",
+        "retrace.toml:3: proxy.postgres: listen: `localhost` is not an address to listen at; allowed: IP:PORT such as \
+         127.0.0.1:7432 or [::1]:7432",
+    ),
+    (
+        "listen = \"127.0.0.1:7432\"",
+        "listen = \"127.0.0.1:7432\"\n[query.grpc]\nlisten = \"127.0.0.1:7432\"",
+        "retrace.toml:5: query.grpc: listen: the gate listens at this address already: take another port",
+    ),
+    (
+        "address = \"127.0.0.1:5432\"",
+        "address = \"127.0.0.1\"",
+        "retrace.toml:12: target `shop`: address: `127.0.0.1` is not the address of a target; allowed: HOST:PORT such as \
+         db.example:5432 or [::1]:5432",
+    ),
+    (
+        "address = \"127.0.0.1:5432\"",
+        "address = \"db:0\"",
+        "retrace.toml:12: target `shop`: address: `db:0` is not the address of a target; allowed: HOST:PORT such as \
+         db.example:5432 or [::1]:5432",
+    ),
+    (
+        "durability = \"exchange\"",
+        "tls_ca = \"db.pem\"",
+        "retrace.toml:16: target `shop`: tls_ca: certificates are checked with tls = \"verify-full\" alone: set that, or \
+         leave tls_ca out",
+    ),
+    (
+        "name = \"dev\"",
+        "name = \"retrace\"",
+        "retrace.toml:5: principal `retrace`: name: `retrace` is the gateway's own name: choose another",
+    ),
+    (
+        "name = \"shop\"",
+        "name = \"my shop\"",
+        "retrace.toml:10: target `my shop`: name: the name of a target has only letters, digits, `_`, `-` and `.`, since \
+         clients give it as a database",
+    ),
+    (
+        "[[mask]]",
+        "[[principal]]\nname = \"dev\"\nkind = \"agent\"\ntargets = []\n[[mask]]",
+        "retrace.toml:18: principal `dev`: name: there is a principal `dev` before this one: names are unique",
+    ),
+    ("[[mask]]", "[[masks]]", "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `log`, `lake`, `principal`, `target`, `mask`"),
+    ("database = \"shop\"", "database = 5", "retrace.toml:13: target `shop`: database: invalid type: integer `5`; allowed: a string"),
+    ("user = \"shop\"", "user = ", "retrace.toml:14: target `shop`: user: string values must be quoted; allowed: literal string"),
+];
+
+#[test]
+fn an_error_names_file_line_field_and_what_is_allowed() {
+    for (from, to, expected) in WRONG {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(&text, GOOD, "{from} is not there");
+        let error = parse(&text).expect_err(to).to_string();
+        assert_eq!(&error, expected, "for {to}");
+    }
+}
+
+#[test]
+fn a_password_in_place_of_its_reference_is_not_repeated() {
+    let text = GOOD.replace("{ env = \"SHOP_PASSWORD\" }", "\"hunter2\"");
+    let error = parse(&text).unwrap_err().to_string();
+    assert!(error.starts_with("retrace.toml:15: target `shop`: password: "), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_missing_file_says_how_to_make_one() {
+    let error = Config::load(Path::new("/nowhere/retrace.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/retrace.toml: "), "{error}");
+    assert!(error.contains("retrace init"), "{error}");
+}

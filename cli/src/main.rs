@@ -1,0 +1,86 @@
+//! The `retrace` binary: commands, configuration, composition.
+//!
+//! The way through it, in reading order: `args` says what can be asked, `config` what a configuration is, `up` puts the
+//! services together; `evidence` is the way of every reading command to the records, in another process or in this one;
+//! each other command has its file.
+
+mod args;
+
+mod config;
+
+mod up;
+
+mod evidence;
+
+mod check;
+mod init;
+mod replay;
+mod rows;
+mod sessions;
+mod sql;
+mod tail;
+mod token;
+
+mod clock;
+mod output;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use config::Config;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("this is the first call of the process, so no provider is installed yet");
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::error(&anyhow::Error::new(error).context("cannot start threads"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    start_logging(if matches!(cli.command, Command::Up) { "info" } else { "warn" });
+    let load = || Config::load(&cli.place.config);
+    match cli.command {
+        Command::Init { dir } => init::init(&dir)?,
+        Command::Up => Box::pin(up::up(load()?)).await?,
+        Command::Check => check::check(&load()?)?,
+        Command::Token(command) => token::token(&load()?, command)?,
+        Command::Sessions { reach, limit } => sessions::sessions(&load()?, &reach, limit).await?,
+        Command::Sql { reach, format, statement } => sql::sql(&load()?, &reach, format, statement).await?,
+        Command::Tail { reach, session } => tail::tail(&load()?, &reach, session).await?,
+        Command::Replay(replay) => return replay::replay(&load()?, replay).await,
+        Command::Version => {
+            let mut out = output::Output::stdout();
+            out.line(format_args!("retrace {}", env!("CARGO_PKG_VERSION")))?;
+            out.flush()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs go to stderr; RETRACE_LOG sets what is logged, in the form of `tracing_subscriber::EnvFilter`.
+fn start_logging(default: &str) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RETRACE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

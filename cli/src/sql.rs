@@ -1,0 +1,45 @@
+use std::io::Read;
+
+use anyhow::{Context, bail};
+
+use crate::args::{Reach, RowFormat};
+use crate::config::Config;
+use crate::evidence::Evidence;
+use crate::output::{self, Output};
+use crate::rows;
+
+/// Longest statement read from stdin, in bytes; the service takes less.
+const STATEMENT_BYTES_MAX: u64 = 1024 * 1024;
+
+pub(crate) async fn sql(
+    config: &Config,
+    reach: &Reach,
+    format: RowFormat,
+    statement: String,
+) -> anyhow::Result<()> {
+    let statement = if statement == "-" { read_stdin()? } else { statement };
+    let evidence = Evidence::reach(config, reach).await?;
+    let written = write(&evidence, &statement, format).await;
+    evidence.close().await?;
+    written
+}
+
+async fn write(evidence: &Evidence, statement: &str, format: RowFormat) -> anyhow::Result<()> {
+    let answer = evidence.sql(statement).await?;
+    let cut = answer.cut.to_string();
+    rows::write(answer, format, &mut Output::stdout()).await?;
+    if format == RowFormat::Table {
+        output::remark(format_args!("every event with {cut}"));
+    }
+    Ok(())
+}
+
+fn read_stdin() -> anyhow::Result<String> {
+    let mut statement = String::new();
+    let mut stdin = std::io::stdin().lock().take(STATEMENT_BYTES_MAX + 1);
+    stdin.read_to_string(&mut statement).context("cannot read the statement from stdin")?;
+    if statement.len() as u64 > STATEMENT_BYTES_MAX {
+        bail!("the statement on stdin is longer than {STATEMENT_BYTES_MAX} bytes");
+    }
+    Ok(statement)
+}

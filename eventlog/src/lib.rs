@@ -1,0 +1,32 @@
+//! The log: where every event becomes durable before anything else happens.
+//!
+//! The way through this crate, in reading order:
+//!
+//! * [`EventLog`]: the contract. Its documentation says what durable, ordered and failed mean; everything else in the
+//!   project relies on that and on nothing more.
+//! * [`EmbeddedLog`]: the log of one process, on local disk, fsynced.
+//! * [`MemoryLog`]: the log for tests, with [`Faults`] that make it fail in every way the contract allows.
+//! * [`InstanceStream`]: the one stream that a process start writes about itself.
+//!
+//! Consumers keep their positions themselves, in the commits of the lake; this crate keeps none for them.
+
+mod contract;
+
+mod append;
+
+mod error;
+
+mod durable_end;
+
+mod embedded;
+
+mod memory;
+
+mod stream;
+
+pub use append::Append;
+pub use contract::{EventLog, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
+pub use error::{AppendError, ReadError};
+pub use memory::{Faults, Gate, MemoryLog};
+pub use stream::{InstanceStream, partition_for};

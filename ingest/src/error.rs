@@ -1,0 +1,92 @@
+use retrace_eventlog::ReadError;
+use retrace_lake::{CommitError, LakeError};
+use retrace_proto::log::TopicPartition;
+
+/// Why a step was not done. [`IngestError::is_transient`] says whether doing it again can help.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// An evidence alarm: the log has lost its end, or is another log.
+    #[error(
+        "{at}: the log ends at offset {end}, but the table holds everything below {position}: records are missing \
+         or this is another log; find out which before anything is written (nothing was reset)"
+    )]
+    LogBehind {
+        /// Where.
+        at: TopicPartition,
+        /// The table's next offset.
+        position: u64,
+        /// The log's end.
+        end: u64,
+    },
+    /// An evidence alarm: the log has let go of records that the table never got.
+    #[error(
+        "{at}: the log starts at offset {start}, but the table has only what is below {position}: the records \
+         between are lost; restore the log or the table from a copy (nothing was skipped)"
+    )]
+    RecordsLost {
+        /// Where.
+        at: TopicPartition,
+        /// The table's next offset.
+        position: u64,
+        /// The log's first offset.
+        start: u64,
+    },
+    /// The log broke its contract that offsets are dense.
+    #[error(
+        "{at}: the log gave offset {found} where {expected} was due; check the log (nothing was skipped)"
+    )]
+    Gap {
+        /// Where.
+        at: TopicPartition,
+        /// The offset due.
+        expected: u64,
+        /// The offset that came.
+        found: u64,
+    },
+    /// The table refused or failed a commit.
+    #[error("the rows could not be committed")]
+    Commit {
+        /// What the table said; it names a second ingest if there is one.
+        #[source]
+        source: CommitError,
+    },
+    /// The table could not be read or written.
+    #[error("the lake could not be read or written")]
+    Lake {
+        /// What it said.
+        #[source]
+        source: LakeError,
+    },
+    /// The log could not be read.
+    #[error("{at}: the log could not be read")]
+    Log {
+        /// Where.
+        at: TopicPartition,
+        /// What it said.
+        #[source]
+        source: ReadError,
+    },
+}
+
+impl IngestError {
+    /// Whether the same step may succeed later. What is not transient needs a person.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            IngestError::Commit { source } => matches!(source, CommitError::Retry { .. }),
+            IngestError::Lake { source } => {
+                matches!(source, LakeError::Store { .. } | LakeError::Delta { .. })
+            }
+            IngestError::Log { source, .. } => matches!(source, ReadError::Unavailable),
+            IngestError::LogBehind { .. } | IngestError::RecordsLost { .. } | IngestError::Gap { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Whether another ingest moved a position that this one holds.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, IngestError::Commit { source: CommitError::Fenced { .. } })
+    }
+}

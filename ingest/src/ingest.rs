@@ -1,0 +1,258 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use retrace_eventlog::{EventLog, ReadError};
+use retrace_lake::{Advance, CommitError, DataFile, Rows, Snapshot, Table, Version};
+use retrace_proto::Envelope;
+use retrace_proto::log::{Record, Topic, TopicPartition};
+use tokio::sync::watch;
+
+use crate::error::IngestError;
+use crate::recent::{RECENT_EVENTS_MAX, Recent, Standing};
+use crate::status::{PartitionStatus, Status};
+
+/// Bytes asked of the log at once.
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// When a batch is closed: at whichever bound it meets first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long a record waits for others before its batch is written.
+    pub age_max: Duration,
+    /// Records in one batch.
+    pub rows_max: usize,
+    /// Bytes of records in one batch; the last record may go over it.
+    pub bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { age_max: Duration::from_secs(5), rows_max: 128 * 1024, bytes_max: 64 * 1024 * 1024 }
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows committed; 0 if the table had everything.
+    pub rows: u64,
+    /// The version that holds them.
+    pub version: Option<Version>,
+}
+
+/// The one writer of the topic partitions of a log into a table.
+///
+/// A second one may run; the table's positions fence whichever commits later, and it stops.
+#[derive(Debug)]
+pub struct Ingest {
+    log: Arc<dyn EventLog>,
+    table: Table,
+    pub(crate) options: Options,
+    /// The table's next offsets, as this writer knows them. Empty until they were read.
+    pub(crate) positions: BTreeMap<TopicPartition, u64>,
+    recent: BTreeMap<TopicPartition, Recent>,
+    /// Files whose commit must be tried again before anything else.
+    pending: Option<Batch>,
+    status: watch::Sender<Status>,
+}
+
+/// Files on their way into the table.
+#[derive(Debug)]
+struct Batch {
+    files: Vec<DataFile>,
+    next: BTreeMap<TopicPartition, u64>,
+}
+
+impl Ingest {
+    /// Nothing is read before the first step.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>, table: Table, options: Options) -> Self {
+        Self {
+            log,
+            table,
+            options,
+            positions: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            pending: None,
+            status: watch::Sender::new(Status::default()),
+        }
+    }
+
+    /// Follows positions and lag, as of each step.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Takes one batch from the log into the table. A restarted process begins with the same function.
+    ///
+    /// The steps, and what a crash after each leaves:
+    ///
+    /// 1. Once, read the positions from the table, and let the log go of what is below them. *Crash:* nothing changed.
+    /// 2. If a commit of the step before is open, settle it first. *Crash:* as after 5.
+    /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
+    ///    changed.
+    /// 4. Read records from the positions on and write their rows to files. *Crash:* files that nobody names.
+    /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
+    ///    table or it is not; step 1 reads which.
+    /// 6. Let the log go of what is below the new positions. *Crash:* it keeps more than it must, until step 1.
+    pub async fn step(&mut self) -> Result<Progress, IngestError> {
+        if self.positions.is_empty() {
+            self.resume().await?;
+        }
+        if let Some(open) = self.pending.take() {
+            return self.commit(open).await;
+        }
+        self.check_log().await?;
+        let (rows, next) = self.read_batch().await?;
+        if rows.is_empty() {
+            return Ok(Progress { rows: 0, version: None });
+        }
+        let written = self.table.write(rows.finish()).await;
+        let files = written.map_err(|source| IngestError::Lake { source })?;
+        self.commit(Batch { files, next }).await
+    }
+
+    async fn resume(&mut self) -> Result<(), IngestError> {
+        let snapshot = self.table.snapshot().await.map_err(|source| IngestError::Lake { source })?;
+        let positions: BTreeMap<_, _> =
+            self.partitions().into_iter().map(|at| (at, self.position(&snapshot, at))).collect();
+        for (at, position) in positions {
+            self.truncate(at, position).await;
+            self.positions.insert(at, position);
+        }
+        Ok(())
+    }
+
+    fn position(&self, snapshot: &Snapshot, at: TopicPartition) -> u64 {
+        snapshot.position(self.log.topic_id(at.topic), at.partition)
+    }
+
+    fn partitions(&self) -> Vec<TopicPartition> {
+        let of =
+            |topic| (0..self.log.partitions(topic)).map(move |partition| TopicPartition { topic, partition });
+        Topic::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// A position outside the log is an alarm, and never a reason to start over.
+    async fn check_log(&self) -> Result<(), IngestError> {
+        let mut partitions = Vec::new();
+        for (&at, &position) in &self.positions {
+            let range = self.log.offsets(at).await.map_err(|source| IngestError::Log { at, source })?;
+            if range.end < position {
+                return Err(IngestError::LogBehind { at, position, end: range.end });
+            }
+            if range.start > position {
+                return Err(IngestError::RecordsLost { at, position, start: range.start });
+            }
+            partitions.push(PartitionStatus { at, position, log_end: range.end });
+        }
+        self.status.send_replace(Status { partitions });
+        Ok(())
+    }
+
+    /// Reads within the bounds. Each topic partition gets an even share of what those before it left, the rare
+    /// control records first, so that none starves.
+    async fn read_batch(&mut self) -> Result<(Rows, BTreeMap<TopicPartition, u64>), IngestError> {
+        let mut rows = Rows::new();
+        let mut next = BTreeMap::new();
+        let from: Vec<_> = self.positions.iter().map(|(at, position)| (*at, *position)).rev().collect();
+        for (index, (at, position)) in from.iter().enumerate() {
+            let left = from.len() - index;
+            let rows_end = rows.len() + self.options.rows_max.saturating_sub(rows.len()).div_ceil(left);
+            let bytes_end = rows.bytes() + self.options.bytes_max.saturating_sub(rows.bytes()).div_ceil(left);
+            let mut offset = *position;
+            while rows.len() < rows_end && rows.bytes() < bytes_end {
+                let bytes_max = READ_BYTES_MAX.min(bytes_end - rows.bytes());
+                let read = self.log.read(*at, offset, bytes_max).await;
+                let records = read.map_err(|source| log_error(*at, offset, source))?;
+                if records.is_empty() {
+                    break;
+                }
+                for record in records.into_iter().take(rows_end - rows.len()) {
+                    if record.offset != offset {
+                        return Err(IngestError::Gap { at: *at, expected: offset, found: record.offset });
+                    }
+                    self.push(&mut rows, *at, &record);
+                    offset += 1;
+                }
+            }
+            if offset > *position {
+                next.insert(*at, offset);
+            }
+        }
+        Ok((rows, next))
+    }
+
+    fn push(&mut self, rows: &mut Rows, at: TopicPartition, record: &Record) {
+        let recorded = match Envelope::open(record.value.clone()) {
+            Ok(recorded) => recorded,
+            Err(error) => return rows.push_dead_letter(at, record, &error.to_string()),
+        };
+        let recent = self.recent.entry(at).or_insert_with(|| Recent::new(RECENT_EVENTS_MAX));
+        match recent.standing(&recorded, record.offset) {
+            Standing::First => rows.push_opened(at, record, &recorded),
+            Standing::Duplicate => rows.push_duplicate(at, record, &recorded),
+            Standing::Conflict => rows.push_dead_letter(at, record, "conflicting sequence"),
+        }
+    }
+
+    async fn commit(&mut self, batch: Batch) -> Result<Progress, IngestError> {
+        let advance = |(at, to_exclusive): (&TopicPartition, &u64)| Advance {
+            topic_id: self.log.topic_id(at.topic),
+            partition: at.partition,
+            from_inclusive: self.positions[at],
+            to_exclusive: *to_exclusive,
+        };
+        let advances: Vec<_> = batch.next.iter().map(advance).collect();
+        let version = match self.table.commit(&batch.files, &advances).await {
+            Ok(version) => version,
+            Err(source) => {
+                if matches!(source, CommitError::Retry { .. }) {
+                    self.pending = Some(batch);
+                }
+                return Err(IngestError::Commit { source });
+            }
+        };
+        let rows = batch.files.iter().map(|file| file.rows).sum();
+        tracing::debug!(version, rows, files = batch.files.len(), "committed");
+        for (at, position) in batch.next {
+            self.positions.insert(at, position);
+            self.truncate(at, position).await;
+        }
+        self.publish();
+        Ok(Progress { rows, version: Some(version) })
+    }
+
+    /// The log keeping more than it must is no failure: the next commit asks again.
+    async fn truncate(&self, at: TopicPartition, position: u64) {
+        if position == 0 {
+            return;
+        }
+        if let Err(error) = self.log.truncate_below(at, position).await {
+            tracing::warn!(%at, position, %error, "the log was not truncated, it keeps what the table has");
+        }
+    }
+
+    fn publish(&self) {
+        self.status.send_modify(|status| {
+            for partition in &mut status.partitions {
+                partition.position = self.positions[&partition.at];
+                partition.log_end = partition.log_end.max(partition.position);
+            }
+        });
+    }
+
+    pub(crate) fn log(&self) -> &dyn EventLog {
+        &*self.log
+    }
+}
+
+fn log_error(at: TopicPartition, position: u64, source: ReadError) -> IngestError {
+    match source {
+        ReadError::BelowStart { start } => IngestError::RecordsLost { at, position, start },
+        ReadError::AboveEnd { end } => IngestError::LogBehind { at, position, end },
+        source => IngestError::Log { at, source },
+    }
+}

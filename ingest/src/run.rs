@@ -1,0 +1,104 @@
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::select_all;
+use tokio::time::sleep;
+
+use crate::error::IngestError;
+use crate::ingest::Ingest;
+
+/// The pause before a failed step is done again; doubled each time, up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Attempts at the last commits before giving up: what is not committed stays in the log.
+const DRAIN_ATTEMPTS_MAX: u32 = 5;
+
+impl Ingest {
+    /// Steps whenever a batch is due, until `shutdown` resolves; then drains.
+    ///
+    /// Transient errors are waited out and never skip a record. Any other ends it: see [`IngestError`].
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
+        let mut shutdown = pin!(shutdown);
+        let mut failures = 0;
+        loop {
+            let pause_for = match self.step().await {
+                Ok(progress) => {
+                    failures = 0;
+                    tracing::trace!(rows = progress.rows, "stepped");
+                    None
+                }
+                Err(error) if error.is_transient() => {
+                    failures += 1;
+                    tracing::warn!(failures, error = &error as &dyn std::error::Error, "ingest tries again");
+                    Some(pause(failures))
+                }
+                Err(error) => return Err(error),
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.wait(pause_for) => {}
+            }
+        }
+        self.drain().await
+    }
+
+    /// Commits what is durable in the log as of now, for a clean stop. What comes later stays for the next start.
+    pub async fn drain(&mut self) -> Result<(), IngestError> {
+        let mut failures = 0;
+        let mut ends = None;
+        loop {
+            match self.step().await {
+                Ok(progress) => {
+                    failures = 0;
+                    // The ends as of the first step; appends after that do not prolong the drain.
+                    let ends = ends.get_or_insert_with(|| self.status().borrow().clone());
+                    let left = ends.partitions.iter().any(|end| self.positions[&end.at] < end.log_end);
+                    if progress.rows == 0 || !left {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.is_transient() && failures < DRAIN_ATTEMPTS_MAX => {
+                    failures += 1;
+                    sleep(pause(failures)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// After a failure a pause, else until a batch is due: a record, and then as many others as its age allows.
+    async fn wait(&self, pause_for: Option<Duration>) {
+        if let Some(pause) = pause_for {
+            return sleep(pause).await;
+        }
+        self.wait_past(0).await;
+        let rows_max = u64::try_from(self.options.rows_max).unwrap_or(u64::MAX);
+        tokio::select! {
+            () = sleep(self.options.age_max) => {}
+            () = self.wait_past(rows_max.saturating_sub(1)) => {}
+        }
+    }
+
+    /// Until some topic partition has more than `records` that are not in the table, or cannot be waited for: then
+    /// the next step finds out why.
+    async fn wait_past(&self, records: u64) {
+        let waits = self
+            .positions
+            .iter()
+            .map(|(at, position)| Box::pin(self.log().wait_past(*at, position.saturating_add(records))));
+        let (waited, _, _) = select_all(waits).await;
+        if let Err(error) = waited {
+            tracing::debug!(%error, "waiting for the log failed");
+            sleep(PAUSE_MIN).await;
+        }
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    PAUSE_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX)
+}

@@ -1,0 +1,183 @@
+use std::collections::HashMap;
+
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::{Action, Add, Transaction};
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use retrace_proto::Id;
+
+use crate::data_file::DataFile;
+use crate::positions::app_id;
+use crate::schema::PARTITION_COLUMNS;
+use crate::table::{LakeError, Loaded, Snapshot, Table, Version};
+use crate::write::{date_text, now_unix_ms};
+
+/// How far one topic partition gets with a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// The topic, by the id that the log gave it.
+    pub topic_id: Id,
+    /// The topic partition.
+    pub partition: u32,
+    /// Where the table must stand: the first offset of the files.
+    pub from_inclusive: u64,
+    /// Where it stands after: the offset after the last one of the files.
+    pub to_exclusive: u64,
+}
+
+/// Why a commit was not made, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Another writer moved this topic partition. Stop writing, or begin again at its position with new files.
+    #[error(
+        "partition {partition} of topic {topic_id} stands at {found} in the table, not at {expected}: \
+         another ingest works on it; stop one of them"
+    )]
+    Fenced {
+        /// The topic.
+        topic_id: Id,
+        /// The topic partition.
+        partition: u32,
+        /// Where the caller believed it to stand.
+        expected: u64,
+        /// Where it stands.
+        found: u64,
+    },
+    /// The call itself is wrong: an advance that does not go forward, or none at all.
+    #[error("a commit must move at least one position, and every one of them forward")]
+    NotForward,
+    /// Nothing of it is in the table as of now, or nobody can say. Commit the same files again: whether the first
+    /// attempt came through after all is then found out.
+    #[error("the commit is not known to be made: commit the same files again")]
+    Retry {
+        /// What stood in the way.
+        #[source]
+        source: LakeError,
+    },
+}
+
+impl Table {
+    /// Adds the files and moves the positions, all or nothing. May be called again with the same files after
+    /// [`CommitError::Retry`]: they are in the table once.
+    ///
+    /// The steps, and what a crash after each leaves:
+    ///
+    /// 1. The caller has written the files ([`Table::write`]). *Crash:* files that no version names. Positions have
+    ///    not moved, so the same records are written again to other files.
+    /// 2. Read the newest version. If all positions are already where they should go and the files are in the table,
+    ///    an earlier attempt came through: done. If any position is not where the caller left it, the caller is
+    ///    fenced. *Crash:* as after 1.
+    /// 3. Put the next version, which must not exist: files and positions in one object. If another writer took that
+    ///    number, the library reads what it wrote: another app id of ours there means step 4, anything else the next
+    ///    number. That, and step 2, make each position a compare-and-swap; the library alone would let it go
+    ///    backwards. *Crash:* the put happened or it did not, and the restarted writer reads in step 2 which.
+    /// 4. If the put failed, its outcome is not known: a store may answer an error for what it did, or did late. Read
+    ///    the newest version and decide as in step 2; if the positions have not moved, the caller tries again.
+    /// 5. Now and then, write a checkpoint of the table's log. *Crash or failure:* the log is read from an earlier
+    ///    one. It never fails a commit, which is made since 3.
+    ///
+    /// Only after this returned may the caller truncate the log.
+    pub async fn commit(&self, files: &[DataFile], advances: &[Advance]) -> Result<Version, CommitError> {
+        if advances.is_empty() || advances.iter().any(|move_| move_.to_exclusive <= move_.from_inclusive) {
+            return Err(CommitError::NotForward);
+        }
+        let loaded = self.load().await.map_err(|source| CommitError::Retry { source })?;
+        match standing(&Snapshot::from(&loaded), files, advances) {
+            Standing::Made(version) => return Ok(version),
+            Standing::Fenced(error) => return Err(error),
+            Standing::Open => {}
+        }
+        let failed = match self.put_version(&loaded, files, advances).await {
+            Ok(version) => return Ok(version),
+            Err(error) => error,
+        };
+        tracing::warn!("a commit failed or its outcome is not known, reading the table back");
+        let now = self.snapshot().await.map_err(|source| CommitError::Retry { source })?;
+        match standing(&now, files, advances) {
+            Standing::Made(version) => Ok(version),
+            Standing::Fenced(error) => Err(error),
+            Standing::Open => Err(CommitError::Retry { source: LakeError::delta(failed) }),
+        }
+    }
+
+    /// Steps 3 and 5.
+    async fn put_version(
+        &self,
+        loaded: &Loaded,
+        files: &[DataFile],
+        advances: &[Advance],
+    ) -> Result<Version, DeltaTableError> {
+        let positions = advances.iter().map(|advance| {
+            let next = i64::try_from(advance.to_exclusive).expect("offsets count up from 0");
+            Transaction::new_with_last_update(
+                app_id(advance.topic_id, advance.partition),
+                next,
+                Some(now_unix_ms()),
+            )
+        });
+        let properties = CommitProperties::default().with_application_transactions(positions.collect());
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: Some(PARTITION_COLUMNS.map(str::to_owned).to_vec()),
+            predicate: None,
+        };
+        let put = CommitBuilder::from(properties)
+            .with_actions(files.iter().map(|file| Action::Add(add(file))).collect())
+            .build(Some(&loaded.state), self.log(), operation)
+            .into_prepared_commit_future()
+            .await?
+            .await?;
+        let version = put.version;
+        if let Err(error) = put.await {
+            tracing::warn!(version, error = %error, "the commit is made, a checkpoint after it failed");
+        }
+        Ok(version)
+    }
+}
+
+/// What a snapshot says about a commit.
+enum Standing {
+    /// It is in the table.
+    Made(Version),
+    /// It can no longer be.
+    Fenced(CommitError),
+    /// It may still be made.
+    Open,
+}
+
+fn standing(now: &Snapshot, files: &[DataFile], advances: &[Advance]) -> Standing {
+    let stands = |advance: &Advance| now.position(advance.topic_id, advance.partition);
+    if advances.iter().all(|advance| stands(advance) == advance.from_inclusive) {
+        return Standing::Open;
+    }
+    let arrived = advances.iter().all(|advance| stands(advance) == advance.to_exclusive);
+    // The names are unique, so one of them says for all: they were committed together.
+    let ours = files.first().is_some_and(|file| now.files().iter().any(|known| known.path == file.path));
+    if arrived && ours {
+        return Standing::Made(now.version());
+    }
+    let moved = advances.iter().find(|advance| stands(advance) != advance.from_inclusive);
+    let moved = moved.expect("not all of them stand where they stood");
+    Standing::Fenced(CommitError::Fenced {
+        topic_id: moved.topic_id,
+        partition: moved.partition,
+        expected: moved.from_inclusive,
+        found: stands(moved),
+    })
+}
+
+fn add(file: &DataFile) -> Add {
+    let partition = [
+        ("session_date".to_owned(), Some(date_text(file.session_date))),
+        ("retention_class".to_owned(), Some(file.retention_class.clone())),
+    ];
+    Add {
+        path: file.path.to_string(),
+        partition_values: HashMap::from(partition),
+        size: i64::try_from(file.bytes).expect("a file is smaller than 2^63 bytes"),
+        modification_time: now_unix_ms(),
+        data_change: true,
+        stats: Some(file.stats.to_json(file.rows)),
+        ..Add::default()
+    }
+}

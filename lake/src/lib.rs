@@ -1,0 +1,44 @@
+//! The lake: one Delta table, `events`, that other engines read as it is.
+//!
+//! The way through this crate, in reading order:
+//!
+//! * [`schema`]: the columns, whose names are a public contract.
+//! * [`Rows`]: records of the log become rows; [`RowReader`] and [`envelope_bytes`] turn them back, bit for bit.
+//! * [`Table`]: opens the table, writes [`DataFile`]s, commits them together with the positions they reach.
+//! * [`Snapshot`]: the table as of one version: its files and, per topic partition, the next offset.
+//! * [`faults`]: an object store that fails on demand, for crash tests.
+//!
+//! Nobody else names deltalake or parquet. Positions live in the same commit as the data: whoever reads a snapshot
+//! knows exactly which offsets its files hold, and a writer that comes second is fenced.
+
+mod schema;
+
+mod names;
+
+mod lift;
+
+mod rows;
+
+mod read;
+
+mod data_file;
+
+mod write;
+
+mod durable;
+
+mod table;
+
+mod positions;
+
+mod commit;
+
+pub mod faults;
+
+pub use commit::{Advance, CommitError};
+pub use data_file::{DataFile, FileStats, MinMax};
+pub use durable::DurableFiles;
+pub use read::{RowError, RowReader, envelope_bytes};
+pub use rows::{RowKind, Rows};
+pub use schema::{PARTITION_COLUMNS, file_schema, schema};
+pub use table::{LakeError, Snapshot, Table, Version};

@@ -1,0 +1,125 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use retrace_proto::Id;
+use serde_json::Value;
+
+use crate::table::{LakeError, Version};
+
+/// Which offset comes next, by topic partition, as of one version of the table.
+///
+/// Each is the version of a Delta app transaction (Delta protocol, "Transaction identifiers") whose id is
+/// [`app_id`], written in the same commit as the rows it counts. The library looks up one id at a time; a snapshot
+/// wants them all and cheaply, so the log is read here: the newest checkpoint once, then each commit once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Positions {
+    next: HashMap<String, u64>,
+    /// The version of the next commit to read.
+    unread: Version,
+}
+
+/// The app id that holds the position of a topic partition.
+pub(crate) fn app_id(topic_id: Id, partition: u32) -> String {
+    format!("events:{topic_id}:{partition}")
+}
+
+impl Positions {
+    /// The next offset; 0 if none was ever committed.
+    pub(crate) fn of(&self, topic_id: Id, partition: u32) -> u64 {
+        self.next.get(&app_id(topic_id, partition)).copied().unwrap_or(0)
+    }
+
+    /// Reads on up to and with `version`.
+    pub(crate) async fn advance(
+        &mut self,
+        store: &Arc<dyn ObjectStore>,
+        version: Version,
+    ) -> Result<(), LakeError> {
+        if self.unread == 0
+            && let Some((checkpoint, path)) = newest_checkpoint(store, version).await?
+        {
+            self.read_checkpoint(store, path).await?;
+            self.unread = checkpoint + 1;
+        }
+        while self.unread <= version {
+            let path = Path::from(format!("_delta_log/{:020}.json", self.unread));
+            self.read_commit(&read(store, &path).await?)?;
+            self.unread += 1;
+        }
+        Ok(())
+    }
+
+    fn read_commit(&mut self, commit: &[u8]) -> Result<(), LakeError> {
+        let lines = commit.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        for line in lines {
+            let action: Value = serde_json::from_slice(line).map_err(|_| LakeError::DamagedLog)?;
+            let Some(txn) = action.get("txn") else { continue };
+            let id = txn["appId"].as_str().ok_or(LakeError::DamagedLog)?;
+            self.set(id, txn["version"].as_i64())?;
+        }
+        Ok(())
+    }
+
+    async fn read_checkpoint(&mut self, store: &Arc<dyn ObjectStore>, path: Path) -> Result<(), LakeError> {
+        let damaged = |_| LakeError::DamagedLog;
+        let whole = read(store, &path).await?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(whole).map_err(damaged)?;
+        let only = ProjectionMask::columns(builder.parquet_schema(), ["txn.appId", "txn.version"]);
+        for batch in builder.with_projection(only).build().map_err(damaged)? {
+            self.read_checkpoint_batch(&batch.map_err(|_| LakeError::DamagedLog)?)?;
+        }
+        Ok(())
+    }
+
+    fn read_checkpoint_batch(&mut self, batch: &RecordBatch) -> Result<(), LakeError> {
+        let Some(txn) = batch.column_by_name("txn") else { return Ok(()) };
+        let txn = txn.as_struct_opt().ok_or(LakeError::DamagedLog)?;
+        let ids = txn.column_by_name("appId").and_then(|ids| ids.as_string_opt::<i32>());
+        let versions = txn.column_by_name("version").and_then(|all| all.as_primitive_opt::<Int64Type>());
+        let (ids, versions) = ids.zip(versions).ok_or(LakeError::DamagedLog)?;
+        for row in (0..txn.len()).filter(|row| txn.is_valid(*row) && ids.is_valid(*row)) {
+            self.set(ids.value(row), versions.is_valid(row).then(|| versions.value(row)))?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, id: &str, version: Option<i64>) -> Result<(), LakeError> {
+        if id.starts_with("events:") {
+            let next =
+                version.and_then(|version| u64::try_from(version).ok()).ok_or(LakeError::DamagedLog)?;
+            self.next.insert(id.to_owned(), next);
+        }
+        Ok(())
+    }
+}
+
+async fn read(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Bytes, LakeError> {
+    let failed = |source| LakeError::Store { source };
+    store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)
+}
+
+/// The newest checkpoint at or below `version`, of the one form that this project writes.
+async fn newest_checkpoint(
+    store: &Arc<dyn ObjectStore>,
+    version: Version,
+) -> Result<Option<(Version, Path)>, LakeError> {
+    let log = Path::from("_delta_log");
+    let found = store.list(Some(&log)).try_filter_map(|meta| async move {
+        let name = meta.location.filename().unwrap_or_default();
+        let digits = name.strip_suffix(".checkpoint.parquet").filter(|digits| digits.len() == 20);
+        let checkpoint = digits.and_then(|digits| digits.parse::<Version>().ok());
+        Ok(checkpoint
+            .filter(|checkpoint| *checkpoint <= version)
+            .map(|version| (version, meta.location.clone())))
+    });
+    let found: Vec<_> = found.try_collect().await.map_err(|source| LakeError::Store { source })?;
+    Ok(found.into_iter().max_by_key(|(version, _)| *version))
+}

@@ -1,0 +1,339 @@
+use std::fmt;
+use std::sync::Arc;
+
+use deltalake::kernel::{DataType, EagerSnapshot, PrimitiveType, StructField};
+use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
+use deltalake::operations::create::CreateBuilder;
+use deltalake::table::state::DeltaTableState;
+use deltalake::{DeltaTableError, ensure_table_uri};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use retrace_proto::Id;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::data_file::{DataFile, FileStats};
+use crate::durable;
+use crate::positions::Positions;
+use crate::schema::{PARTITION_COLUMNS, schema};
+
+/// The number of an atomic change of the table.
+pub type Version = u64;
+
+/// The table property that says the table is ours, and which columns and rules it has.
+const SCHEMA_PROPERTY: &str = "retrace.tableSchema";
+
+/// What this code writes. It refuses a table that says more.
+const TABLE_SCHEMA: u64 = 1;
+
+/// The table `events`. Clones share one view of its log.
+#[derive(Clone)]
+pub struct Table {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: LogStoreRef,
+    store: Arc<dyn ObjectStore>,
+    url: String,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+/// What has been read of the log so far; each snapshot reads on from there.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    pub(crate) state: DeltaTableState,
+    positions: Arc<Positions>,
+    files: Arc<[DataFile]>,
+}
+
+/// The table as of one version. It stays what it is, whatever is committed after.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    version: Version,
+    positions: Arc<Positions>,
+    files: Arc<[DataFile]>,
+}
+
+impl Snapshot {
+    /// The version it shows.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The next offset of a topic partition: every offset below is a row of [`Snapshot::files`], none from it on is.
+    /// 0 if nothing of it was ever committed.
+    #[must_use]
+    pub fn position(&self, topic_id: Id, partition: u32) -> u64 {
+        self.positions.of(topic_id, partition)
+    }
+
+    /// The files that together are the table.
+    #[must_use]
+    pub fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+}
+
+impl Table {
+    /// Opens the table at a folder or `file://` URL, and makes folder and table if they are not there.
+    ///
+    /// Everything written through it is fsynced. Opening writes a probe to prove that the store refuses to put what
+    /// exists, which is what commits rest on.
+    pub async fn open_or_create(location: &str) -> Result<Self, LakeError> {
+        if location.contains("://") && !location.starts_with("file://") {
+            return Err(LakeError::Location { location: location.to_owned() });
+        }
+        let wrong = |_| LakeError::Location { location: location.to_owned() };
+        let url = ensure_table_uri(location).map_err(wrong)?;
+        let folder =
+            url.to_file_path().map_err(|()| LakeError::Location { location: location.to_owned() })?;
+        Self::open_or_create_in(durable::local(&folder), url.as_str()).await
+    }
+
+    /// Opens the table in a store of the caller's, rooted where the URL's path begins. Durable is what the store
+    /// makes durable: a `memory:///` table ends with its store.
+    pub async fn open_or_create_in(root: Arc<dyn ObjectStore>, url: &str) -> Result<Self, LakeError> {
+        let wrong = |_| LakeError::Location { location: url.to_owned() };
+        let location = ensure_table_uri(url).map_err(wrong)?;
+        let log = logstore_with(root, &location, StorageConfig::default()).map_err(wrong)?;
+        let store = log.object_store(None);
+        let url = location.to_string();
+        let table = Self { inner: Arc::new(Inner { log, store, url, loaded: Mutex::new(None) }) };
+        table.probe().await?;
+        if !table.inner.log.is_delta_table_location().await.map_err(LakeError::delta)? {
+            table.create().await?;
+        }
+        let loaded = table.load().await?;
+        check_ours(loaded.state.snapshot())?;
+        Ok(table)
+    }
+
+    /// Commits rest on it that a put of an existing name fails. A store that says yes twice would lose commits.
+    async fn probe(&self) -> Result<(), LakeError> {
+        let path = Path::from(format!("_probe/{}", Uuid::new_v4()));
+        let create = || PutOptions::from(PutMode::Create);
+        let store = self.store();
+        let failed = |source| LakeError::Store { source };
+        store.put_opts(&path, "probe".into(), create()).await.map_err(failed)?;
+        let second = store.put_opts(&path, "probe".into(), create()).await;
+        store.delete(&path).await.map_err(failed)?;
+        match second {
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(())
+            }
+            Err(source) => Err(LakeError::Store { source }),
+            Ok(_) => Err(LakeError::NoConditionalPut),
+        }
+    }
+
+    /// Makes version 0. If another process was faster, its table is the table.
+    async fn create(&self) -> Result<(), LakeError> {
+        let columns = schema();
+        let columns =
+            columns.fields().iter().map(|field| StructField::nullable(field.name(), column_type(field)));
+        let created = CreateBuilder::new()
+            .with_log_store(Arc::clone(&self.inner.log))
+            .with_table_name("events")
+            .with_columns(columns)
+            .with_partition_columns(PARTITION_COLUMNS)
+            .with_configuration([(SCHEMA_PROPERTY, Some(TABLE_SCHEMA.to_string()))])
+            .with_raise_if_key_not_exists(false)
+            .await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(_) if self.inner.log.is_delta_table_location().await.unwrap_or(false) => Ok(()),
+            Err(error) => Err(LakeError::delta(error)),
+        }
+    }
+
+    /// The table as it is now: whatever was committed before this was called is in it.
+    pub async fn snapshot(&self) -> Result<Snapshot, LakeError> {
+        let loaded = self.load().await?;
+        Ok(Snapshot::from(&loaded))
+    }
+
+    /// Reads the log on to its newest version.
+    pub(crate) async fn load(&self) -> Result<Loaded, LakeError> {
+        let mut cached = self.inner.loaded.lock().await;
+        let read = self.read_on(cached.take()).await?;
+        *cached = Some(read.clone());
+        Ok(read)
+    }
+
+    async fn read_on(&self, before: Option<Loaded>) -> Result<Loaded, LakeError> {
+        let (state, mut positions) = match before {
+            None => {
+                let state =
+                    DeltaTableState::try_new(&*self.inner.log, None).await.map_err(LakeError::delta)?;
+                (state, Positions::default())
+            }
+            Some(Loaded { mut state, positions, files }) => {
+                let version = state.version();
+                state.update(&*self.inner.log, None).await.map_err(LakeError::delta)?;
+                if state.version() == version {
+                    return Ok(Loaded { state, positions, files });
+                }
+                (state, Positions::clone(&positions))
+            }
+        };
+        positions.advance(&self.inner.store, state.version()).await?;
+        let files = files_of(&state)?;
+        Ok(Loaded { state, positions: Arc::new(positions), files })
+    }
+
+    /// The store, rooted at the table: [`DataFile::path`] is relative to it.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.inner.store)
+    }
+
+    /// Where the table is, ending in a slash.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    pub(crate) fn log(&self) -> LogStoreRef {
+        Arc::clone(&self.inner.log)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("url", &self.inner.url).finish_non_exhaustive()
+    }
+}
+
+fn column_type(field: &arrow::datatypes::Field) -> DataType {
+    use arrow::datatypes::DataType as Arrow;
+    let primitive = match field.data_type() {
+        Arrow::Utf8 => PrimitiveType::String,
+        Arrow::Binary => PrimitiveType::Binary,
+        Arrow::Int64 => PrimitiveType::Long,
+        Arrow::Int32 => PrimitiveType::Integer,
+        Arrow::Date32 => PrimitiveType::Date,
+        Arrow::Boolean => PrimitiveType::Boolean,
+        Arrow::Timestamp(..) => PrimitiveType::Timestamp,
+        other => unreachable!("the schema has no column of type {other}"),
+    };
+    DataType::Primitive(primitive)
+}
+
+/// Refuses what this code would misread or spoil.
+fn check_ours(table: &EagerSnapshot) -> Result<(), LakeError> {
+    let property = table.metadata().configuration().get(SCHEMA_PROPERTY).ok_or(LakeError::Foreign)?;
+    let version: u64 = property.parse().map_err(|_| LakeError::Foreign)?;
+    if version > TABLE_SCHEMA {
+        return Err(LakeError::Newer { version });
+    }
+    let columns = table.schema();
+    for field in schema().fields() {
+        let found = columns.field(field.name()).map(|found| found.data_type());
+        if found != Some(&column_type(field)) {
+            return Err(LakeError::Foreign);
+        }
+    }
+    Ok(())
+}
+
+fn files_of(state: &DeltaTableState) -> Result<Arc<[DataFile]>, LakeError> {
+    let log = state.log_data();
+    let files = log.iter().map(|file| {
+        let partition = file.partition_values_map();
+        let value = |name: &str| partition.get(name).cloned().flatten().ok_or(LakeError::DamagedLog);
+        let date = value("session_date")?;
+        let (stats, rows) = file.stats().map(|json| FileStats::from_json(&json)).unwrap_or_default();
+        Ok(DataFile {
+            path: file.object_store_path(),
+            bytes: u64::try_from(file.size()).map_err(|_| LakeError::DamagedLog)?,
+            rows: rows.ok_or(LakeError::DamagedLog)?,
+            session_date: days_of(&date).ok_or(LakeError::DamagedLog)?,
+            retention_class: value("retention_class")?,
+            stats,
+        })
+    });
+    files.collect()
+}
+
+/// The reverse of [`date_text`](crate::write::date_text).
+fn days_of(date: &str) -> Option<i32> {
+    use arrow::compute::kernels::cast_utils::Parser;
+    arrow::datatypes::Date32Type::parse(date)
+}
+
+/// Why the table could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The location is not one that can be served.
+    #[error("{location} is not a place for the lake: give a folder or a file:// URL")]
+    Location {
+        /// As it was given.
+        location: String,
+    },
+    /// A Delta table that somebody else made.
+    #[error("the Delta table there was not made by retrace: choose an empty folder for the lake")]
+    Foreign,
+    /// A table of a later release.
+    #[error("the table has schema {version}, this release knows up to {TABLE_SCHEMA}: upgrade retrace first")]
+    Newer {
+        /// What the table says.
+        version: u64,
+    },
+    /// The store would let two writers make the same commit.
+    #[error(
+        "the object store overwrites what it was asked to create: commits would be lost; use one with conditional put"
+    )]
+    NoConditionalPut,
+    /// The store failed; asking again may help.
+    #[error("the lake's store failed: check that it can be reached and has room, then try again")]
+    Store {
+        /// What it said.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The table's log says what no writer of ours writes.
+    #[error("the table's log is damaged: restore `_delta_log` from a copy; the data files are not affected")]
+    DamagedLog,
+    /// The library could not read or write the table's log.
+    #[error("the table's log could not be read or written")]
+    Delta {
+        /// What it said.
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+    /// A batch of another schema than the table's, or of more than 2^32 rows.
+    #[error("the rows are not a batch of the table's schema: make them with `Rows`")]
+    WrongRows,
+    /// Rows that could not be put into a file.
+    #[error("the rows could not be encoded")]
+    Encode {
+        /// What the encoder said.
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
+    /// Rows that could not be rearranged.
+    #[error("the rows could not be split into files")]
+    Arrow {
+        /// What arrow said.
+        #[source]
+        source: arrow::error::ArrowError,
+    },
+}
+
+impl LakeError {
+    pub(crate) fn delta(source: DeltaTableError) -> Self {
+        Self::Delta { source: Box::new(source) }
+    }
+}
+
+impl From<&Loaded> for Snapshot {
+    fn from(loaded: &Loaded) -> Self {
+        Self {
+            version: loaded.state.version(),
+            positions: Arc::clone(&loaded.positions),
+            files: Arc::clone(&loaded.files),
+        }
+    }
+}

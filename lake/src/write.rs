@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Date32Type, Int32Type};
+use arrow::temporal_conversions::date32_to_datetime;
+use object_store::path::Path;
+use object_store::{ObjectStore, PutMode, PutOptions};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use uuid::Uuid;
+
+use crate::data_file::{DataFile, FileStats};
+use crate::schema::{file_schema, schema};
+use crate::table::{LakeError, Table};
+
+/// Rows in one row group: what a reader must decode at least if it wants anything of it.
+const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
+
+/// Encoded bytes in one row group.
+const ROW_GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Of a thousand ids that a row group does not hold, ten are looked for in vain.
+const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+
+/// The columns by which single rows are looked up, scattered over the files.
+const BLOOM_COLUMNS: [&str; 2] = ["stream_id", "session_id"];
+
+/// Columns that hardly ever repeat: a dictionary would be built and thrown away.
+const PLAIN_COLUMNS: [&str; 6] = ["prev_hash", "hash", "response_text", "payload", "raw", "key"];
+
+/// What all rows of one file share.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct FileKey {
+    topic: String,
+    topic_partition: i32,
+    session_date: i32,
+    retention_class: String,
+}
+
+impl Table {
+    /// Writes the rows to new files: one for each topic partition, day and retention class among them.
+    ///
+    /// The rows must be a batch of [`schema`](crate::schema()), as [`Rows::finish`](crate::Rows::finish) gives. The
+    /// files are durable when this returns, and belong to no one until [`Table::commit`] names them; if it never
+    /// does, they are garbage that no reader sees.
+    pub async fn write(&self, rows: RecordBatch) -> Result<Vec<DataFile>, LakeError> {
+        if rows.schema() != schema() {
+            return Err(LakeError::WrongRows);
+        }
+        let mut files = Vec::new();
+        for (key, part) in split(&rows)? {
+            files.push(self.write_file(key, part).await?);
+        }
+        Ok(files)
+    }
+
+    async fn write_file(&self, key: FileKey, part: RecordBatch) -> Result<DataFile, LakeError> {
+        let stats = FileStats::of(&part);
+        let rows = part.num_rows() as u64;
+        let path = path_of(&key, &stats);
+        let encoded = tokio::task::spawn_blocking(move || encode(&part))
+            .await
+            .map_err(|_| LakeError::Encode {
+                source: ParquetError::General("the encoder panicked".to_owned()),
+            })?
+            .map_err(|source| LakeError::Encode { source })?;
+        let bytes = encoded.len() as u64;
+        let create = PutOptions::from(PutMode::Create);
+        self.store()
+            .put_opts(&path, encoded.into(), create)
+            .await
+            .map_err(|source| LakeError::Store { source })?;
+        let FileKey { session_date, retention_class, .. } = key;
+        Ok(DataFile { path, bytes, rows, session_date, retention_class, stats })
+    }
+}
+
+/// Parts the rows by file, each part in the order of the log.
+fn split(rows: &RecordBatch) -> Result<BTreeMap<FileKey, RecordBatch>, LakeError> {
+    let column = |name: &str| rows.column_by_name(name).expect("the schema was compared");
+    let topics = column("topic").as_string::<i32>();
+    let partitions = column("topic_partition").as_primitive::<Int32Type>();
+    let dates = column("session_date").as_primitive::<Date32Type>();
+    let classes = column("retention_class").as_string::<i32>();
+    let mut indices: BTreeMap<FileKey, Vec<u32>> = BTreeMap::new();
+    for row in 0..rows.num_rows() {
+        let key = FileKey {
+            topic: topics.value(row).to_owned(),
+            topic_partition: partitions.value(row),
+            session_date: dates.value(row),
+            retention_class: classes.value(row).to_owned(),
+        };
+        let row = u32::try_from(row).map_err(|_| LakeError::WrongRows)?;
+        indices.entry(key).or_default().push(row);
+    }
+    let part = |indices: Vec<u32>| {
+        let part = take_record_batch(rows, &UInt32Array::from(indices))?;
+        let kept = file_schema();
+        let columns = kept.fields().iter().map(|field| part.schema().index_of(field.name()));
+        part.project(&columns.collect::<Result<Vec<_>, _>>()?)
+    };
+    let parts = indices.into_iter().map(|(key, indices)| Ok((key, part(indices)?)));
+    parts.collect::<Result<_, _>>().map_err(|source| LakeError::Arrow { source })
+}
+
+/// Hive-style folders, then topic partition, offsets, and what makes it unique even if the same offsets are written again.
+fn path_of(key: &FileKey, stats: &FileStats) -> Path {
+    let (first, last) = match &stats.log_offset {
+        Some(offsets) => (offsets.min_inclusive, offsets.max_inclusive),
+        None => (0, 0),
+    };
+    Path::from_iter([
+        format!("session_date={}", date_text(key.session_date)),
+        format!("retention_class={}", key.retention_class),
+        format!("{}-{}-{first:020}-{last:020}-{}.parquet", key.topic, key.topic_partition, Uuid::new_v4()),
+    ])
+}
+
+/// A day as Delta spells partition values (Delta protocol, "Partition value serialization").
+pub(crate) fn date_text(days: i32) -> String {
+    let date = date32_to_datetime(days).expect("rows carry days of the years 1 to 9999");
+    date.format("%Y-%m-%d").to_string()
+}
+
+fn encode(part: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), part.schema(), Some(properties()?))?;
+    writer.write(part)?;
+    writer.into_inner()
+}
+
+fn properties() -> Result<WriterProperties, ParquetError> {
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        .set_created_by(concat!("retrace ", env!("CARGO_PKG_VERSION")).to_owned());
+    for name in BLOOM_COLUMNS {
+        let column = ColumnPath::from(name);
+        builder = builder
+            .set_column_bloom_filter_enabled(column.clone(), true)
+            .set_column_bloom_filter_fpp(column, BLOOM_FALSE_POSITIVES);
+    }
+    for name in PLAIN_COLUMNS {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    }
+    Ok(builder.build())
+}
+
+/// The wall clock in milliseconds, which Delta wants beside each file and only shows.
+pub(crate) fn now_unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

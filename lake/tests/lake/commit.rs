@@ -1,0 +1,232 @@
+//! The commit protocol: each step failing in each way, two writers, restarts, and tables that are not ours.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use retrace_lake::faults::{Fault, FaultyStore, Step};
+use retrace_lake::{Advance, CommitError, DataFile, LakeError, Rows, Table};
+use retrace_proto::{Event, Id, Subject};
+
+use crate::support::{EVENTS, NOON_US, id, sealed};
+
+fn topic() -> Id {
+    id(NOON_US, 7)
+}
+
+fn advance(from_inclusive: u64, to_exclusive: u64) -> Advance {
+    Advance { topic_id: topic(), partition: 0, from_inclusive, to_exclusive }
+}
+
+async fn write(table: &Table, from: u64, to: u64) -> Result<Vec<DataFile>, LakeError> {
+    let events = (0..to).map(|_| Event::policy_loaded("v".to_owned())).collect();
+    let mut rows = Rows::new();
+    for record in sealed(id(NOON_US, 0), &Subject::default(), NOON_US, events) {
+        if record.offset >= from {
+            rows.push(EVENTS, &record);
+        }
+    }
+    table.write(rows.finish()).await
+}
+
+async fn open(store: &Arc<FaultyStore>) -> Table {
+    let store = Arc::clone(store) as Arc<dyn ObjectStore>;
+    Table::open_or_create_in(store, "memory:///").await.expect("a table")
+}
+
+/// Rows and next offset as a reader who opens the table anew finds them.
+async fn found(store: &Arc<FaultyStore>) -> (u64, u64) {
+    let snapshot = open(store).await.snapshot().await.expect("readable");
+    (snapshot.files().iter().map(|file| file.rows).sum(), snapshot.position(topic(), 0))
+}
+
+/// What a writer does: files, then the commit, again while it says so.
+async fn write_and_commit(table: &Table, from: u64, to: u64) -> Result<(), CommitError> {
+    let files = match write(table, from, to).await {
+        Ok(files) => files,
+        Err(_) => write(table, from, to).await.expect("the fault strikes once"),
+    };
+    for _ in 0..3 {
+        match table.commit(&files, &[advance(from, to)]).await {
+            Err(CommitError::Retry { .. }) => {}
+            other => return other.map(drop),
+        }
+    }
+    panic!("three retries for one fault");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_failing_in_every_way_leaves_each_row_once() {
+    let mut struck = 0;
+    for step in Step::ALL {
+        for fault in [Fault::Failed, Fault::FailedButPersisted] {
+            let store = FaultyStore::new(Arc::new(InMemory::new()));
+            let table = open(&store).await;
+            store.arm(step, fault);
+            // Enough commits that a checkpoint is due, so that each step happens.
+            for n in 0..110 {
+                write_and_commit(&table, n * 3, n * 3 + 3).await.expect("one writer is never fenced");
+            }
+            assert_eq!(found(&store).await, (330, 330), "{step:?} {fault:?}");
+            struck += store.struck();
+        }
+    }
+    println!("commit steps x faults that struck: {struck}");
+    assert_eq!(struck, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_dies_after_any_step_finds_where_it_stood() {
+    for fault in [Fault::Failed, Fault::FailedButPersisted] {
+        let store = FaultyStore::new(Arc::new(InMemory::new()));
+        let table = open(&store).await;
+        let files = write(&table, 0, 5).await.expect("written");
+        store.arm(Step::Commit, fault);
+        let answer = table.commit(&files, &[advance(0, 5)]).await;
+        let persisted = fault == Fault::FailedButPersisted;
+        assert_eq!(answer.is_ok(), persisted, "{fault:?}");
+        drop(table);
+        let again = open(&store).await;
+        let position = again.snapshot().await.expect("readable").position(topic(), 0);
+        assert_eq!(position, if persisted { 5 } else { 0 });
+        if position < 8 {
+            write_and_commit(&again, position, 8).await.expect("free to go on");
+        }
+        assert_eq!(found(&store).await, (8, 8), "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn committing_the_same_files_twice_adds_them_once() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let table = open(&store).await;
+    let files = write(&table, 0, 5).await.expect("written");
+    let first = table.commit(&files, &[advance(0, 5)]).await.expect("made");
+    let second = table.commit(&files, &[advance(0, 5)]).await.expect("made before");
+    assert_eq!(first, second);
+    assert_eq!(found(&store).await, (5, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_of_two_writers_is_fenced_and_told_both_positions() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let (one, two) = (open(&store).await, open(&store).await);
+    write_and_commit(&one, 0, 5).await.expect("first");
+    let error = write_and_commit(&two, 0, 3).await.expect_err("second");
+    assert!(matches!(error, CommitError::Fenced { expected: 0, found: 5, .. }), "{error}");
+    // The same range is no excuse: the rows in the table are the first writer's.
+    let error = write_and_commit(&two, 0, 5).await.expect_err("second");
+    assert!(matches!(error, CommitError::Fenced { expected: 0, found: 5, .. }), "{error}");
+    assert_eq!(found(&store).await, (5, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_writers_racing_for_one_position_exactly_one_wins() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    open(&store).await;
+    let racers = (0..6).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { write_and_commit(&open(&store).await, 0, 4).await.is_ok() })
+    });
+    let mut won = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        won += usize::from(racer.await.expect("no panic"));
+    }
+    assert_eq!(won, 1);
+    assert_eq!(found(&store).await, (4, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_of_different_partitions_both_commit() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let (one, two) = (open(&store).await, open(&store).await);
+    let files = (write(&one, 0, 5).await.expect("written"), write(&two, 0, 5).await.expect("written"));
+    let other = Advance { partition: 1, ..advance(0, 5) };
+    let (first, second) = ([advance(0, 5)], [other]);
+    let (first, second) = tokio::join!(one.commit(&files.0, &first), two.commit(&files.1, &second));
+    first.expect("nobody else's partition");
+    second.expect("nobody else's partition");
+    let snapshot = one.snapshot().await.expect("readable");
+    assert_eq!((snapshot.position(topic(), 0), snapshot.position(topic(), 1)), (5, 5));
+    assert_eq!(snapshot.files().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_never_go_backwards_or_stand_still() {
+    let table = open(&FaultyStore::new(Arc::new(InMemory::new()))).await;
+    let files = write(&table, 0, 5).await.expect("written");
+    for advances in [vec![advance(5, 4)], vec![advance(5, 5)], vec![]] {
+        let error = table.commit(&files, &advances).await.expect_err("not forward");
+        assert!(matches!(error, CommitError::NotForward));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_keeps_files_statistics_and_positions_across_opening() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = folder.path().join("lake");
+    let location = location.to_str().expect("unicode");
+    let table = Table::open_or_create(location).await.expect("a table");
+    let files = write(&table, 0, 5).await.expect("written");
+    table.commit(&files, &[advance(0, 5)]).await.expect("made");
+    let again = Table::open_or_create(table.url()).await.expect("its URL opens it too");
+    let snapshot = again.snapshot().await.expect("readable");
+    assert_eq!(snapshot.position(topic(), 0), 5);
+    let [file] = snapshot.files() else { panic!("one file") };
+    assert_eq!((&file.path, file.rows, file.bytes), (&files[0].path, 5, files[0].bytes));
+    assert_eq!(file.session_date, files[0].session_date);
+    let offsets = file.stats.log_offset.as_ref().expect("known");
+    assert_eq!((offsets.min_inclusive, offsets.max_inclusive), (0, 4));
+    assert_eq!(file.stats.stream_id, files[0].stats.stream_id);
+    let times = file.stats.appended_at.as_ref().expect("known");
+    assert!(times.may_hold(&NOON_US) && times.may_hold(&(NOON_US + 4)));
+    assert!(!times.may_hold(&(NOON_US - 1)) && !times.may_hold(&(NOON_US + 10_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_and_positions_survive_a_checkpoint() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let table = open(&store).await;
+    for n in 0..105 {
+        write_and_commit(&table, n, n + 1).await.expect("made");
+    }
+    let log: Vec<_> = futures::TryStreamExt::try_collect(table.store().list(None)).await.expect("listed");
+    let checkpoints = log
+        .iter()
+        .filter(|meta: &&object_store::ObjectMeta| meta.location.as_ref().ends_with(".checkpoint.parquet"));
+    assert!(checkpoints.count() > 0, "no checkpoint was written");
+    let snapshot = open(&store).await.snapshot().await.expect("readable");
+    assert_eq!(snapshot.position(topic(), 0), 105);
+    let mut offsets: Vec<i64> = Vec::new();
+    for file in snapshot.files() {
+        let known = file.stats.log_offset.as_ref().expect("known after a checkpoint");
+        assert!(file.stats.appended_at.as_ref().expect("known").may_hold(&(NOON_US + known.min_inclusive)));
+        offsets.push(known.min_inclusive);
+    }
+    offsets.sort_unstable();
+    assert_eq!(offsets, (0..105).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_delta_table_and_a_newer_one_are_refused() {
+    use deltalake::kernel::{DataType, PrimitiveType};
+    let make = async |version: Option<&str>| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = folder.path().to_str().expect("unicode").to_owned();
+        deltalake::operations::create::CreateBuilder::new()
+            .with_location(&location)
+            .with_column("id", DataType::Primitive(PrimitiveType::Long), true, None)
+            .with_configuration([("retrace.tableSchema", version)])
+            .with_raise_if_key_not_exists(false)
+            .await
+            .expect("made");
+        let refused = Table::open_or_create(&location).await.expect_err("not ours");
+        drop(folder);
+        refused
+    };
+    assert!(matches!(make(None).await, LakeError::Foreign));
+    assert!(matches!(make(Some("1")).await, LakeError::Foreign), "ours by name, not by columns");
+    assert!(matches!(make(Some("2")).await, LakeError::Newer { version: 2 }));
+    let elsewhere = Table::open_or_create("s3://bucket/lake").await.expect_err("not a folder");
+    assert!(matches!(elsewhere, LakeError::Location { .. }));
+}

@@ -1,0 +1,381 @@
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::issuer::{Lengths, is_card};
+use super::{DIGITS_MAX, DIGITS_MIN, SEPARATORS_MAX, VISIBLE_DIGITS};
+use crate::detect::chars;
+
+/// Digits that a group has at least in a number that is written as most people do, but for its last group.
+const REGULAR_GROUP_DIGITS: usize = 4;
+/// Shortest number that zeros may pad.
+const PADDED_DIGITS_MIN: usize = 14;
+/// Longest number that is left alone after a plus sign.
+const TELEPHONE_DIGITS_MAX: usize = 13;
+/// Groups that are remembered: one more than a number can have, to see what stands before it.
+const GROUPS_MAX: usize = DIGITS_MAX + 1;
+
+/// Digits without a separator between them.
+struct Group {
+    /// Where it stands.
+    range: Range<usize>,
+    /// Where the separators before it begin; its own start if it is the first of its span.
+    separator_start: usize,
+    /// How many digits.
+    count: usize,
+    /// The last ones, at most [`DIGITS_MAX`].
+    digits: Vec<u8>,
+    /// How many digits at its end may be read as a group of their own, 0 if none: those that stay in sight after a
+    /// partial mask, or those after two digits that may belong to a percent escape (`%204111…`).
+    tail: usize,
+}
+
+impl Group {
+    /// Where its last `count` digits begin; rather too early than too late.
+    fn tail_start(&self, count: usize) -> usize {
+        let bytes = self.range.len();
+        if bytes.is_multiple_of(self.count) {
+            self.range.end - count * (bytes / self.count)
+        } else {
+            self.range.start
+        }
+    }
+}
+
+/// A number that is put together from its end.
+#[derive(Default)]
+struct Number {
+    digits: [u8; DIGITS_MAX],
+    len: usize,
+}
+
+impl Number {
+    fn get(&self) -> &[u8] {
+        &self.digits[DIGITS_MAX - self.len..]
+    }
+
+    /// Puts `digits` before what is there; false if that makes it too long.
+    fn prepend(&mut self, digits: &[u8]) -> bool {
+        let end = DIGITS_MAX - self.len;
+        let Some(start) = end.checked_sub(digits.len()) else { return false };
+        self.digits[start..end].copy_from_slice(digits);
+        self.len += digits.len();
+        true
+    }
+}
+
+/// The state of one scan: the groups of the current span, which is digits and separators without anything between.
+pub(super) struct Scanner<'a> {
+    text: &'a [u8],
+    groups: VecDeque<Group>,
+    /// The run of hex digits that was looked at last.
+    hex: Range<usize>,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { text, groups: VecDeque::new(), hex: 0..0 }
+    }
+
+    /// Reports every card that begins in `region`, in order of their ends.
+    pub(super) fn scan(&mut self, region: Range<usize>, mut report: impl FnMut(Range<usize>)) {
+        let mut at = region.start;
+        while let Some(skip) =
+            self.text[at.min(region.end)..region.end].iter().position(|byte| chars::may_be_digit(*byte))
+        {
+            at += skip;
+            let (digits, end) = self.span(at);
+            if digits >= DIGITS_MIN {
+                self.scan_span(at, &mut report);
+            }
+            at = end;
+        }
+    }
+
+    /// How many digits the span at `start` has and where it ends; one byte further if there is none.
+    fn span(&self, start: usize) -> (usize, usize) {
+        let mut digits = 0;
+        let mut end = start;
+        let mut at = start;
+        while let Some((_, len)) = chars::digit(&self.text[at..]) {
+            digits += 1;
+            end = at + len;
+            at = end;
+            if !self.text.get(at).is_some_and(u8::is_ascii_digit) {
+                at += separators(&self.text[at..]);
+            }
+        }
+        (digits, end.max(start + 1))
+    }
+
+    fn scan_span(&mut self, start: usize, report: &mut impl FnMut(Range<usize>)) {
+        self.groups.clear();
+        let mut separator_start = start;
+        let mut at = start;
+        while let Some(group) = self.group(separator_start, at) {
+            separator_start = group.range.end;
+            at = separator_start + separators(&self.text[separator_start..]);
+            if self.groups.len() == GROUPS_MAX {
+                self.groups.pop_front();
+            }
+            self.groups.push_back(group);
+            if let Some(range) = self.card_that_ends_here() {
+                self.note_visible();
+                report(range);
+            }
+        }
+    }
+
+    /// Reads the group at `start`.
+    fn group(&self, separator_start: usize, start: usize) -> Option<Group> {
+        let mut digits = Vec::with_capacity(DIGITS_MAX);
+        let mut count = 0;
+        let mut end = start;
+        while let Some((digit, len)) = chars::digit(&self.text[end..]) {
+            if digits.len() == 2 * DIGITS_MAX {
+                digits.drain(..DIGITS_MAX);
+            }
+            digits.push(digit);
+            count += 1;
+            end += len;
+        }
+        digits.drain(..digits.len().saturating_sub(DIGITS_MAX));
+        let begins_escaped =
+            self.text[..start].ends_with(b"%") && chars::percent_escape(&self.text[start - 1..]).is_some();
+        let tail = if begins_escaped && (3..=DIGITS_MAX + 2).contains(&count) { count - 2 } else { 0 };
+        (count > 0).then_some(Group { range: start..end, separator_start, count, digits, tail })
+    }
+
+    /// Everything that a card hides which ends with the last group.
+    fn card_that_ends_here(&mut self) -> Option<Range<usize>> {
+        let last = self.groups.len() - 1;
+        let end = self.groups[last].range.end;
+        let start = self.start_of_sequence(last);
+        let alone = self.padded(last) || self.joined(last);
+        let start = match (start, alone) {
+            (Some(start), true) => Some(start.min(self.groups[last].range.start)),
+            (None, true) => Some(self.groups[last].range.start),
+            (start, false) => start,
+        };
+        match (start, self.exponent(last)) {
+            (start, Some(whole)) => {
+                Some(start.map_or(whole.start, |start| start.min(whole.start))..whole.end)
+            }
+            (Some(start), None) => Some(start..end),
+            (None, None) => None,
+        }
+    }
+
+    /// Where the longest sequence of groups begins that is a card and ends with the last group.
+    fn start_of_sequence(&mut self, last: usize) -> Option<usize> {
+        let mut number = Number::default();
+        let (mut regular, mut uniform) = (true, true);
+        let mut found = None;
+        for index in (0..=last).rev() {
+            if index < last {
+                uniform &= self.separators_before(index + 1) == self.separators_before(last);
+            }
+            if !regular && !uniform {
+                break;
+            }
+            let group = &self.groups[index];
+            let (tail, count) = (group.tail, group.count);
+            if tail > 0 {
+                let mut shorter = Number { ..number };
+                let fits = shorter.prepend(&group.digits[group.digits.len() - tail..]);
+                let start = group.tail_start(tail);
+                let lengths = lengths(regular && (index == last || tail >= REGULAR_GROUP_DIGITS));
+                if fits && is_card(shorter.get(), lengths) && !self.is_other(index..=last, start, shorter.len)
+                {
+                    found = Some(start);
+                }
+            }
+            if count > DIGITS_MAX || !number.prepend(&self.groups[index].digits) {
+                break;
+            }
+            regular &= index == last || count >= REGULAR_GROUP_DIGITS;
+            let start = self.groups[index].range.start;
+            if is_card(number.get(), lengths(regular)) && !self.is_other(index..=last, start, number.len) {
+                found = Some(start);
+            }
+        }
+        found
+    }
+
+    /// Whether the group is a card with zeros before it.
+    fn padded(&mut self, last: usize) -> bool {
+        let group = &self.groups[last];
+        let (count, start) = (group.count, group.range.start);
+        let zeros = group.digits.iter().take_while(|digit| **digit == 0).count();
+        zeros > 0
+            && count <= DIGITS_MAX
+            && count - zeros >= PADDED_DIGITS_MIN
+            && is_card(&group.digits[zeros..], Lengths::All)
+            && !self.is_other(last..=last, start, count)
+    }
+
+    /// Whether the group is too long for a card, but one begins or ends it.
+    fn joined(&mut self, last: usize) -> bool {
+        let group = &self.groups[last];
+        let (count, start, end) = (group.count, group.range.start, group.range.end);
+        if count <= DIGITS_MAX || group.tail > 0 {
+            return false;
+        }
+        let mut head = Vec::with_capacity(DIGITS_MAX);
+        let mut at = start;
+        while let Some((digit, len)) = chars::digit(&self.text[at..end]) {
+            at += len;
+            if digit != 0 || !head.is_empty() {
+                head.push(digit);
+            }
+            if head.len() == DIGITS_MAX {
+                break;
+            }
+        }
+        let tail = &group.digits;
+        let is_joined = (DIGITS_MIN..=DIGITS_MAX).any(|len| {
+            head.get(..len).is_some_and(|head| is_card(head, Lengths::Usual))
+                || is_card(&tail[DIGITS_MAX - len..], Lengths::Usual)
+        });
+        is_joined && !self.is_other(last..=last, start, count)
+    }
+
+    /// The whole of a decimal number with an exponent, if it is a card's.
+    fn exponent(&self, last: usize) -> Option<Range<usize>> {
+        let end = self.groups[last].range.end;
+        let rest = self.text[end..].strip_prefix(b"e").or_else(|| self.text[end..].strip_prefix(b"E"))?;
+        let digits = rest.strip_prefix(b"+").unwrap_or(rest);
+        let [b'1', units @ b'1'..=b'8', ..] = digits else { return None };
+        if digits.get(2).is_some_and(u8::is_ascii_digit) {
+            return None;
+        }
+        let integer = if self.is_fraction(last) { last - 1 } else { last };
+        if self.groups[integer].count != 1 || self.groups[last].count >= DIGITS_MAX {
+            return None;
+        }
+        let mut number = Vec::with_capacity(DIGITS_MAX);
+        for index in integer..=last {
+            number.extend_from_slice(&self.groups[index].digits);
+        }
+        let len = usize::from(units - b'0') + 11;
+        if number.len() > len {
+            return None;
+        }
+        number.resize(len, 0);
+        let whole_end = self.text.len() - digits.len() + 2;
+        is_card(&number, Lengths::All).then_some(self.groups[integer].range.start..whole_end)
+    }
+
+    /// Notes which group will be cut by what a partial mask leaves in sight of the card that ends here.
+    fn note_visible(&mut self) {
+        let mut left = VISIBLE_DIGITS;
+        for group in self.groups.iter_mut().rev() {
+            if group.count > left {
+                group.tail = left;
+                break;
+            }
+            left -= group.count;
+        }
+    }
+
+    /// Whether digits that look like a card are known to be something else.
+    fn is_other(&mut self, groups: std::ops::RangeInclusive<usize>, start: usize, digits: usize) -> bool {
+        let (first, last) = groups.into_inner();
+        let end = self.groups[last].range.end;
+        let decimal = last - first <= 1 && self.is_fraction(last);
+        let telephone = digits <= TELEPHONE_DIGITS_MAX && start > 0 && self.text[start - 1] == b'+';
+        decimal || telephone || is_in_uuid(self.text, start..end) || self.is_in_hex(start..end)
+    }
+
+    /// Whether a group is the fraction of a decimal number: one dot before it, none before that nor after it.
+    fn is_fraction(&self, index: usize) -> bool {
+        let dot_follows = self.text[self.groups[index].range.end..]
+            .strip_prefix(b".")
+            .is_some_and(|rest| chars::digit(rest).is_some());
+        index > 0
+            && self.separators_before(index) == b"."
+            && self.separators_before(index - 1) != b"."
+            && !dot_follows
+    }
+
+    fn separators_before(&self, index: usize) -> &[u8] {
+        let group = &self.groups[index];
+        &self.text[group.separator_start..group.range.start]
+    }
+
+    /// Whether a range lies in hex digits that are a digest's or those of a `bytea`. A run is walked once.
+    fn is_in_hex(&mut self, range: Range<usize>) -> bool {
+        if !self.hex.contains(&range.start) {
+            let floor = if self.hex.end <= range.start { self.hex.end } else { 0 };
+            self.hex = chars::run_around(self.text, range.start, floor, |byte| byte.is_ascii_hexdigit());
+        }
+        range.end <= self.hex.end
+            && (matches!(self.hex.len(), 32 | 40 | 56 | 64 | 96 | 128)
+                || self.text[..self.hex.start].ends_with(b"\\x"))
+            && self.text[self.hex.clone()].iter().any(u8::is_ascii_alphabetic)
+    }
+}
+
+fn lengths(regular: bool) -> Lengths {
+    if regular { Lengths::All } else { Lengths::Usual }
+}
+
+/// Bytes of the separators that `text` begins with, at most [`SEPARATORS_MAX`] of them.
+fn separators(text: &[u8]) -> usize {
+    let mut bytes = 0;
+    for _ in 0..SEPARATORS_MAX {
+        match separator(&text[bytes..]) {
+            0 => break,
+            len => bytes += len,
+        }
+    }
+    bytes
+}
+
+/// Bytes of the one separator that `text` begins with, 0 if there is none.
+pub(super) fn separator(text: &[u8]) -> usize {
+    let Some(byte) = text.first() else { return 0 };
+    match byte {
+        b' ' | b'-' | b'.' | b'/' | b'_' | b'+' | b'\t' | b'\n' | b'\r' => 1,
+        b'\\' => match (text.get(1), chars::json_escape(text).and_then(char::from_u32)) {
+            (Some(b'n' | b'r' | b't'), _) => 2,
+            (_, Some(character)) if is_separator(character) => 6,
+            _ => 0,
+        },
+        b'%' if text.starts_with(b"%C2%A0") => 6,
+        b'%' => match chars::percent_escape(text) {
+            Some(b' ' | b'-' | b'.' | b'/' | b'+' | b'\t' | b'\n' | b'\r') => 3,
+            _ => 0,
+        },
+        b'&' if text.starts_with(b"&nbsp;") || text.starts_with(b"&#160;") => 6,
+        // Latin-1 and Windows-1252: a no-break space, a soft hyphen, dashes.
+        0x96 | 0x97 | 0xa0 | 0xad => 1,
+        0xc2.. => match chars::first(text) {
+            Some((character, len)) if is_separator(character) => len,
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
+/// Spaces, dashes, dots and marks without width beyond ASCII.
+fn is_separator(character: char) -> bool {
+    matches!(character,
+        '\u{a0}' | '\u{ad}' | '\u{b7}' | '\u{1680}' | '\u{2000}'..='\u{2015}' | '\u{2022}' | '\u{2024}' | '\u{2027}'
+        | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202f}' | '\u{2043}' | '\u{205f}'..='\u{2064}'
+        | '\u{2066}'..='\u{2069}' | '\u{2212}' | '\u{3000}' | '\u{30fb}' | '\u{fe58}' | '\u{fe63}' | '\u{feff}'
+        | '\u{ff0d}' | '\u{ff0e}' | '\u{ff0f}')
+}
+
+/// Whether a range lies in a UUID with a letter in it.
+fn is_in_uuid(text: &[u8], range: Range<usize>) -> bool {
+    const BYTES: usize = 36;
+    let first = range.end.saturating_sub(BYTES);
+    (first..=range.start).any(|start| {
+        text.get(start..start + BYTES).is_some_and(|uuid| {
+            uuid.iter().enumerate().all(|(index, byte)| match index {
+                8 | 13 | 18 | 23 => *byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            }) && uuid.iter().any(u8::is_ascii_alphabetic)
+        })
+    })
+}

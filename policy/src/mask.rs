@@ -1,0 +1,317 @@
+//! The masking module: the one place that makes [`Masked`] values.
+//!
+//! [`Masker`] holds the rules of one target. [`ContentBuilder`] takes a response apart value by value, hands back what
+//! the client may see and keeps what the record may. [`command`] does the same for what the client sends. Both copies
+//! come from the same scan, so that they cannot disagree about what was found.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the masking module that the ban on by_masking speaks of"
+)]
+
+pub mod command;
+
+mod content;
+mod json;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use retrace_proto::Masked;
+use retrace_proto::wire::{Asserted, Mask, MaskAction, MaskKind};
+use sha2::Sha256;
+
+use crate::detect::{self, Detector, Detectors, Finding};
+
+pub use content::{
+    Cell, ClientText, ColumnText, ContentBuilder, DIAGNOSTIC_TEXT_BYTES_MAX, MASKS_PER_VALUE_MAX,
+    RULE_NAME_BYTES_MAX, RawField,
+};
+
+/// What stands for a value that could not be inspected on a target with masks.
+pub const UNREADABLE: &str = "[unreadable]";
+
+/// One `[[mask]]` of the configuration, as far as it speaks of one target.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its name, which every mask it causes carries.
+    pub name: String,
+    /// What it looks for.
+    pub detectors: Vec<Detector>,
+    /// What it puts instead: redact or partial.
+    pub action: MaskAction,
+}
+
+/// The key of the fingerprints (HMAC-SHA-256, RFC 2104). It does not print.
+#[derive(Clone)]
+pub struct FingerprintKey(Hmac<Sha256>);
+
+impl FingerprintKey {
+    /// Takes the key's bytes, of any length.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(key).expect("HMAC takes a key of any length"))
+    }
+
+    /// The first 128 bits of HMAC(key, kind ‖ canonical value).
+    fn fingerprint(&self, detector: Detector, matched: &[u8]) -> [u8; 16] {
+        let mut mac = self.0.clone();
+        mac.update(detector.name().as_bytes());
+        mac.update(&[0]);
+        mac.update(&detect::canonical(detector, matched));
+        let full = mac.finalize().into_bytes();
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&full[..16]);
+        fingerprint
+    }
+}
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey([secret])")
+    }
+}
+
+/// The masking rules of one target, ready to apply.
+#[derive(Clone, Debug)]
+pub struct Masker {
+    detectors: Detectors,
+    /// Per detector the strictest rule: redact before partial, then the earlier one.
+    strictest: HashMap<Detector, (MaskAction, Arc<str>)>,
+    key: FingerprintKey,
+}
+
+/// Something to replace: where it stands in the input, and by which rule.
+#[derive(Clone, Debug)]
+struct Hit {
+    range: Range<usize>,
+    detector: Detector,
+    action: MaskAction,
+    rule: Arc<str>,
+    /// Put quotes around what stands instead.
+    quote: bool,
+}
+
+impl Masker {
+    /// Compiles the rules that apply to one target.
+    #[must_use]
+    pub fn new(rules: &[Rule], key: FingerprintKey) -> Self {
+        let mut strictest: HashMap<Detector, (MaskAction, Arc<str>)> = HashMap::new();
+        for rule in rules {
+            for detector in &rule.detectors {
+                let stricter = strictest.get(detector).is_none_or(|(action, _)| {
+                    *action == MaskAction::Partial && rule.action != MaskAction::Partial
+                });
+                if stricter {
+                    strictest.insert(*detector, (rule.action, rule.name.as_str().into()));
+                }
+            }
+        }
+        Self { detectors: Detectors::new(strictest.keys().copied()), strictest, key }
+    }
+
+    /// Every detector, redacting: for texts that belong to no target, such as a statement asked of the evidence.
+    #[must_use]
+    pub fn everything(key: FingerprintKey) -> Self {
+        let rule = Rule {
+            name: "default".to_owned(),
+            detectors: Detector::ALL.to_vec(),
+            action: MaskAction::Redact,
+        };
+        Self::new(&[rule], key)
+    }
+
+    /// Whether no rule applies, so that nothing is ever replaced.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.detectors.is_empty()
+    }
+
+    /// Masks a text of the traffic that stands alone.
+    #[must_use]
+    pub fn mask_string(&self, text: &str) -> Masked<String> {
+        let mut masks = MaskList::default();
+        let mut out = Vec::new();
+        let sink = Sink { place: Place::default(), out: &mut out, masks: &mut masks };
+        let changed = self.mask_into(text.as_bytes(), sink);
+        Masked::by_masking(if changed { into_text(&out).0 } else { text.to_owned() })
+    }
+
+    /// Masks what a client says of itself.
+    #[must_use]
+    pub fn mask_asserted(&self, name: &'static str, value: &str) -> Masked<Asserted> {
+        let value = self.mask_string(value).into_inner();
+        Masked::by_masking(Asserted { name: name.to_owned(), value })
+    }
+
+    /// Finds what must be replaced, in order, without overlaps. Where two detectors claim the same bytes, their union
+    /// is one hit under the stricter action.
+    fn hits(&self, text: &[u8]) -> Vec<Hit> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let mut findings: Vec<Finding> = Vec::new();
+        self.detectors.find(text, &mut findings);
+        if findings.is_empty() {
+            return Vec::new();
+        }
+        findings.sort_by_key(|finding| finding.range.start);
+        let mut hits: Vec<Hit> = Vec::with_capacity(findings.len());
+        for finding in findings {
+            let (action, rule) = &self.strictest[&finding.detector];
+            match hits.last_mut() {
+                Some(last) if finding.range.start < last.range.end => {
+                    last.range.end = last.range.end.max(finding.range.end);
+                    if last.detector != finding.detector {
+                        // Neither detector knows which part of the union it may show.
+                        last.action = MaskAction::Redact;
+                    }
+                }
+                _ => hits.push(Hit {
+                    range: finding.range,
+                    detector: finding.detector,
+                    action: *action,
+                    rule: rule.clone(),
+                    quote: false,
+                }),
+            }
+        }
+        hits
+    }
+
+    /// Appends `text` to the sink with everything replaced that was found. Returns whether anything was; if not, nothing
+    /// is appended.
+    fn mask_into(&self, text: &[u8], sink: Sink<'_>) -> bool {
+        self.replace_hits(text, &self.hits(text), sink)
+    }
+
+    /// Like [`Masker::mask_into`] for JSON: what stands outside a string is replaced by a string, so that JSON it stays.
+    fn mask_json_into(&self, text: &[u8], sink: Sink<'_>) -> bool {
+        let mut hits = self.hits(text);
+        json::quote_bare(text, &mut hits);
+        self.replace_hits(text, &hits, sink)
+    }
+
+    fn replace_hits(&self, text: &[u8], hits: &[Hit], sink: Sink<'_>) -> bool {
+        if hits.is_empty() {
+            return false;
+        }
+        let Sink { place, out, masks } = sink;
+        let begin = out.len() - place.offset_bytes as usize;
+        let mut at = 0;
+        for hit in hits {
+            let matched = &text[hit.range.clone()];
+            out.extend_from_slice(&text[at..hit.range.start]);
+            let start = out.len() - begin;
+            if hit.quote {
+                out.push(b'"');
+            }
+            detect::replacement(hit.detector, hit.action, matched, out);
+            if hit.quote {
+                out.push(b'"');
+            }
+            let end = out.len() - begin;
+            masks.push(hit, self.key.fingerprint(hit.detector, matched), place, start..end);
+            at = hit.range.end;
+        }
+        out.extend_from_slice(&text[at..]);
+        true
+    }
+}
+
+/// Where a masked text goes, and where its masks are noted.
+struct Sink<'a> {
+    place: Place,
+    out: &'a mut Vec<u8>,
+    masks: &'a mut MaskList,
+}
+
+/// Where in its event a masked text stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    row: u32,
+    column: u32,
+    /// Bytes of the same text that were appended to the output before.
+    offset_bytes: u32,
+}
+
+/// The masks of one event and their fingerprints, each fingerprint once.
+#[derive(Clone, Debug, Default)]
+struct MaskList {
+    masks: Vec<Mask>,
+    fingerprints: FingerprintSet,
+}
+
+impl MaskList {
+    fn push(&mut self, hit: &Hit, fingerprint: [u8; 16], place: Place, at: Range<usize>) {
+        let index = self.fingerprints.index_of(fingerprint);
+        self.masks.push(Mask {
+            row: place.row,
+            column: place.column,
+            start_inclusive: bounded(at.start),
+            end_exclusive: bounded(at.end),
+            kind: hit.detector.kind().into(),
+            action: hit.action.into(),
+            rule: hit.rule.to_string(),
+            fingerprint_index: Some(index),
+        });
+    }
+
+    /// Notes a value that was hidden since it could not be inspected. It has no fingerprint.
+    fn push_unreadable(&mut self, place: Place) {
+        self.masks.push(Mask {
+            row: place.row,
+            column: place.column,
+            start_inclusive: 0,
+            end_exclusive: bounded(UNREADABLE.len()),
+            kind: MaskKind::Unreadable.into(),
+            action: MaskAction::Redact.into(),
+            rule: String::new(),
+            fingerprint_index: None,
+        });
+    }
+}
+
+/// Fingerprints in order of first appearance, without repeats.
+#[derive(Clone, Debug, Default)]
+struct FingerprintSet {
+    order: Vec<[u8; 16]>,
+    index: HashMap<[u8; 16], u32>,
+}
+
+impl FingerprintSet {
+    fn index_of(&mut self, fingerprint: [u8; 16]) -> u32 {
+        *self.index.entry(fingerprint).or_insert_with(|| {
+            self.order.push(fingerprint);
+            bounded(self.order.len() - 1)
+        })
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.index.clear();
+        self.order.drain(..).map(|fingerprint| Bytes::copy_from_slice(&fingerprint)).collect()
+    }
+}
+
+/// A count that the limits on messages keep far below 2³².
+fn bounded(count: usize) -> u32 {
+    u32::try_from(count).expect("bounded by the limit on a message's bytes")
+}
+
+/// Bytes as text for the record: what is not UTF-8 stands as `\xNN`, and the second value says that it does.
+fn into_text(bytes: &[u8]) -> (String, bool) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return (text.to_owned(), false);
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    (text, true)
+}

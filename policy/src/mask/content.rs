@@ -1,0 +1,452 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use retrace_proto::limits::CHUNK_BYTES_MAX;
+use retrace_proto::wire::{
+    Column, Diagnostic, DiagnosticField, Notification, ParameterTypes, ResponsePart, ResultColumns,
+    ResultRows, Setting, response_part::Part,
+};
+use retrace_proto::{Masked, ResponseContent, ResponseEnd};
+
+use super::{MaskList, Masker, Place, Sink, UNREADABLE, bounded, into_text};
+
+/// A value of a row as the record wants it.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<'a> {
+    /// NULL.
+    Null,
+    /// As PostgreSQL would print it, and what its type allows to stand in its place.
+    Printed(&'a [u8], ColumnText),
+    /// Of a type that cannot be printed here.
+    Opaque(&'a [u8]),
+}
+
+/// What may stand in a column's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnText {
+    /// Any characters.
+    Any,
+    /// JSON: what is replaced must leave it JSON.
+    Json,
+    /// Only values of its type: where something must be replaced, the client gets NULL.
+    Typed,
+}
+
+/// What the client may see of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientText<'a> {
+    /// The value as it came.
+    AsItCame,
+    /// This text instead.
+    Replaced(&'a [u8]),
+    /// NULL instead.
+    Null,
+}
+
+/// One field of an ErrorResponse or NoticeResponse: its letter and its text.
+pub type RawField<'a> = (u8, &'a [u8]);
+
+/// Most masks that are listed for one cell or diagnostic; the rest are counted.
+pub const MASKS_PER_VALUE_MAX: usize = 200;
+
+/// Longest text of a diagnostic, setting or notification that the record keeps whole, in bytes.
+pub const DIAGNOSTIC_TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// Longest name of a mask rule, in bytes.
+pub const RULE_NAME_BYTES_MAX: usize = 64;
+
+/// What a mask and its fingerprint take in an event, in bytes, at most.
+const MASK_EXTRA_BYTES: usize = RULE_NAME_BYTES_MAX + 56;
+
+/// What a cell takes beside its text, in bytes, at most.
+const CELL_EXTRA_BYTES: usize = 5;
+
+/// What any other part takes beside its texts, in bytes, at most.
+const PART_EXTRA_BYTES: usize = 40;
+
+/// Takes a response apart value by value: each call says what the client may see, and keeps what the record may.
+///
+/// Content that has reached the size of one event waits in [`ContentBuilder::poll_full`]; what is left at the end of
+/// the exchange comes from [`ContentBuilder::take`].
+#[derive(Debug)]
+pub struct ContentBuilder {
+    masker: Arc<Masker>,
+    full: Vec<ResponseContent>,
+    parts: Vec<ResponsePart>,
+    rows: Option<ResultRows>,
+    masks: MaskList,
+    end: ResponseEnd,
+    filled_bytes: usize,
+    column: u32,
+    row: u32,
+    replaced: Vec<u8>,
+}
+
+impl ContentBuilder {
+    /// Begins with nothing recorded.
+    #[must_use]
+    pub fn new(masker: Arc<Masker>) -> Self {
+        Self {
+            masker,
+            full: Vec::new(),
+            parts: Vec::new(),
+            rows: None,
+            masks: MaskList::default(),
+            end: ResponseEnd::default(),
+            filled_bytes: 0,
+            column: 0,
+            row: 0,
+            replaced: Vec::new(),
+        }
+    }
+
+    /// Whether masks may change anything at all.
+    #[must_use]
+    pub fn masks_anything(&self) -> bool {
+        !self.masker.is_empty()
+    }
+
+    /// Whether nothing waits to be recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.rows.is_none() && self.full.is_empty()
+    }
+
+    /// Bytes that wait to be recorded, about.
+    #[must_use]
+    pub fn filled_bytes(&self) -> usize {
+        self.filled_bytes
+    }
+
+    /// The next content that is as large as one event may be.
+    pub fn poll_full(&mut self) -> Option<Masked<ResponseContent>> {
+        (!self.full.is_empty()).then(|| Masked::by_masking(self.full.remove(0)))
+    }
+
+    /// Everything that still waits, for one event. Call after [`ContentBuilder::poll_full`] gave `None`.
+    pub fn take(&mut self) -> Masked<ResponseContent> {
+        debug_assert!(self.full.is_empty(), "full contents are taken first");
+        Masked::by_masking(self.take_content())
+    }
+
+    /// The tag and code that came last; the next command begins with none.
+    pub fn take_end(&mut self) -> Masked<ResponseEnd> {
+        Masked::by_masking(std::mem::take(&mut self.end))
+    }
+
+    /// A RowDescription. `name_of` each column is masked; the names for the client are returned where one changed.
+    pub fn columns(&mut self, columns: Vec<(Column, &[u8])>) -> Option<Vec<Vec<u8>>> {
+        let mut changed = false;
+        let mut names = Vec::with_capacity(columns.len());
+        let mut recorded = Vec::with_capacity(columns.len());
+        let mut cost = PART_EXTRA_BYTES;
+        for (mut column, name) in columns {
+            let name = match self.replace(name) {
+                Some(masked) => {
+                    changed = true;
+                    masked.to_vec()
+                }
+                None => name.to_vec(),
+            };
+            column.name = into_text(&name).0;
+            cost += column.name.len() + PART_EXTRA_BYTES;
+            names.push(name);
+            recorded.push(column);
+        }
+        self.push(Part::Columns(ResultColumns { columns: recorded }), cost);
+        changed.then_some(names)
+    }
+
+    /// A row begins. Its cells follow, one call of [`ContentBuilder::cell`] each.
+    pub fn begin_row(&mut self, column_count: usize) {
+        let column_count = bounded(column_count);
+        if self.rows.as_ref().is_some_and(|rows| rows.column_count != column_count) {
+            self.close_rows();
+        }
+        if self.filled_bytes >= CHUNK_BYTES_MAX {
+            self.seal();
+        }
+        let open = self.rows.get_or_insert_with(|| ResultRows { column_count, ..ResultRows::default() });
+        self.row = open.row_count;
+        open.row_count += 1;
+        self.filled_bytes += CELL_EXTRA_BYTES;
+        self.column = 0;
+    }
+
+    /// The next cell of the row.
+    pub fn cell(&mut self, cell: Cell<'_>) -> ClientText<'_> {
+        let column = self.column;
+        self.column += 1;
+        match cell {
+            Cell::Null => {
+                self.push_cell(None, false);
+                ClientText::AsItCame
+            }
+            Cell::Opaque(bytes) if self.masker.is_empty() => {
+                self.push_cell(Some(&hex(bytes)), false);
+                ClientText::AsItCame
+            }
+            Cell::Opaque(_) => {
+                let mut masks = std::mem::take(&mut self.masks);
+                masks.push_unreadable(Place { row: self.row, column, offset_bytes: 0 });
+                self.masks = masks;
+                self.push_cell(Some(UNREADABLE), false);
+                ClientText::Null
+            }
+            Cell::Printed(text, allows) => self.printed_cell(text, allows, column),
+        }
+    }
+
+    fn printed_cell(&mut self, text: &[u8], allows: ColumnText, column: u32) -> ClientText<'_> {
+        let place = Place { row: self.row, column, offset_bytes: 0 };
+        let masks_before = self.masks.masks.len();
+        let mut replaced = std::mem::take(&mut self.replaced);
+        replaced.clear();
+        let sink = Sink { place, out: &mut replaced, masks: &mut self.masks };
+        let changed = match allows {
+            ColumnText::Json => self.masker.mask_json_into(text, sink),
+            ColumnText::Any | ColumnText::Typed => self.masker.mask_into(text, sink),
+        };
+        let masks_added = self.masks.masks.len() - masks_before;
+        let masks_omitted = masks_added.saturating_sub(MASKS_PER_VALUE_MAX);
+        self.masks.masks.truncate(masks_before + masks_added - masks_omitted);
+
+        let shown = if changed { &replaced[..] } else { text };
+        match std::str::from_utf8(shown) {
+            Ok(shown) => self.push_cell(Some(shown), false),
+            Err(_) => self.push_cell(Some(&into_text(shown).0), true),
+        }
+        if masks_omitted > 0
+            && let Some(rows) = &mut self.rows
+        {
+            rows.masks_omitted += bounded(masks_omitted);
+        }
+        self.replaced = replaced;
+        match (changed, allows) {
+            (false, _) => ClientText::AsItCame,
+            (true, ColumnText::Typed) => ClientText::Null,
+            (true, ColumnText::Any | ColumnText::Json) => ClientText::Replaced(&self.replaced),
+        }
+    }
+
+    /// An ErrorResponse or NoticeResponse. Returns the fields for the client where one changed.
+    pub fn diagnostic(&mut self, is_error: bool, fields: &[RawField<'_>]) -> Option<Vec<(u8, Vec<u8>)>> {
+        let mut diagnostic = Diagnostic { is_error, ..Diagnostic::default() };
+        let mut for_client = Vec::with_capacity(fields.len());
+        let mut changed = false;
+        let masks_before = self.masks.masks.len();
+        for (index, (code, text)) in fields.iter().enumerate() {
+            // The message is column 0 of the masks, wherever it stands among the fields.
+            let column = if *code == b'M' { 0 } else { bounded(index) + 1 };
+            let text = self.replace_at(Place { column, ..Place::default() }, text, &mut changed);
+            let kept = Self::kept_text(&text, &mut diagnostic.omitted_bytes);
+            match code {
+                b'V' => diagnostic.severity = kept,
+                b'S' if diagnostic.severity.is_empty() => diagnostic.severity = kept,
+                b'C' => diagnostic.sqlstate = kept,
+                b'M' => diagnostic.message = kept,
+                _ => {
+                    let code = char::from(*code).to_string();
+                    diagnostic.fields.push(DiagnosticField { code, value: kept });
+                }
+            }
+            for_client.push((*code, text));
+        }
+        let mut masks = self.masks.masks.split_off(masks_before);
+        masks.truncate(MASKS_PER_VALUE_MAX);
+        let texts: usize = diagnostic.fields.iter().map(|field| field.value.len() + 8).sum();
+        let cost = PART_EXTRA_BYTES + diagnostic.message.len() + texts + masks.len() * MASK_EXTRA_BYTES;
+        diagnostic.masks = masks;
+        if is_error {
+            self.end.sqlstate.clone_from(&diagnostic.sqlstate);
+        }
+        self.push(Part::Diagnostic(diagnostic), cost);
+        changed.then_some(for_client)
+    }
+
+    /// A CommandComplete. Tags are PostgreSQL's own words; one that holds a finding is masked all the same.
+    pub fn command_tag(&mut self, tag: &[u8]) -> Option<Vec<u8>> {
+        let (masked, for_client) = self.lone_text(tag);
+        self.end.command_tag.clone_from(&masked);
+        self.push(Part::CommandTag(masked), PART_EXTRA_BYTES);
+        for_client
+    }
+
+    /// A ParameterStatus. Returns the value for the client where it changed.
+    pub fn setting(&mut self, name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+        let (value, for_client) = self.lone_text(value);
+        let name = self.lone_text(name).0;
+        let cost = PART_EXTRA_BYTES + name.len() + value.len();
+        self.push(Part::Setting(Setting { name, value }), cost);
+        for_client
+    }
+
+    /// A NotificationResponse. Returns channel and payload for the client where one changed.
+    pub fn notification(
+        &mut self,
+        process_id: u32,
+        channel: &[u8],
+        payload: &[u8],
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (channel_text, channel_changed) = self.lone_text(channel);
+        let (payload_text, payload_changed) = self.lone_text(payload);
+        let cost = PART_EXTRA_BYTES + channel_text.len() + payload_text.len();
+        let notification = Notification { process_id, channel: channel_text, payload: payload_text };
+        self.push(Part::Notification(notification), cost);
+        (channel_changed.is_some() || payload_changed.is_some()).then(|| {
+            (
+                channel_changed.unwrap_or_else(|| channel.to_vec()),
+                payload_changed.unwrap_or_else(|| payload.to_vec()),
+            )
+        })
+    }
+
+    /// A ParameterDescription.
+    pub fn parameter_types(&mut self, type_oids: Vec<u32>) {
+        let cost = PART_EXTRA_BYTES + type_oids.len() * 5;
+        self.push(Part::ParameterTypes(ParameterTypes { type_oids }), cost);
+    }
+
+    /// PortalSuspended: a row limit was met.
+    pub fn portal_suspended(&mut self) {
+        self.push(Part::PortalSuspended(true), PART_EXTRA_BYTES);
+    }
+
+    /// EmptyQueryResponse.
+    pub fn empty_query(&mut self) {
+        self.push(Part::EmptyQuery(true), PART_EXTRA_BYTES);
+    }
+
+    /// Appends a cell, over as many events as it takes.
+    fn push_cell(&mut self, text: Option<&str>, escaped: bool) {
+        let masks_bytes = self.masks.masks.len() * MASK_EXTRA_BYTES;
+        if self.filled_bytes + masks_bytes + CELL_EXTRA_BYTES > CHUNK_BYTES_MAX {
+            self.seal_within_row(false);
+        }
+        let Some(mut rest) = text else {
+            self.open_rows().cell_bytes.push(-1);
+            self.filled_bytes += CELL_EXTRA_BYTES;
+            return;
+        };
+        loop {
+            let room = CHUNK_BYTES_MAX.saturating_sub(self.filled_bytes + CELL_EXTRA_BYTES);
+            let (now, later) = rest.split_at(rest.floor_char_boundary(room));
+            let rows = self.open_rows();
+            rows.cells.push_str(now);
+            rows.cell_bytes.push(i32::try_from(now.len()).expect("bounded by the size of an event"));
+            rows.escaped |= escaped;
+            self.filled_bytes += now.len() + CELL_EXTRA_BYTES;
+            if later.is_empty() {
+                return;
+            }
+            rest = later;
+            self.seal_within_row(true);
+        }
+    }
+
+    fn open_rows(&mut self) -> &mut ResultRows {
+        self.rows.as_mut().expect("a cell comes between begin_row and the end of its row")
+    }
+
+    /// Seals in the middle of a row, and goes on with the same row in the next event.
+    fn seal_within_row(&mut self, within_cell: bool) {
+        let column_count = self.open_rows().column_count;
+        // Masks of the cell that is being written belong to the event it ends in.
+        let row = self.row;
+        let of_cell =
+            self.masks.masks.iter().rposition(|mask| mask.row != row || mask.column + 1 != self.column);
+        let pending = self.masks.masks.split_off(of_cell.map_or(0, |last| last + 1));
+        let fingerprints = self.masks.fingerprints.clone();
+        self.seal();
+        self.row = 0;
+        self.rows = Some(ResultRows { column_count, continued: within_cell, ..ResultRows::default() });
+        for mut mask in pending {
+            mask.row = 0;
+            mask.fingerprint_index = mask
+                .fingerprint_index
+                .and_then(|index| fingerprints.order.get(index as usize))
+                .map(|fingerprint| self.masks.fingerprints.index_of(*fingerprint));
+            self.masks.masks.push(mask);
+        }
+    }
+
+    fn close_rows(&mut self) {
+        if let Some(mut rows) = self.rows.take() {
+            rows.masks = std::mem::take(&mut self.masks.masks);
+            self.filled_bytes += rows.masks.len() * MASK_EXTRA_BYTES;
+            self.parts.push(ResponsePart { part: Some(Part::Rows(rows)) });
+        }
+    }
+
+    fn push(&mut self, part: Part, cost: usize) {
+        self.close_rows();
+        if self.filled_bytes + cost > CHUNK_BYTES_MAX {
+            self.seal();
+        }
+        self.filled_bytes += cost;
+        self.parts.push(ResponsePart { part: Some(part) });
+    }
+
+    fn seal(&mut self) {
+        let content = self.take_content();
+        if !content.parts.is_empty() {
+            self.full.push(content);
+        }
+    }
+
+    fn take_content(&mut self) -> ResponseContent {
+        self.close_rows();
+        self.filled_bytes = 0;
+        let fingerprints: Vec<Bytes> = self.masks.fingerprints.take();
+        ResponseContent { parts: std::mem::take(&mut self.parts), fingerprints }
+    }
+
+    /// Replaces within a text that has no place of its own. `None` if nothing was found.
+    fn replace(&mut self, text: &[u8]) -> Option<&[u8]> {
+        self.replaced.clear();
+        let mut unlisted = MaskList::default();
+        let sink = Sink { place: Place::default(), out: &mut self.replaced, masks: &mut unlisted };
+        let changed = self.masker.mask_into(text, sink);
+        changed.then_some(&self.replaced)
+    }
+
+    fn replace_at(&mut self, place: Place, text: &[u8], changed: &mut bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(text.len());
+        if self.masker.mask_into(text, Sink { place, out: &mut out, masks: &mut self.masks }) {
+            *changed = true;
+            return out;
+        }
+        text.to_vec()
+    }
+
+    /// The text for the record, and for the client where it changed.
+    fn lone_text(&mut self, text: &[u8]) -> (String, Option<Vec<u8>>) {
+        let for_client = self.replace(text).map(<[u8]>::to_vec);
+        let kept = Self::kept_text(for_client.as_deref().unwrap_or(text), &mut 0);
+        (kept, for_client)
+    }
+
+    /// As much of a text as the record keeps; the rest is counted.
+    fn kept_text(text: &[u8], omitted_bytes: &mut u64) -> String {
+        let (mut text, _) = into_text(text);
+        if text.len() > DIAGNOSTIC_TEXT_BYTES_MAX {
+            let keep = text.floor_char_boundary(DIAGNOSTIC_TEXT_BYTES_MAX);
+            let omitted = text.len() - keep;
+            *omitted_bytes += omitted as u64;
+            text.truncate(keep);
+            text.push_str(&format!(" …[{omitted} bytes omitted]"));
+        }
+        text
+    }
+}
+
+/// Bytes as PostgreSQL prints a bytea: `\x` and hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(2 + bytes.len() * 2);
+    text.push_str("\\x");
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("writing to a String does not fail");
+    }
+    text
+}

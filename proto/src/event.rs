@@ -1,0 +1,200 @@
+use bytes::Bytes;
+
+use crate::wire::{self, envelope::Payload};
+use crate::{Id, Masked};
+
+/// The write side of an event: an immutable fact that may be sealed.
+///
+/// Each constructor takes the plain facts as the wire type and whatever text of the traffic belongs to them as
+/// [`Masked`]. Where a wire field can hold such text, what the caller left in it is overwritten.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event(Payload);
+
+/// The texts of a command.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommandTexts {
+    /// The statement, or its first part.
+    pub statement: wire::Text,
+    /// Bound values, in order.
+    pub parameters: Vec<wire::Parameter>,
+    /// Name of the prepared statement.
+    pub statement_name: String,
+    /// Name of the portal.
+    pub portal_name: String,
+    /// Where masking put something else.
+    pub masks: Vec<wire::Mask>,
+    /// What `masks` point into.
+    pub fingerprints: Vec<Bytes>,
+    /// Masks that were made and are not listed.
+    pub masks_omitted: u32,
+}
+
+/// A command's plain facts beside its texts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommandReceived {
+    /// What form it came in.
+    pub kind: wire::command_received::Kind,
+    /// What was decided about it.
+    pub decision: wire::Decision,
+    /// Hash of the configuration that decided.
+    pub policy_version: String,
+    /// Bytes on the wire.
+    pub command_bytes: u64,
+    /// [`Event::command_chunk`]s that follow.
+    pub chunks: u32,
+    /// Row limit of an Execute; 0 is none.
+    pub row_limit: u32,
+}
+
+/// The content of a response, or of a part of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResponseContent {
+    /// In the order the target sent them.
+    pub parts: Vec<wire::ResponsePart>,
+    /// What the parts' masks point into.
+    pub fingerprints: Vec<Bytes>,
+}
+
+/// How a command ended, as far as the target's own words tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResponseEnd {
+    /// Tag of the last statement that ended.
+    pub command_tag: String,
+    /// Code of the error, if any.
+    pub sqlstate: String,
+}
+
+impl Event {
+    /// A client was let in and its target answered.
+    pub fn session_opened(mut facts: wire::SessionOpened, asserted: Masked<Vec<wire::Asserted>>) -> Self {
+        facts.asserted = asserted.into_inner();
+        Self(Payload::SessionOpened(facts))
+    }
+
+    /// A session ended; nothing follows in its stream.
+    pub fn session_closed(facts: wire::SessionClosed) -> Self {
+        Self(Payload::SessionClosed(facts))
+    }
+
+    /// A client was not let in.
+    pub fn login_refused(mut facts: wire::LoginRefused, asserted: Masked<Vec<wire::Asserted>>) -> Self {
+        facts.asserted = asserted.into_inner();
+        Self(Payload::LoginRefused(facts))
+    }
+
+    /// A command came in. It moves on only once this is durable.
+    pub fn command_received(facts: CommandReceived, texts: Masked<CommandTexts>) -> Self {
+        let texts = texts.into_inner();
+        Self(Payload::CommandReceived(wire::CommandReceived {
+            kind: facts.kind.into(),
+            statement: Some(texts.statement),
+            parameters: texts.parameters,
+            statement_name: texts.statement_name,
+            portal_name: texts.portal_name,
+            decision: Some(facts.decision),
+            policy_version: facts.policy_version,
+            catalogue_version: String::new(),
+            facts: None,
+            command_bytes: facts.command_bytes,
+            chunks: facts.chunks,
+            row_limit: facts.row_limit,
+            masks: texts.masks,
+            fingerprints: texts.fingerprints,
+            masks_omitted: texts.masks_omitted,
+        }))
+    }
+
+    /// A further part of a command too large for one event.
+    pub fn command_chunk(chunk: Masked<wire::CommandChunk>) -> Self {
+        Self(Payload::CommandChunk(chunk.into_inner()))
+    }
+
+    /// The gate refused a command.
+    pub fn command_refused(facts: wire::CommandRefused) -> Self {
+        Self(Payload::CommandRefused(facts))
+    }
+
+    /// Part of a response.
+    pub fn response_chunk(chunk_index: u32, content: Masked<ResponseContent>) -> Self {
+        let ResponseContent { parts, fingerprints } = content.into_inner();
+        Self(Payload::ResponseChunk(wire::ResponseChunk { chunk_index, parts, fingerprints }))
+    }
+
+    /// A command's response is whole; `content` is what no chunk before carried.
+    pub fn command_completed(
+        mut facts: wire::CommandCompleted,
+        content: Masked<ResponseContent>,
+        end: Masked<ResponseEnd>,
+    ) -> Self {
+        let ResponseContent { parts, fingerprints } = content.into_inner();
+        let ResponseEnd { command_tag, sqlstate } = end.into_inner();
+        facts.parts = parts;
+        facts.fingerprints = fingerprints;
+        facts.command_tag = command_tag;
+        facts.sqlstate = sqlstate;
+        Self(Payload::CommandCompleted(facts))
+    }
+
+    /// The target said something unasked.
+    pub fn async_message(content: Masked<ResponseContent>) -> Self {
+        let ResponseContent { parts, fingerprints } = content.into_inner();
+        Self(Payload::AsyncMessage(wire::AsyncMessage { parts, fingerprints }))
+    }
+
+    /// A policy came into force at this instance.
+    pub fn policy_loaded(policy_version: String) -> Self {
+        Self(Payload::PolicyLoaded(wire::PolicyLoaded { policy_version }))
+    }
+
+    /// A cancel request is about to be forwarded.
+    pub fn cancel_applied(control: Option<wire::ControlReference>) -> Self {
+        Self(Payload::CancelApplied(wire::CancelApplied { control }))
+    }
+
+    /// Someone is about to read evidence.
+    pub fn evidence_read(mut facts: wire::EvidenceRead, statement: Masked<String>) -> Self {
+        facts.statement = statement.into_inner();
+        Self(Payload::EvidenceRead(facts))
+    }
+
+    /// A read of evidence ended.
+    pub fn evidence_read_completed(facts: wire::EvidenceReadCompleted) -> Self {
+        Self(Payload::EvidenceReadCompleted(facts))
+    }
+
+    /// A process started; the first event of its instance stream.
+    pub fn instance_started(facts: wire::InstanceStarted) -> Self {
+        Self(Payload::InstanceStarted(facts))
+    }
+
+    /// A stream will get no further event, since a record of it failed for good.
+    pub fn stream_aborted(stream: Id, last_durable_seq: Option<u64>) -> Self {
+        Self(Payload::StreamAborted(wire::StreamAborted { stream_id: stream.to_bytes(), last_durable_seq }))
+    }
+
+    pub(crate) fn into_payload(self) -> Payload {
+        self.0
+    }
+}
+
+/// The name of a payload as the lake and the views spell it, for example `command_received`.
+#[must_use]
+pub fn event_type(payload: &Payload) -> &'static str {
+    match payload {
+        Payload::SessionOpened(_) => "session_opened",
+        Payload::SessionClosed(_) => "session_closed",
+        Payload::LoginRefused(_) => "login_refused",
+        Payload::CommandReceived(_) => "command_received",
+        Payload::CommandChunk(_) => "command_chunk",
+        Payload::CommandRefused(_) => "command_refused",
+        Payload::ResponseChunk(_) => "response_chunk",
+        Payload::CommandCompleted(_) => "command_completed",
+        Payload::AsyncMessage(_) => "async_message",
+        Payload::PolicyLoaded(_) => "policy_loaded",
+        Payload::CancelApplied(_) => "cancel_applied",
+        Payload::EvidenceRead(_) => "evidence_read",
+        Payload::EvidenceReadCompleted(_) => "evidence_read_completed",
+        Payload::InstanceStarted(_) => "instance_started",
+        Payload::StreamAborted(_) => "stream_aborted",
+    }
+}

@@ -1,0 +1,30 @@
+use retrace_proto::{Envelope, Event, SealError, StreamWriter, Subject};
+
+use crate::Now;
+
+/// The session's stream: it seals events in order. What it has sealed must be appended to the log in the same order.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    stream: StreamWriter,
+    subject: Subject,
+}
+
+impl Audit {
+    pub(crate) fn new(stream: StreamWriter, subject: Subject) -> Self {
+        Self { stream, subject }
+    }
+
+    /// Every event sealed so far has a sequence number below this.
+    pub(crate) fn end(&self) -> u64 {
+        self.stream.next_seq()
+    }
+
+    pub(crate) fn seal(
+        &mut self,
+        now: Now,
+        command_seq: Option<u64>,
+        event: Event,
+    ) -> Result<Envelope, SealError> {
+        Envelope::seal(&mut self.stream, &self.subject, command_seq, now.unix_us, event)
+    }
+}

@@ -1,0 +1,373 @@
+mod client;
+mod expect;
+mod gate;
+mod refuse;
+mod rows;
+mod target;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use retrace_policy::mask::{ContentBuilder, Masker};
+use retrace_policy::statement::Backslash;
+use retrace_proto::wire::{self, command_completed, session_closed};
+use retrace_proto::{Envelope, Event, Masked, StreamWriter, Subject};
+
+use self::expect::{Confirmed, Expected};
+use self::gate::Gate;
+use self::refuse::Fault;
+use super::frame::{CLIENT_FRAME_BYTES_MAX, Framer, TARGET_FRAME_BYTES_MAX};
+use super::types::Settings;
+use crate::Now;
+use crate::audit::Audit;
+
+/// Bytes of a client that wait for their records, above which reading the client stops.
+#[must_use]
+pub const fn client_queue_bytes_max() -> usize {
+    1024 * 1024
+}
+
+/// Answers owed by the target, above which reading the client stops. With this many on the way, the target has more
+/// than its own output buffer to say, so that it says it.
+const EXPECTED_MAX: usize = 4096;
+
+/// Silence of the target after which what it said so far is recorded and passed on, in microseconds.
+const SILENCE_US: u64 = 2_000;
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The client sent bytes, split anywhere.
+    ClientBytes(&'a [u8]),
+    /// The client will send nothing more, or is gone.
+    ClientClosed,
+    /// The target sent bytes, split anywhere.
+    TargetBytes(&'a [u8]),
+    /// The target will send nothing more, or is gone.
+    TargetClosed,
+    /// Every event of the session's stream below this sequence number is durable.
+    Durable {
+        /// Half-open.
+        end: u64,
+    },
+    /// An event of the stream will not become durable, or nobody can tell.
+    LogFailed(LogFailure),
+    /// A valid cancel request for this session came in.
+    CancelRequested,
+    /// The instance stops.
+    Shutdown,
+    /// The time of [`Session::poll_deadline`] has come.
+    DeadlinePassed,
+}
+
+/// How the log failed the stream; the stream gets no further event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFailure {
+    /// The log refused for good.
+    Permanent,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Output {
+    /// Append to the log, in this order.
+    Append(Envelope),
+    /// Write to the target, in this order.
+    ToTarget(Bytes),
+    /// Write to the client, in this order.
+    ToClient(Bytes),
+    /// Send the target a cancel request for its connection.
+    ForwardCancel,
+    /// Write out what was said, then close both sides. Nothing follows.
+    Close,
+}
+
+/// What the target said at its login, to be passed on.
+#[derive(Clone, Debug, Default)]
+pub struct Greeting {
+    /// Its ParameterStatus messages.
+    pub settings: Vec<(Bytes, Bytes)>,
+    /// Process id and secret of the gate's own that the client will use to cancel.
+    pub cancel_key: (u32, u32),
+}
+
+/// Limits of one session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// How long a record may take to be durable, in microseconds.
+    pub log_wait_us_max: u64,
+    /// Texts of prepared statements and bound values that are kept, in bytes.
+    pub kept_bytes_max: usize,
+    /// Bytes of the target that wait for their records or for the client, above which reading the target stops.
+    pub held_bytes_max: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { log_wait_us_max: 10_000_000, kept_bytes_max: 64 << 20, held_bytes_max: 1 << 20 }
+    }
+}
+
+/// All that a session begins with.
+#[derive(Debug)]
+pub struct Opening {
+    /// The session's stream, at its beginning.
+    pub stream: StreamWriter,
+    /// Who, through what, to where.
+    pub subject: Subject,
+    /// The masks of the target.
+    pub masker: Arc<Masker>,
+    /// What the target said.
+    pub greeting: Greeting,
+    /// The first event's facts.
+    pub opened: wire::SessionOpened,
+    /// What the client says of itself.
+    pub asserted: Masked<Vec<wire::Asserted>>,
+    /// Hash of the configuration that decides.
+    pub policy_version: String,
+    /// Name of a prepared statement that no client can guess, so that it cannot exist.
+    pub impossible_name: String,
+    /// Limits.
+    pub limits: SessionLimits,
+}
+
+/// A command that was forwarded and is not answered yet.
+#[derive(Debug, Default)]
+struct InFlight {
+    seq: u64,
+    forwarded_us: u64,
+    chunks: u32,
+    rows: u64,
+    response_bytes: u64,
+    failed: bool,
+    columns_recorded: bool,
+}
+
+/// Whether the session goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Its last event is sealed; recorded replies still go out.
+    Closing,
+    Closed,
+}
+
+/// One client connection to one target: the machine that the module's documentation describes.
+///
+/// Call [`Session::handle`] with each [`Input`], then [`Session::poll_output`] until it gives `None`.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    audit: Audit,
+    poisoned: bool,
+    gate: Gate,
+    outputs: VecDeque<Output>,
+    masker: Arc<Masker>,
+    policy_version: String,
+    impossible_name: String,
+    limits: SessionLimits,
+
+    client: Framer,
+    client_done: bool,
+    client_gone: bool,
+    /// Messages that wait for the Execute, Flush or Sync that makes them a unit.
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+    pending_expects: Vec<Expected>,
+    /// A refusal is on its way: what the client sends up to its next Sync is skipped, as a server would.
+    client_skips: bool,
+
+    target: Framer,
+    /// The target skips what it gets up to the next Sync.
+    target_skips: bool,
+    expected: VecDeque<Expected>,
+    in_flight: VecDeque<InFlight>,
+    last_command_seq: Option<u64>,
+    confirmed: Confirmed,
+    settings: Settings,
+    backslash: Backslash,
+    /// Columns of the result that is being sent, for rows to be read by.
+    layout: Option<Arc<rows::Layout>>,
+    content: ContentBuilder,
+    /// Bytes for the client whose content is not sealed yet.
+    held: Vec<Bytes>,
+    held_bytes: usize,
+    last_target_us: u64,
+    /// Every event below this must be durable before what is held may go.
+    reply_needs: u64,
+    cancel_needs: Option<u64>,
+    row_scratch: rows::Scratch,
+
+    commands: u64,
+    client_bytes: u64,
+    target_bytes: u64,
+    fatal_passed_on: bool,
+}
+
+impl Session {
+    /// Opens the session: its first event, and behind it the end of the client's login.
+    #[must_use]
+    pub fn open(opening: Opening, now: Now) -> Self {
+        let Opening { stream, subject, masker, greeting, opened, asserted, policy_version, .. } = opening;
+        let mut session = Self {
+            state: State::Open,
+            audit: Audit::new(stream, subject),
+            poisoned: false,
+            gate: Gate::default(),
+            outputs: VecDeque::new(),
+            content: ContentBuilder::new(masker.clone()),
+            masker,
+            policy_version,
+            impossible_name: opening.impossible_name,
+            limits: opening.limits,
+            client: Framer::new(CLIENT_FRAME_BYTES_MAX),
+            client_done: false,
+            client_gone: false,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            pending_expects: Vec::new(),
+            client_skips: false,
+            target: Framer::new(TARGET_FRAME_BYTES_MAX),
+            target_skips: false,
+            expected: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            last_command_seq: None,
+            confirmed: Confirmed::default(),
+            settings: Settings::default(),
+            backslash: Backslash::Plain,
+            layout: None,
+            held: Vec::new(),
+            held_bytes: 0,
+            last_target_us: now.monotonic_us,
+            reply_needs: 0,
+            cancel_needs: None,
+            row_scratch: rows::Scratch::default(),
+            commands: 0,
+            client_bytes: 0,
+            target_bytes: 0,
+            fatal_passed_on: false,
+        };
+        session.greet(now, &greeting, Event::session_opened(opened, asserted));
+        session.release(now);
+        session
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        let outcome = match input {
+            Input::Durable { end } => {
+                self.gate.advance(end);
+                Ok(())
+            }
+            Input::LogFailed(LogFailure::Permanent) => {
+                self.log_failed(now);
+                Ok(())
+            }
+            Input::DeadlinePassed => self.handle_deadline(now),
+            _ if self.state != State::Open => Ok(()),
+            Input::ClientBytes(bytes) => self.handle_client_bytes(now, bytes),
+            Input::ClientClosed => self.handle_client_closed(now),
+            Input::TargetBytes(bytes) => self.handle_target_bytes(now, bytes),
+            Input::TargetClosed => self.handle_target_closed(now),
+            Input::CancelRequested => self.handle_cancel(now),
+            Input::Shutdown => Err(Fault::Shutdown),
+        };
+        if let Err(fault) = outcome {
+            self.fail(now, fault);
+        }
+        self.release(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::DeadlinePassed`] is due, on the monotonic clock in microseconds; `None` while nothing waits.
+    #[must_use]
+    pub fn poll_deadline(&self) -> Option<u64> {
+        if self.state == State::Closed {
+            return None;
+        }
+        let log = self.gate.waiting_since_us().map(|since| since + self.limits.log_wait_us_max);
+        let silent = (!self.held.is_empty()).then_some(self.last_target_us + SILENCE_US);
+        log.into_iter().chain(silent).min()
+    }
+
+    /// Whether the client's bytes are wanted now.
+    #[must_use]
+    pub fn wants_client_bytes(&self) -> bool {
+        self.state == State::Open
+            && !self.client_done
+            && self.gate.to_target_bytes() + self.pending_bytes < client_queue_bytes_max()
+            && self.expected.len() + self.gate.units().len() < EXPECTED_MAX
+    }
+
+    /// Whether the target's bytes are wanted now; `unsent_bytes` is what the shell has not yet written to the client.
+    #[must_use]
+    pub fn wants_target_bytes(&self, unsent_bytes: usize) -> bool {
+        let held_bytes = self.held_bytes + self.gate.to_client_bytes() + unsent_bytes;
+        self.state == State::Open && (self.client_gone || held_bytes < self.limits.held_bytes_max)
+    }
+
+    /// The sequence number below which every event is durable, as far as the session was told.
+    #[must_use]
+    pub fn durable_end(&self) -> u64 {
+        self.gate.durable_end()
+    }
+
+    /// Seals an event and hands it out for the log. Returns the end of the stream with it.
+    fn append(&mut self, now: Now, command_seq: Option<u64>, event: Event) -> Result<u64, Fault> {
+        if !self.poisoned {
+            let envelope = self.audit.seal(now, command_seq, event).map_err(|_| Fault::Seal)?;
+            self.outputs.push_back(Output::Append(envelope));
+        }
+        Ok(self.audit.end())
+    }
+
+    /// Lets go what the gate no longer holds.
+    fn release(&mut self, now: Now) {
+        while let Some(unit) = self.gate.pop_unit() {
+            self.forward(now, unit);
+        }
+        while let Some(bytes) = self.gate.pop_reply() {
+            if !self.client_gone {
+                self.outputs.push_back(Output::ToClient(bytes));
+            }
+        }
+        if self.cancel_needs.is_some_and(|needs| needs <= self.gate.durable_end()) {
+            self.cancel_needs = None;
+            self.outputs.push_back(Output::ForwardCancel);
+        }
+        if self.state == State::Closing && !self.gate.replies_wait() {
+            self.state = State::Closed;
+            self.outputs.push_back(Output::Close);
+        }
+    }
+
+    fn handle_cancel(&mut self, now: Now) -> Result<(), Fault> {
+        if self.cancel_needs.is_none() {
+            let command_seq = self.in_flight.front().map(|command| command.seq);
+            self.cancel_needs = Some(self.append(now, command_seq, Event::cancel_applied(None))?);
+        }
+        Ok(())
+    }
+
+    /// Seals the session's last events: what is unanswered is abandoned, and the stream is closed.
+    fn finish(&mut self, now: Now, reason: session_closed::Reason) -> Result<(), Fault> {
+        self.state = State::Closing;
+        self.gate.take_units();
+        while !self.in_flight.is_empty() {
+            self.complete(now, command_completed::Status::Abandoned, "")?;
+        }
+        let closed = wire::SessionClosed {
+            reason: reason.into(),
+            commands: self.commands,
+            client_bytes: self.client_bytes,
+            target_bytes: self.target_bytes,
+        };
+        self.append(now, None, Event::session_closed(closed))?;
+        Ok(())
+    }
+}

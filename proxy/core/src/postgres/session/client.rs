@@ -1,0 +1,471 @@
+//! What the client sends, until it is a unit with its record in the gate.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use retrace_policy::decide::{Denial, FUNCTION_CALL, STATEMENTS_TOO_LARGE, Verdict, decide};
+use retrace_policy::mask::command::{CommandIn, ParameterIn, ParameterText};
+use retrace_proto::wire::{self, WireFormat, command_received::Kind};
+use retrace_proto::{CommandReceived, Event};
+
+use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_statement};
+use super::gate::Unit;
+use super::refuse::Fault;
+use super::{Session, client_queue_bytes_max};
+use crate::Now;
+use crate::postgres::frame::Frame;
+use crate::postgres::message::{self, Bind, Execute, Named, Parse};
+use crate::postgres::types;
+
+/// Messages that may wait for the Execute, Flush or Sync that makes them a unit.
+const PENDING_MAX: usize = 1024;
+
+/// A command on its way into the record.
+struct Command<'a> {
+    kind: Kind,
+    statement: &'a [u8],
+    statement_name: &'a [u8],
+    portal_name: &'a [u8],
+    parameters: &'a [ParameterIn<'a>],
+    verdict: Verdict,
+    bytes: usize,
+    row_limit: u32,
+}
+
+impl Session {
+    pub(super) fn handle_client_bytes(&mut self, now: Now, bytes: &[u8]) -> Result<(), Fault> {
+        self.client_bytes += bytes.len() as u64;
+        self.client.push(bytes);
+        while !self.client_done
+            && let Some(frame) = self.client.poll_frame().map_err(Fault::ClientFrame)?
+        {
+            self.handle_client_frame(now, frame)?;
+        }
+        Ok(())
+    }
+
+    /// A client that goes without a word is answered for all the same: what it asked is carried out and recorded.
+    pub(super) fn handle_client_closed(&mut self, now: Now) -> Result<(), Fault> {
+        self.client_gone = true;
+        self.gate.drop_replies();
+        self.client_terminates(now)
+    }
+
+    fn client_terminates(&mut self, now: Now) -> Result<(), Fault> {
+        if !self.client_done {
+            self.client_done = true;
+            self.flush_pending(now)?;
+            self.push_unit(now, vec![message::terminate()], Vec::new(), None);
+        }
+        Ok(())
+    }
+
+    fn handle_client_frame(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        if self.client_skips && !matches!(frame.tag(), b'S' | b'X') {
+            return self.record_skipped(now, &frame);
+        }
+        match frame.tag() {
+            b'Q' => self.client_queries(now, frame),
+            b'P' => self.client_parses(now, frame),
+            b'B' => self.client_binds(now, frame),
+            b'D' => self.client_describes(now, frame),
+            b'C' => self.client_closes(now, frame),
+            b'E' => self.client_executes(now, frame),
+            b'S' => self.client_syncs(now, frame),
+            b'H' => {
+                self.flush_pending(now)?;
+                self.push_unit(now, vec![frame.into_bytes()], Vec::new(), None);
+                Ok(())
+            }
+            b'F' => self.client_calls_function(now, &frame),
+            b'X' => self.client_terminates(now),
+            // COPY never begins here, and outside of it a server drops these.
+            b'd' | b'c' | b'f' => Ok(()),
+            _ => Err(Fault::ClientMessage),
+        }
+    }
+
+    fn client_queries(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        self.flush_pending(now)?;
+        let sql = message::query(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        let verdict = decide(sql, self.backslash);
+        let command = Command {
+            kind: Kind::SimpleQuery,
+            statement: sql,
+            statement_name: b"",
+            portal_name: b"",
+            parameters: &[],
+            verdict,
+            bytes: frame.wire_len(),
+            row_limit: 0,
+        };
+        let command_seq = self.record_command(now, &command)?;
+        match verdict {
+            Verdict::Allow => {
+                let expects = vec![Expected {
+                    expect: Expect::Query,
+                    command_seq: Some(command_seq),
+                    ends_command: true,
+                }];
+                self.push_unit(now, vec![frame.into_bytes()], expects, Some(command_seq));
+                Ok(())
+            }
+            Verdict::Deny(denial) => self.refuse_simple(now, command_seq, &denial),
+        }
+    }
+
+    fn client_calls_function(&mut self, now: Now, frame: &Frame) -> Result<(), Fault> {
+        self.flush_pending(now)?;
+        let command = Command {
+            kind: Kind::FunctionCall,
+            statement: b"",
+            statement_name: b"",
+            portal_name: b"",
+            parameters: &[],
+            verdict: Verdict::Deny(FUNCTION_CALL),
+            bytes: frame.wire_len(),
+            row_limit: 0,
+        };
+        let command_seq = self.record_command(now, &command)?;
+        self.refuse_simple(now, command_seq, &FUNCTION_CALL)
+    }
+
+    fn client_parses(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let parse = Parse::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        let bytes = frame.wire_len();
+        let mut verdict = decide(parse.sql, self.backslash);
+        if self.kept_bytes() + bytes > self.limits.kept_bytes_max {
+            verdict = Verdict::Deny(STATEMENTS_TOO_LARGE);
+        }
+        if let Verdict::Deny(denial) = verdict {
+            self.flush_pending(now)?;
+            let command = Command {
+                kind: Kind::Prepare,
+                statement: parse.sql,
+                statement_name: parse.name,
+                portal_name: b"",
+                parameters: &[],
+                verdict,
+                bytes,
+                row_limit: 0,
+            };
+            let command_seq = self.record_command(now, &command)?;
+            return self.refuse_extended(now, command_seq, &denial);
+        }
+        let statement = Statement {
+            name: Bytes::copy_from_slice(parse.name),
+            sql: Bytes::copy_from_slice(parse.sql),
+            declared_type_oids: parse.type_oids,
+            verdict,
+            parameter_type_oids: OnceLock::new(),
+            columns: OnceLock::new(),
+        };
+        self.push_pending(now, frame, Expect::Parse(Arc::new(statement)))
+    }
+
+    fn client_binds(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let bind = Bind::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        if self.kept_bytes() + frame.wire_len() > self.limits.kept_bytes_max {
+            return Err(Fault::KeptTooLarge);
+        }
+        let portal = Portal {
+            name: Bytes::copy_from_slice(bind.portal),
+            statement: self.statement_named(bind.statement),
+            statement_name: Bytes::copy_from_slice(bind.statement),
+            bind: Bytes::copy_from_slice(frame.body()),
+            result_formats: bind.result_formats,
+        };
+        self.push_pending(now, frame, Expect::Bind(Arc::new(portal)))
+    }
+
+    fn client_describes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let statement = match Named::decode(frame.body()).map_err(|_| Fault::ClientMessage)? {
+            Named::Statement(name) => self.statement_named(name),
+            Named::Portal(name) => self.portal_named(name).and_then(|portal| portal.statement.clone()),
+        };
+        self.push_pending(now, frame, Expect::Describe { statement, injected: false })
+    }
+
+    fn client_closes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let expect = match Named::decode(frame.body()).map_err(|_| Fault::ClientMessage)? {
+            Named::Statement(name) => Expect::CloseStatement(Bytes::copy_from_slice(name)),
+            Named::Portal(name) => Expect::ClosePortal(Bytes::copy_from_slice(name)),
+        };
+        self.push_pending(now, frame, expect)
+    }
+
+    fn client_executes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let execute = Execute::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        let portal = self.portal_named(execute.portal);
+        self.describe_if_unknown(execute.portal, portal.as_ref());
+        let command_seq =
+            self.record_execute(now, portal.as_deref(), &execute, self.pending_bytes + frame.wire_len())?;
+        self.pending.push(frame.into_bytes());
+        self.pending_expects.push(Expected {
+            expect: Expect::Execute(portal),
+            command_seq: None,
+            ends_command: false,
+        });
+        self.push_pending_unit(now, command_seq);
+        Ok(())
+    }
+
+    fn client_syncs(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        self.flush_pending(now)?;
+        self.client_skips = false;
+        let expects = vec![Expected { expect: Expect::Sync, command_seq: None, ends_command: false }];
+        self.push_unit(now, vec![frame.into_bytes()], expects, None);
+        Ok(())
+    }
+
+    /// Rows are read by their columns. Where the client did not ask for them, the gate does.
+    fn describe_if_unknown(&mut self, name: &[u8], portal: Option<&Arc<Portal>>) {
+        let statement = portal.and_then(|portal| portal.statement.clone());
+        let known = statement.as_ref().is_some_and(|statement| statement.columns.get().is_some());
+        let asked = self.pending_expects.iter().any(|expected| match &expected.expect {
+            Expect::Describe { statement: asked, .. } => match (asked, &statement) {
+                (Some(asked), Some(statement)) => Arc::ptr_eq(asked, statement),
+                _ => false,
+            },
+            _ => false,
+        });
+        if known || asked {
+            return;
+        }
+        self.pending.push(message::describe_portal(name));
+        self.pending_expects.push(Expected {
+            expect: Expect::Describe { statement, injected: true },
+            command_seq: None,
+            ends_command: false,
+        });
+    }
+
+    fn push_pending(&mut self, now: Now, frame: Frame, expect: Expect) -> Result<(), Fault> {
+        self.pending_bytes += frame.wire_len();
+        self.pending.push(frame.into_bytes());
+        self.pending_expects.push(Expected { expect, command_seq: None, ends_command: false });
+        if self.pending.len() >= PENDING_MAX || self.pending_bytes >= client_queue_bytes_max() {
+            self.flush_pending(now)?;
+        }
+        Ok(())
+    }
+
+    /// Messages that no Execute came for are a command of their own: they can fail, lock and call functions too.
+    pub(super) fn flush_pending(&mut self, now: Now) -> Result<(), Fault> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let named = self.pending_expects.iter().find_map(|expected| match &expected.expect {
+            Expect::Parse(statement) => Some(statement.clone()),
+            Expect::Bind(portal) => portal.statement.clone(),
+            Expect::Describe { statement, .. } => statement.clone(),
+            _ => None,
+        });
+        let closed = self.pending_expects.iter().find_map(|expected| match &expected.expect {
+            Expect::CloseStatement(name) => Some(name.clone()),
+            _ => None,
+        });
+        let name = named.as_ref().map(|statement| statement.name.clone()).or(closed).unwrap_or_default();
+        let command = Command {
+            kind: Kind::Prepare,
+            statement: named.as_ref().map_or(&b""[..], |statement| &statement.sql),
+            statement_name: &name,
+            portal_name: b"",
+            parameters: &[],
+            verdict: Verdict::Allow,
+            bytes: self.pending_bytes,
+            row_limit: 0,
+        };
+        let command_seq = self.record_command(now, &command)?;
+        self.push_pending_unit(now, command_seq);
+        Ok(())
+    }
+
+    fn push_pending_unit(&mut self, now: Now, command_seq: u64) {
+        let bytes = std::mem::take(&mut self.pending);
+        let mut expects = std::mem::take(&mut self.pending_expects);
+        self.pending_bytes = 0;
+        for expected in &mut expects {
+            expected.command_seq = Some(command_seq);
+        }
+        if let Some(last) = expects.last_mut() {
+            last.ends_command = true;
+        }
+        self.push_unit(now, bytes, expects, Some(command_seq));
+    }
+
+    /// Puts messages into the gate, behind every event sealed so far.
+    pub(super) fn push_unit(
+        &mut self,
+        now: Now,
+        bytes: Vec<Bytes>,
+        expects: Vec<Expected>,
+        command_seq: Option<u64>,
+    ) {
+        let simple = matches!(expects.first(), Some(Expected { expect: Expect::Query, .. }));
+        self.gate.push_unit(Unit {
+            needs: self.audit.end(),
+            since_us: now.monotonic_us,
+            bytes,
+            expects,
+            command_seq,
+            simple,
+        });
+    }
+
+    fn record_execute(
+        &mut self,
+        now: Now,
+        portal: Option<&Portal>,
+        execute: &Execute<'_>,
+        bytes: usize,
+    ) -> Result<u64, Fault> {
+        let statement = portal.and_then(|portal| portal.statement.as_deref());
+        let mut printed = Vec::new();
+        let values = portal.map_or(Ok(Vec::new()), |portal| {
+            self.print_parameters(portal, &mut printed).map_err(|_| Fault::ClientMessage)
+        })?;
+        let parameters: Vec<_> = values.iter().map(|value| value.borrow(&printed)).collect();
+        let command = Command {
+            kind: Kind::Execute,
+            statement: statement.map_or(&b""[..], |statement| &statement.sql),
+            statement_name: portal.map_or(&b""[..], |portal| &portal.statement_name),
+            portal_name: execute.portal,
+            parameters: &parameters,
+            verdict: statement.map_or(Verdict::Allow, |statement| statement.verdict),
+            bytes,
+            row_limit: execute.row_limit,
+        };
+        self.record_command(now, &command)
+    }
+
+    /// Prints the bound values one after the other into `printed`.
+    fn print_parameters<'a>(
+        &self,
+        portal: &'a Portal,
+        printed: &mut Vec<u8>,
+    ) -> Result<Vec<PrintedParameter<'a>>, Fault> {
+        let bind = Bind::decode(&portal.bind).map_err(|_| Fault::ClientMessage)?;
+        let values = bind.values.into_iter().enumerate().map(|(index, value)| {
+            let type_oid =
+                portal.statement.as_ref().map_or(0, |statement| statement.parameter_type_oid(index));
+            let wire_format = bind.formats.of(index);
+            let start = printed.len();
+            let text = match (value, wire_format) {
+                (None, _) => Text::Null,
+                (Some(value), WireFormat::Text) => Text::AsSent(value),
+                (Some(value), WireFormat::Binary) => {
+                    match types::print_binary(type_oid, value, &self.settings, printed) {
+                        Ok(()) => Text::Printed(start..printed.len()),
+                        Err(_) => {
+                            printed.truncate(start);
+                            if is_printable(value) { Text::AsSent(value) } else { Text::Opaque(value) }
+                        }
+                    }
+                }
+            };
+            PrintedParameter { type_oid, wire_format, text }
+        });
+        Ok(values.collect())
+    }
+
+    /// Seals the command's events. Returns the sequence number of the first.
+    fn record_command(&mut self, now: Now, command: &Command<'_>) -> Result<u64, Fault> {
+        let out = self.masker.mask_command(&CommandIn {
+            statement: command.statement,
+            backslash: self.backslash,
+            statement_name: command.statement_name,
+            portal_name: command.portal_name,
+            parameters: command.parameters,
+        });
+        let (effect, rule, reason) = match command.verdict {
+            Verdict::Allow => (wire::decision::Effect::Allow, "", ""),
+            Verdict::Deny(Denial { rule, message, .. }) => (wire::decision::Effect::Deny, rule, message),
+        };
+        let facts = CommandReceived {
+            kind: command.kind,
+            decision: wire::Decision {
+                effect: effect.into(),
+                rule: rule.to_owned(),
+                reason: reason.to_owned(),
+            },
+            policy_version: self.policy_version.clone(),
+            command_bytes: command.bytes as u64,
+            chunks: u32::try_from(out.chunks.len()).expect("bounded by the limit on frames"),
+            row_limit: command.row_limit,
+        };
+        let command_seq = self.audit.end();
+        self.append(now, Some(command_seq), Event::command_received(facts, out.texts))?;
+        for chunk in out.chunks {
+            self.append(now, Some(command_seq), Event::command_chunk(chunk))?;
+        }
+        self.commands += 1;
+        self.last_command_seq = Some(command_seq);
+        Ok(command_seq)
+    }
+
+    /// What a client sends on after a refusal is skipped; an Execute among it is recorded as asked and not forwarded.
+    fn record_skipped(&mut self, now: Now, frame: &Frame) -> Result<(), Fault> {
+        if frame.tag() != b'E' {
+            return Ok(());
+        }
+        let execute = Execute::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        let portal = self.portal_named(execute.portal);
+        let command_seq = self.record_execute(now, portal.as_deref(), &execute, frame.wire_len())?;
+        self.record_refused(now, command_seq, wire::command_refused::Reason::Skipped, ("", ""))?;
+        Ok(())
+    }
+
+    fn statement_named(&self, name: &[u8]) -> Option<Arc<Statement>> {
+        find_statement(self.newest_first(), &self.confirmed, name)
+    }
+
+    fn portal_named(&self, name: &[u8]) -> Option<Arc<Portal>> {
+        find_portal(self.newest_first(), &self.confirmed, name)
+    }
+
+    /// Everything asked and not answered, the last first.
+    fn newest_first(&self) -> impl Iterator<Item = &Expected> {
+        let waiting = self.gate.units().rev().flat_map(|unit| unit.expects.iter().rev());
+        self.pending_expects.iter().rev().chain(waiting).chain(self.expected.iter().rev())
+    }
+
+    /// Texts and bound values that are kept or on their way to be, in bytes, about.
+    fn kept_bytes(&self) -> usize {
+        self.confirmed.bytes() + self.pending_bytes + self.gate.to_target_bytes()
+    }
+}
+
+/// A bound value, printed or as sent.
+struct PrintedParameter<'a> {
+    type_oid: u32,
+    wire_format: WireFormat,
+    text: Text<'a>,
+}
+
+enum Text<'a> {
+    Null,
+    AsSent(&'a [u8]),
+    /// A range of the buffer of printed values.
+    Printed(std::ops::Range<usize>),
+    Opaque(&'a [u8]),
+}
+
+impl<'a> PrintedParameter<'a> {
+    fn borrow(&self, printed: &'a [u8]) -> ParameterIn<'a> {
+        let text = match &self.text {
+            Text::Null => ParameterText::Null,
+            Text::AsSent(value) => ParameterText::Printed(value),
+            Text::Printed(range) => ParameterText::Printed(&printed[range.clone()]),
+            Text::Opaque(value) => ParameterText::Opaque(value),
+        };
+        ParameterIn { type_oid: self.type_oid, wire_format: self.wire_format, text }
+    }
+}
+
+/// Whether a value of an unknown type is plain text: many types send their text as their binary form. One that holds
+/// numbers in binary has zero bytes or other control characters among them.
+pub(super) fn is_printable(value: &[u8]) -> bool {
+    std::str::from_utf8(value)
+        .is_ok_and(|text| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
+}

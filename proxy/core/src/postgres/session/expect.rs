@@ -1,0 +1,175 @@
+//! What has been asked of the target and is not answered yet.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use retrace_policy::decide::Verdict;
+use retrace_proto::wire::Column;
+
+use crate::postgres::message::Formats;
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(super) struct Statement {
+    pub(super) name: Bytes,
+    pub(super) sql: Bytes,
+    pub(super) declared_type_oids: Vec<u32>,
+    pub(super) verdict: Verdict,
+    /// What the target says of its parameters, once it was asked.
+    pub(super) parameter_type_oids: OnceLock<Vec<u32>>,
+    /// What the target says of its columns, once it was asked; they cannot change without an error of its own.
+    pub(super) columns: OnceLock<Arc<Columns>>,
+}
+
+impl Statement {
+    pub(super) fn parameter_type_oid(&self, index: usize) -> u32 {
+        let declared = self.declared_type_oids.get(index).copied().unwrap_or(0);
+        if declared != 0 {
+            return declared;
+        }
+        self.parameter_type_oids.get().and_then(|oids| oids.get(index)).copied().unwrap_or(0)
+    }
+}
+
+/// The columns of a result, with their names as the target sent them.
+#[derive(Debug, Default)]
+pub(super) struct Columns(pub(super) Vec<(Column, Bytes)>);
+
+/// A bound portal.
+#[derive(Debug)]
+pub(super) struct Portal {
+    pub(super) name: Bytes,
+    /// `None` for a statement that was not prepared by a Parse, such as one of SQL's own PREPARE.
+    pub(super) statement: Option<Arc<Statement>>,
+    pub(super) statement_name: Bytes,
+    /// The body of its Bind, from which parameters are recorded.
+    pub(super) bind: Bytes,
+    pub(super) result_formats: Formats,
+}
+
+/// An answer that the target owes.
+#[derive(Debug)]
+pub(super) enum Expect {
+    /// ParseComplete.
+    Parse(Arc<Statement>),
+    /// BindComplete.
+    Bind(Arc<Portal>),
+    /// ParameterDescription, then RowDescription or NoData. `injected`: the client did not ask.
+    Describe { statement: Option<Arc<Statement>>, injected: bool },
+    /// CloseComplete.
+    CloseStatement(Bytes),
+    /// CloseComplete.
+    ClosePortal(Bytes),
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute(Option<Arc<Portal>>),
+    /// Anything, then ReadyForQuery.
+    Query,
+    /// The error of an impossible Bind, in whose place this goes to the client.
+    Refusal(Bytes),
+    /// ReadyForQuery.
+    Sync,
+}
+
+/// An answer owed, and to which command it belongs.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) expect: Expect,
+    /// The `stream_seq` of its `CommandReceived`.
+    pub(super) command_seq: Option<u64>,
+    /// Whether the command is complete with this answer.
+    pub(super) ends_command: bool,
+}
+
+/// What prepared statements and portals the target has, as far as it confirmed them.
+#[derive(Debug, Default)]
+pub(super) struct Confirmed {
+    pub(super) statements: HashMap<Bytes, Arc<Statement>>,
+    pub(super) portals: HashMap<Bytes, Arc<Portal>>,
+    bytes: usize,
+}
+
+impl Confirmed {
+    /// About how much memory texts and bound values take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn insert_statement(&mut self, statement: Arc<Statement>) {
+        self.bytes += statement_bytes(&statement);
+        if let Some(old) = self.statements.insert(statement.name.clone(), statement) {
+            self.bytes -= statement_bytes(&old);
+        }
+    }
+
+    pub(super) fn insert_portal(&mut self, portal: Arc<Portal>) {
+        self.bytes += portal_bytes(&portal);
+        if let Some(old) = self.portals.insert(portal.name.clone(), portal) {
+            self.bytes -= portal_bytes(&old);
+        }
+    }
+
+    pub(super) fn remove_statement(&mut self, name: &[u8]) {
+        if let Some(old) = self.statements.remove(name) {
+            self.bytes -= statement_bytes(&old);
+        }
+    }
+
+    pub(super) fn remove_portal(&mut self, name: &[u8]) {
+        if let Some(old) = self.portals.remove(name) {
+            self.bytes -= portal_bytes(&old);
+        }
+    }
+
+    /// Outside a transaction there are no portals.
+    pub(super) fn clear_portals(&mut self) {
+        for (_, portal) in self.portals.drain() {
+            self.bytes -= portal_bytes(&portal);
+        }
+    }
+}
+
+/// What a kept statement takes beside its text, in bytes, about.
+const ENTRY_BYTES: usize = 256;
+
+fn statement_bytes(statement: &Statement) -> usize {
+    ENTRY_BYTES + statement.name.len() + statement.sql.len()
+}
+
+fn portal_bytes(portal: &Portal) -> usize {
+    ENTRY_BYTES + portal.name.len() + portal.bind.len()
+}
+
+/// The statement that `name` will mean to a message sent now: the newest of those on their way, else the confirmed one.
+pub(super) fn find_statement<'a>(
+    newest_first: impl Iterator<Item = &'a Expected>,
+    confirmed: &Confirmed,
+    name: &[u8],
+) -> Option<Arc<Statement>> {
+    for expected in newest_first {
+        match &expected.expect {
+            Expect::Parse(statement) if *statement.name == *name => return Some(statement.clone()),
+            Expect::CloseStatement(closed) if **closed == *name => return None,
+            Expect::Query if name.is_empty() => return None,
+            _ => {}
+        }
+    }
+    confirmed.statements.get(name).cloned()
+}
+
+/// The portal that `name` will mean to a message sent now.
+pub(super) fn find_portal<'a>(
+    newest_first: impl Iterator<Item = &'a Expected>,
+    confirmed: &Confirmed,
+    name: &[u8],
+) -> Option<Arc<Portal>> {
+    for expected in newest_first {
+        match &expected.expect {
+            Expect::Bind(portal) if *portal.name == *name => return Some(portal.clone()),
+            Expect::ClosePortal(closed) if **closed == *name => return None,
+            Expect::Query if name.is_empty() => return None,
+            _ => {}
+        }
+    }
+    confirmed.portals.get(name).cloned()
+}

@@ -1,0 +1,278 @@
+//! Refusals and ends: what the client is told when a command may not run, the log cannot answer, or a side misbehaves.
+
+use bytes::Bytes;
+use retrace_policy::decide::Denial;
+use retrace_proto::Event;
+use retrace_proto::wire::{self, command_refused, session_closed::Reason};
+
+use super::expect::{Expect, Expected};
+use super::gate::Unit;
+use super::{Output, Session, State};
+use crate::Now;
+use crate::postgres::frame::FrameError;
+use crate::postgres::message::{self, Severity, error_response};
+
+/// Why the session cannot go on.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The client's bytes cannot be cut.
+    ClientFrame(FrameError),
+    /// The client sent what the protocol does not have, or not here.
+    ClientMessage,
+    /// The target's bytes cannot be cut.
+    TargetFrame(FrameError),
+    /// The target sent what the protocol does not have, or not here.
+    TargetMessage,
+    /// The target went without a word.
+    TargetGone,
+    /// COPY began although no statement said so.
+    CopyBegan,
+    /// Bound values take more memory than a session may.
+    KeptTooLarge,
+    /// An event could not be sealed.
+    Seal,
+    /// The instance stops.
+    Shutdown,
+}
+
+impl Fault {
+    /// The code, the message and the hint for the client, and the reason for the record.
+    fn told(&self) -> (&'static str, String, &'static str, Reason) {
+        match self {
+            Self::ClientFrame(FrameError::TooLong { frame_bytes_max }) => (
+                "54000",
+                format!("retrace: a message is longer than {frame_bytes_max} bytes"),
+                "Send large values in smaller statements.",
+                Reason::LimitExceeded,
+            ),
+            Self::ClientFrame(FrameError::Malformed) | Self::ClientMessage => (
+                "08P01",
+                "retrace: the client sent a message that the protocol does not allow here".to_owned(),
+                "",
+                Reason::ProtocolViolation,
+            ),
+            Self::TargetFrame(FrameError::TooLong { frame_bytes_max }) => (
+                "54000",
+                format!("retrace: the target sent a message longer than {frame_bytes_max} bytes"),
+                "Read large values in pieces, for example with substring().",
+                Reason::LimitExceeded,
+            ),
+            Self::TargetFrame(FrameError::Malformed) | Self::TargetMessage => (
+                "08P01",
+                "retrace: the target sent a message that the gate does not expect here; outcome unknown"
+                    .to_owned(),
+                "",
+                Reason::ProtocolViolation,
+            ),
+            Self::TargetGone => (
+                "08006",
+                "retrace: the target closed the connection; the outcome of an unanswered command is unknown"
+                    .to_owned(),
+                "",
+                Reason::TargetClosed,
+            ),
+            Self::CopyBegan => (
+                "0A000",
+                "retrace: COPY is not supported through this gate; outcome unknown".to_owned(),
+                "Use SELECT to read and INSERT to write.",
+                Reason::ProtocolViolation,
+            ),
+            Self::KeptTooLarge => (
+                "54000",
+                "retrace: the prepared statements and bound values of this session are too large".to_owned(),
+                "Close prepared statements that are no longer needed, and bind smaller values.",
+                Reason::LimitExceeded,
+            ),
+            Self::Seal => (
+                "XX000",
+                "retrace: the gate could not record this command; outcome unknown".to_owned(),
+                "",
+                Reason::Internal,
+            ),
+            Self::Shutdown => (
+                "57P01",
+                "retrace: terminating connection due to administrator command".to_owned(),
+                "",
+                Reason::Shutdown,
+            ),
+        }
+    }
+}
+
+impl Session {
+    /// Refuses a simple query. The refusal is made real at the target: a Bind that must fail ends a transaction that may
+    /// be open, and the Sync behind it brings the target's own transaction status.
+    pub(super) fn refuse_simple(&mut self, now: Now, command_seq: u64, denial: &Denial) -> Result<(), Fault> {
+        let error = self.record_denied(now, command_seq, denial)?;
+        let unit = self.refusal_unit(now, self.audit.end(), error, true);
+        self.gate.push_unit(unit);
+        Ok(())
+    }
+
+    /// Refuses a message of the extended protocol; what the client sends up to its Sync is skipped.
+    pub(super) fn refuse_extended(
+        &mut self,
+        now: Now,
+        command_seq: u64,
+        denial: &Denial,
+    ) -> Result<(), Fault> {
+        let error = self.record_denied(now, command_seq, denial)?;
+        let unit = self.refusal_unit(now, self.audit.end(), error, false);
+        self.gate.push_unit(unit);
+        self.client_skips = true;
+        Ok(())
+    }
+
+    fn record_denied(&mut self, now: Now, command_seq: u64, denial: &Denial) -> Result<Bytes, Fault> {
+        let reason = match denial.sqlstate {
+            "0A000" => command_refused::Reason::Unsupported,
+            "54000" => command_refused::Reason::LimitExceeded,
+            _ => command_refused::Reason::Denied,
+        };
+        let end = self.record_refused(now, command_seq, reason, (denial.sqlstate, denial.rule))?;
+        self.reply_needs = end;
+        Ok(error_response(Severity::Error, denial.sqlstate, denial.message, denial.hint))
+    }
+
+    pub(super) fn record_refused(
+        &mut self,
+        now: Now,
+        command_seq: u64,
+        reason: command_refused::Reason,
+        (sqlstate, rule): (&str, &str),
+    ) -> Result<u64, Fault> {
+        let refused = wire::CommandRefused {
+            reason: reason.into(),
+            forwarded: command_refused::Forwarded::No.into(),
+            sqlstate: sqlstate.to_owned(),
+            rule: rule.to_owned(),
+        };
+        self.append(now, Some(command_seq), Event::command_refused(refused))
+    }
+
+    fn refusal_unit(&self, now: Now, needs: u64, error: Bytes, simple: bool) -> Unit {
+        let mut bytes = vec![message::impossible_bind(&self.impossible_name)];
+        let mut expects =
+            vec![Expected { expect: Expect::Refusal(error), command_seq: None, ends_command: false }];
+        if simple {
+            bytes.push(message::sync());
+            expects.push(Expected { expect: Expect::Sync, command_seq: None, ends_command: false });
+        }
+        Unit { needs, since_us: now.monotonic_us, bytes, expects, command_seq: None, simple }
+    }
+
+    pub(super) fn handle_deadline(&mut self, now: Now) -> Result<(), Fault> {
+        let late = self
+            .gate
+            .waiting_since_us()
+            .is_some_and(|since| now.monotonic_us >= since + self.limits.log_wait_us_max);
+        if late {
+            return self.log_is_late(now);
+        }
+        let silent = now.monotonic_us >= self.last_target_us + super::SILENCE_US;
+        if silent && !self.held.is_empty() && self.state == State::Open {
+            return self.cut_chunk(now);
+        }
+        Ok(())
+    }
+
+    /// Whether anything was forwarded whose answer the client does not have.
+    fn outcome_is_open(&self) -> bool {
+        !self.in_flight.is_empty() || self.gate.replies_wait() || !self.held.is_empty()
+    }
+
+    /// A record is not durable in time. What was not forwarded is refused and the session goes on; if an answer is
+    /// open, nobody can say more than that its outcome is unknown.
+    fn log_is_late(&mut self, now: Now) -> Result<(), Fault> {
+        if self.state != State::Open || self.outcome_is_open() {
+            self.end_unrecorded(now);
+            return Ok(());
+        }
+        let error = error_response(Severity::Error, "57P03", NOT_EXECUTED, LOG_HINT);
+        let units = self.gate.take_units();
+        let mut refused_extended = false;
+        for unit in units {
+            if let Some(command_seq) = unit.command_seq {
+                let reason = command_refused::Reason::LogUnavailable;
+                self.record_refused(now, command_seq, reason, ("57P03", ""))?;
+            }
+            let is_sync = matches!(unit.expects.first(), Some(Expected { expect: Expect::Sync, .. }));
+            // The refusals go at once: their records queue behind what is late.
+            let needs = self.gate.durable_end();
+            if unit.simple {
+                let refusal = self.refusal_unit(now, needs, error.clone(), true);
+                self.gate.push_unit(refusal);
+            } else if is_sync || unit.expects.is_empty() {
+                refused_extended &= !is_sync;
+                self.gate.push_unit(Unit { needs, ..unit });
+            } else if !std::mem::replace(&mut refused_extended, true) {
+                let refusal = self.refusal_unit(now, needs, error.clone(), false);
+                self.gate.push_unit(refusal);
+            }
+        }
+        self.client_skips |= refused_extended;
+        self.reply_needs = self.gate.durable_end();
+        Ok(())
+    }
+
+    /// The log failed the stream: it gets no further event, so the session ends.
+    pub(super) fn log_failed(&mut self, now: Now) {
+        self.poisoned = true;
+        if self.state != State::Closed {
+            self.end_unrecorded(now);
+        }
+    }
+
+    /// Ends the session although the end of its record is not durable, saying what that means for the client.
+    fn end_unrecorded(&mut self, now: Now) {
+        let (sqlstate, message) =
+            if self.outcome_is_open() { ("08007", OUTCOME_UNKNOWN) } else { ("57P03", NOT_EXECUTED) };
+        let open = self.state == State::Open;
+        self.held.clear();
+        self.held_bytes = 0;
+        self.gate.drop_replies();
+        if open && !self.client_gone {
+            let error = error_response(Severity::Fatal, sqlstate, message, LOG_HINT);
+            self.outputs.push_back(Output::ToClient(error));
+        }
+        if open {
+            // Behind what is late, if the log comes back.
+            let _ = self.finish(now, Reason::LogFailed);
+            self.held.clear();
+            self.gate.drop_replies();
+        }
+        self.state = State::Closed;
+        self.outputs.push_back(Output::Close);
+    }
+
+    /// Ends the session over a fault, with a word to the client behind what it still gets.
+    pub(super) fn fail(&mut self, now: Now, fault: Fault) {
+        if self.state != State::Open {
+            return;
+        }
+        let (sqlstate, message, hint, reason) = fault.told();
+        // What is held has no record yet. It gets one if that can be sealed, else it does not go.
+        if matches!(fault, Fault::Seal) || self.cut_chunk(now).is_err() {
+            self.held.clear();
+            self.held_bytes = 0;
+        }
+        let error = error_response(Severity::Fatal, sqlstate, &message, hint);
+        let needs = self.reply_needs;
+        if self.finish(now, reason).is_err() {
+            // Not even the end can be recorded: nothing but the error goes.
+            self.poisoned = true;
+            self.state = State::Closing;
+        }
+        self.held.clear();
+        if !self.client_gone {
+            self.gate.push_reply(needs, now.monotonic_us, error);
+        }
+    }
+}
+
+const NOT_EXECUTED: &str =
+    "retrace: the record of this command could not be made durable in time; it was not executed";
+const OUTCOME_UNKNOWN: &str =
+    "retrace: the record of this command could not be made durable in time; outcome unknown";
+const LOG_HINT: &str =
+    "The gate lets nothing pass unrecorded. Try again; if this goes on, look at the gate's log.";

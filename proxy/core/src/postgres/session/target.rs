@@ -1,0 +1,491 @@
+//! What the target answers: matched to what was asked, masked, recorded, held until the record is durable.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use retrace_policy::statement::Backslash;
+use retrace_proto::Event;
+use retrace_proto::wire::{self, command_completed::Status, session_closed::Reason};
+
+use super::expect::{Columns, Expect, Expected};
+use super::gate::Unit;
+use super::refuse::Fault;
+use super::{Greeting, InFlight, Session, rows};
+use crate::Now;
+use crate::postgres::frame::{Frame, Reader};
+use crate::postgres::message;
+
+impl Session {
+    /// The first event, and what ends the client's login once it is durable.
+    pub(super) fn greet(&mut self, now: Now, greeting: &Greeting, opened: Event) {
+        const AUTHENTICATION_OK: &[u8] = b"R\x00\x00\x00\x08\x00\x00\x00\x00";
+        const READY_FOR_QUERY_IDLE: &[u8] = b"Z\x00\x00\x00\x05I";
+        match self.append(now, None, opened) {
+            Ok(end) => self.reply_needs = end,
+            Err(fault) => return self.fail(now, fault),
+        }
+        self.hold(Bytes::from_static(AUTHENTICATION_OK));
+        for (name, value) in &greeting.settings {
+            self.note_setting(name, value);
+            self.hold(message::parameter_status(name, value));
+        }
+        let (process_id, secret) = greeting.cancel_key;
+        self.hold(message::backend_key_data(process_id, secret));
+        self.hold(Bytes::from_static(READY_FOR_QUERY_IDLE));
+        self.let_go_held(now);
+    }
+
+    /// Writes a unit to the target and owes the client its answers.
+    pub(super) fn forward(&mut self, now: Now, unit: Unit) {
+        for bytes in unit.bytes {
+            self.outputs.push_back(super::Output::ToTarget(bytes));
+        }
+        if let Some(seq) = unit.command_seq {
+            self.in_flight.push_back(InFlight { seq, forwarded_us: now.monotonic_us, ..InFlight::default() });
+        }
+        self.expected.extend(unit.expects);
+        if self.target_skips
+            && let Err(fault) = self.pop_to_sync(now)
+        {
+            self.fail(now, fault);
+        }
+    }
+
+    pub(super) fn handle_target_bytes(&mut self, now: Now, bytes: &[u8]) -> Result<(), Fault> {
+        self.target_bytes += bytes.len() as u64;
+        self.last_target_us = now.monotonic_us;
+        self.target.push(bytes);
+        while let Some(frame) = self.target.poll_frame().map_err(Fault::TargetFrame)? {
+            if let Some(command) = self.in_flight.front_mut() {
+                command.response_bytes += frame.wire_len() as u64;
+            }
+            self.handle_target_frame(now, frame)?;
+        }
+        if self.content.is_empty() {
+            self.let_go_held(now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_target_closed(&mut self, now: Now) -> Result<(), Fault> {
+        if self.client_done {
+            return self.finish(now, Reason::ClientClosed);
+        }
+        if !self.fatal_passed_on {
+            return Err(Fault::TargetGone);
+        }
+        self.finish(now, Reason::TargetClosed)
+    }
+
+    fn handle_target_frame(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        match frame.tag() {
+            b'D' => self.target_sends_row(now, frame),
+            b'C' => self.target_ends_statement(now, frame),
+            b'T' => self.target_describes_rows(now, frame),
+            b'Z' => self.target_is_ready(now, frame),
+            b'1' | b'2' | b'3' => self.target_confirms(now, frame),
+            b'n' => self.target_has_no_rows(now, frame),
+            b't' => self.target_describes_parameters(now, frame),
+            b's' => {
+                self.content.portal_suspended();
+                self.end_execute(now, frame.into_bytes(), Status::Suspended)
+            }
+            b'I' => {
+                self.content.empty_query();
+                self.end_execute(now, frame.into_bytes(), Status::Ok)
+            }
+            b'E' | b'N' => self.target_reports(now, frame),
+            b'S' => self.target_changes_setting(now, frame),
+            b'A' => self.target_notifies(now, &frame),
+            b'G' | b'H' | b'W' => Err(Fault::CopyBegan),
+            _ => Err(Fault::TargetMessage),
+        }
+    }
+
+    fn target_sends_row(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let layout = match &self.layout {
+            Some(layout) => layout.clone(),
+            None => self.layout_of_execute()?,
+        };
+        if let Some(command) = self.in_flight.front_mut() {
+            command.rows += 1;
+        }
+        let bytes = rows::pass(&mut self.content, &mut self.row_scratch, &layout, &self.settings, frame)?;
+        self.record_full(now)?;
+        self.hold(bytes);
+        Ok(())
+    }
+
+    /// How to read the rows of the Execute that is being answered, from what is known of its statement.
+    fn layout_of_execute(&mut self) -> Result<Arc<rows::Layout>, Fault> {
+        let Some(Expected { expect: Expect::Execute(portal), .. }) = self.expected.front() else {
+            return Err(Fault::TargetMessage);
+        };
+        let columns = portal
+            .as_ref()
+            .and_then(|portal| portal.statement.as_ref())
+            .and_then(|statement| statement.columns.get().cloned());
+        let formats = portal.as_ref().map(|portal| portal.result_formats.clone()).unwrap_or_default();
+        let layout = Arc::new(rows::Layout::of_columns(columns.as_deref(), &formats));
+        self.layout = Some(layout.clone());
+        self.record_known_columns();
+        Ok(layout)
+    }
+
+    /// A command's record names its columns even where the client asked for them at another time.
+    fn record_known_columns(&mut self) {
+        let Some(Expected { expect: Expect::Execute(Some(portal)), .. }) = self.expected.front() else {
+            return;
+        };
+        let Some(command) = self.in_flight.front_mut() else { return };
+        let Some(columns) = portal.statement.as_ref().and_then(|statement| statement.columns.get()) else {
+            return;
+        };
+        if std::mem::replace(&mut command.columns_recorded, true) || columns.0.is_empty() {
+            return;
+        }
+        let described = columns.0.iter().enumerate().map(|(index, (column, name))| {
+            let mut column = column.clone();
+            column.wire_format = portal.result_formats.of(index).into();
+            (column, &name[..])
+        });
+        self.content.columns(described.collect());
+    }
+
+    fn target_describes_rows(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let described = message::row_description(frame.body()).map_err(|_| Fault::TargetMessage)?;
+        let columns =
+            described.iter().map(|(column, name)| (column.clone(), Bytes::copy_from_slice(name))).collect();
+        let columns = Arc::new(Columns(columns));
+        let renamed = self.content.columns(described);
+        if let Some(command) = self.in_flight.front_mut() {
+            command.columns_recorded = true;
+        }
+        let bytes = match renamed {
+            Some(names) => message::rename_columns(frame.body(), &names).map_err(|_| Fault::TargetMessage)?,
+            None => frame.into_bytes(),
+        };
+        match self.expected.front() {
+            Some(Expected { expect: Expect::Query, .. }) => {
+                self.layout = Some(Arc::new(rows::Layout::of_result(&columns)));
+            }
+            Some(Expected { expect: Expect::Describe { statement, injected }, .. }) => {
+                if let Some(statement) = statement {
+                    let _ = statement.columns.set(columns);
+                }
+                if *injected {
+                    return self.answered(now);
+                }
+                self.hold(bytes);
+                return self.answered(now);
+            }
+            _ => return Err(Fault::TargetMessage),
+        }
+        self.record_full(now)?;
+        self.hold(bytes);
+        Ok(())
+    }
+
+    fn target_has_no_rows(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let Some(Expected { expect: Expect::Describe { statement, injected }, .. }) = self.expected.front()
+        else {
+            return Err(Fault::TargetMessage);
+        };
+        if let Some(statement) = statement {
+            let _ = statement.columns.set(Arc::default());
+        }
+        if !*injected {
+            self.hold(frame.into_bytes());
+        }
+        self.answered(now)
+    }
+
+    fn target_describes_parameters(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let oids = message::parameter_description(frame.body()).map_err(|_| Fault::TargetMessage)?;
+        let Some(Expected { expect: Expect::Describe { statement, .. }, .. }) = self.expected.front() else {
+            return Err(Fault::TargetMessage);
+        };
+        if let Some(statement) = statement {
+            let _ = statement.parameter_type_oids.set(oids.clone());
+        }
+        self.content.parameter_types(oids);
+        self.record_full(now)?;
+        self.hold(frame.into_bytes());
+        Ok(())
+    }
+
+    /// ParseComplete, BindComplete, CloseComplete.
+    fn target_confirms(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        match (frame.tag(), self.expected.front().map(|expected| &expected.expect)) {
+            (b'1', Some(Expect::Parse(statement))) => self.confirmed.insert_statement(statement.clone()),
+            (b'2', Some(Expect::Bind(portal))) => self.confirmed.insert_portal(portal.clone()),
+            (b'3', Some(Expect::CloseStatement(name))) => self.confirmed.remove_statement(name),
+            (b'3', Some(Expect::ClosePortal(name))) => self.confirmed.remove_portal(name),
+            _ => return Err(Fault::TargetMessage),
+        }
+        self.hold(frame.into_bytes());
+        self.answered(now)
+    }
+
+    fn target_ends_statement(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let mut reader = Reader::new(frame.body());
+        let tag = reader.c_str().map_err(|_| Fault::TargetMessage)?;
+        self.record_known_columns();
+        let bytes = match self.content.command_tag(tag) {
+            Some(masked) => message::command_complete(&masked),
+            None => frame.into_bytes(),
+        };
+        self.end_execute(now, bytes, Status::Ok)
+    }
+
+    /// An Execute ends with this message; a simple query goes on with its next statement.
+    fn end_execute(&mut self, now: Now, bytes: Bytes, status: Status) -> Result<(), Fault> {
+        self.record_full(now)?;
+        self.hold(bytes);
+        self.layout = None;
+        match self.expected.front().map(|expected| &expected.expect) {
+            Some(Expect::Query) => Ok(()),
+            Some(Expect::Execute(_)) => {
+                let ends = self.expected.pop_front().is_some_and(|expected| expected.ends_command);
+                if ends { self.complete(now, status, "") } else { Ok(()) }
+            }
+            _ => Err(Fault::TargetMessage),
+        }
+    }
+
+    fn target_is_ready(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let status = match frame.body() {
+            b"I" => "I",
+            b"T" => "T",
+            b"E" => "E",
+            _ => return Err(Fault::TargetMessage),
+        };
+        if status == "I" {
+            self.confirmed.clear_portals();
+        }
+        self.target_skips = false;
+        self.layout = None;
+        self.hold(frame.into_bytes());
+        match self.expected.pop_front().map(|expected| expected.expect) {
+            Some(Expect::Query) => {
+                self.confirmed.remove_statement(b"");
+                self.confirmed.remove_portal(b"");
+                let failed = self.in_flight.front().is_some_and(|command| command.failed);
+                self.complete(now, if failed { Status::Error } else { Status::Ok }, status)
+            }
+            Some(Expect::Sync) => Ok(()),
+            _ => Err(Fault::TargetMessage),
+        }
+    }
+
+    fn target_reports(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let is_error = frame.tag() == b'E';
+        let fields = message::diagnostic(frame.body()).map_err(|_| Fault::TargetMessage)?;
+        let fatal = is_error
+            && fields.iter().any(|(code, text)| *code == b'V' && matches!(*text, b"FATAL" | b"PANIC"));
+        if is_error
+            && !fatal
+            && let Some(Expected { expect: Expect::Refusal(error), .. }) = self.expected.front()
+        {
+            // The error that the gate provoked; its own stands in its place.
+            let error = error.clone();
+            self.hold(error);
+            return self.skip_to_sync(now);
+        }
+        let masked = self.content.diagnostic(is_error, &fields);
+        let bytes = match masked {
+            Some(fields) => {
+                message::with_fields(frame.tag(), fields.iter().map(|(code, text)| (*code, text.as_slice())))
+            }
+            None => frame.into_bytes(),
+        };
+        self.fatal_passed_on |= fatal;
+        self.record_full(now)?;
+        self.hold(bytes);
+        match self.expected.front() {
+            Some(Expected { expect: Expect::Query, .. }) => {
+                if let Some(command) = self.in_flight.front_mut() {
+                    command.failed |= is_error;
+                }
+                Ok(())
+            }
+            Some(Expected { command_seq: Some(_), .. }) if is_error && !fatal => {
+                self.complete_failed(now)?;
+                self.skip_to_sync(now)
+            }
+            Some(Expected { command_seq: Some(_), .. }) => Ok(()),
+            _ => self.record_async(now),
+        }
+    }
+
+    fn target_changes_setting(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+        let mut reader = Reader::new(frame.body());
+        let (Ok(name), Ok(value)) = (reader.c_str(), reader.c_str()) else {
+            return Err(Fault::TargetMessage);
+        };
+        self.note_setting(name, value);
+        let bytes = match self.content.setting(name, value) {
+            Some(masked) => message::parameter_status(name, &masked),
+            None => frame.bytes(),
+        };
+        self.record_full(now)?;
+        self.hold(bytes);
+        self.record_async_if_idle(now)
+    }
+
+    fn target_notifies(&mut self, now: Now, frame: &Frame) -> Result<(), Fault> {
+        let mut reader = Reader::new(frame.body());
+        let (Ok(process_id), Ok(channel), Ok(payload)) = (reader.u32(), reader.c_str(), reader.c_str())
+        else {
+            return Err(Fault::TargetMessage);
+        };
+        let bytes = match self.content.notification(process_id, channel, payload) {
+            Some((channel, payload)) => message::notification(process_id, &channel, &payload),
+            None => frame.bytes(),
+        };
+        self.record_full(now)?;
+        self.hold(bytes);
+        self.record_async_if_idle(now)
+    }
+
+    /// Settings that change how statements and values are read.
+    fn note_setting(&mut self, name: &[u8], value: &[u8]) {
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            return;
+        };
+        if name == "standard_conforming_strings" {
+            self.backslash = if value == "on" { Backslash::Plain } else { Backslash::Escape };
+        }
+        self.settings.apply(name, value);
+    }
+
+    fn record_async_if_idle(&mut self, now: Now) -> Result<(), Fault> {
+        let idle = self.expected.front().is_none_or(|expected| expected.command_seq.is_none());
+        if idle { self.record_async(now) } else { Ok(()) }
+    }
+
+    /// Records what the target said while no command was being answered.
+    fn record_async(&mut self, now: Now) -> Result<(), Fault> {
+        let content = self.content.take();
+        self.content.take_end();
+        let belongs_to = self.expected.front().and(self.last_command_seq);
+        self.reply_needs = self.append(now, belongs_to, Event::async_message(content))?;
+        self.let_go_held(now);
+        Ok(())
+    }
+
+    /// The first answer owed has come.
+    fn answered(&mut self, now: Now) -> Result<(), Fault> {
+        self.record_full(now)?;
+        match self.expected.pop_front() {
+            Some(Expected { ends_command: true, .. }) => self.complete(now, Status::Ok, ""),
+            _ => Ok(()),
+        }
+    }
+
+    /// The command that is being answered failed.
+    fn complete_failed(&mut self, now: Now) -> Result<(), Fault> {
+        let failed_seq = self.in_flight.front().map(|command| command.seq);
+        while self.expected.front().is_some_and(|expected| expected.command_seq == failed_seq) {
+            self.expected.pop_front();
+        }
+        self.complete(now, Status::Error, "")
+    }
+
+    /// After an error the target skips everything up to the next Sync.
+    fn skip_to_sync(&mut self, now: Now) -> Result<(), Fault> {
+        self.target_skips = true;
+        self.layout = None;
+        self.pop_to_sync(now)
+    }
+
+    fn pop_to_sync(&mut self, now: Now) -> Result<(), Fault> {
+        while self.expected.front().is_some_and(|expected| !matches!(expected.expect, Expect::Sync)) {
+            let skipped = self.expected.pop_front();
+            if skipped.is_some_and(|expected| expected.ends_command) {
+                self.complete(now, Status::Skipped, "")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals the end of the command that is being answered, and lets its answer go once that is durable.
+    pub(super) fn complete(
+        &mut self,
+        now: Now,
+        status: Status,
+        transaction_status: &str,
+    ) -> Result<(), Fault> {
+        self.record_full(now)?;
+        let Some(command) = self.in_flight.pop_front() else {
+            return Err(Fault::TargetMessage);
+        };
+        let facts = wire::CommandCompleted {
+            status: status.into(),
+            rows: command.rows,
+            response_bytes: command.response_bytes,
+            duration_us: now.monotonic_us.saturating_sub(command.forwarded_us),
+            chunks: command.chunks,
+            transaction_status: transaction_status.to_owned(),
+            ..wire::CommandCompleted::default()
+        };
+        let content = self.content.take();
+        let end = self.content.take_end();
+        let event = Event::command_completed(facts, content, end);
+        self.reply_needs = self.append(now, Some(command.seq), event)?;
+        self.let_go_held(now);
+        Ok(())
+    }
+
+    /// Seals what is as large as one event may be.
+    fn record_full(&mut self, now: Now) -> Result<(), Fault> {
+        while let Some(content) = self.content.poll_full() {
+            self.record_chunk(now, content)?;
+        }
+        Ok(())
+    }
+
+    /// Seals what the target said so far and lets it go.
+    pub(super) fn cut_chunk(&mut self, now: Now) -> Result<(), Fault> {
+        self.record_full(now)?;
+        if !self.content.is_empty() {
+            let content = self.content.take();
+            self.record_chunk(now, content)?;
+        }
+        self.let_go_held(now);
+        Ok(())
+    }
+
+    fn record_chunk(
+        &mut self,
+        now: Now,
+        content: retrace_proto::Masked<retrace_proto::ResponseContent>,
+    ) -> Result<(), Fault> {
+        let (chunk_index, command_seq) = match self.in_flight.front_mut() {
+            Some(command) => {
+                command.chunks += 1;
+                (command.chunks - 1, Some(command.seq))
+            }
+            None => (0, self.last_command_seq),
+        };
+        self.reply_needs = self.append(now, command_seq, Event::response_chunk(chunk_index, content))?;
+        self.let_go_held(now);
+        Ok(())
+    }
+
+    /// Keeps bytes for the client until their content is sealed.
+    pub(super) fn hold(&mut self, bytes: Bytes) {
+        self.held_bytes += bytes.len();
+        self.held.push(bytes);
+    }
+
+    /// Puts what is held into the gate, behind the last record that has a part of it.
+    pub(super) fn let_go_held(&mut self, now: Now) {
+        self.held_bytes = 0;
+        for bytes in self.held.drain(..) {
+            if !self.client_gone {
+                self.gate.push_reply(self.reply_needs, now.monotonic_us, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The proxy's shell: sockets, TLS, logins and the loop between them and a session machine. What may pass is decided in
+//! `retrace-proxy-core`; here bytes are only moved.
+//!
+//! In reading order: [`serve`] accepts; `login` finds out who it is and to which target; `dial` opens the target with the
+//! gate's credential; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the log's end of
+//! it; `cancel` finds the session that a cancel request means.
+
+mod cancel;
+mod clock;
+mod dial;
+mod driver;
+mod gateway;
+mod listener;
+mod login;
+mod outbox;
+mod startup;
+
+pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+pub use listener::serve;

@@ -1,0 +1,187 @@
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use retrace_proto::Id;
+use retrace_proto::log::TopicPartition;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Streaming};
+
+use crate::ipc::Decoder;
+use crate::wire::query_client::QueryClient;
+use crate::wire::sql_response::Part;
+use crate::wire::{EventsResponse, LogRecord, SessionRequest, SqlRequest, SqlResponse, TailRequest};
+use crate::{Batches, Cut, EventRecord, EventsAnswer, QueryError, SqlAnswer};
+
+/// How long connecting may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest message of a server, in bytes: it sends pieces of 1 MiB.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A client of the query service. Its answers are those of a [`Reader`](crate::Reader), so a caller need not care which
+/// of the two it has.
+#[derive(Clone, Debug)]
+pub struct Client {
+    calls: QueryClient<Channel>,
+    authorization: MetadataValue<Ascii>,
+}
+
+impl Client {
+    /// Connects to `address` (`host:port`), trusting the authorities in `ca_pem` alone. The token is sent with every call;
+    /// whether it is good shows with the first.
+    ///
+    /// A rustls provider must have been installed as the process's default: more than one is linked.
+    ///
+    /// # Errors
+    /// [`QueryError::Unreachable`] if nothing listens there, or what does is not the service the CA vouches for;
+    /// [`QueryError::Unauthenticated`] if `token` cannot be one.
+    pub async fn connect(address: &str, ca_pem: &str, token: &str) -> Result<Self, QueryError> {
+        let unreachable = |error: tonic::transport::Error| QueryError::Unreachable {
+            address: address.to_owned(),
+            reason: deepest(&error),
+        };
+        let mut authorization: MetadataValue<Ascii> =
+            format!("Bearer {}", token.trim()).parse().map_err(|_not_ascii| QueryError::Unauthenticated)?;
+        authorization.set_sensitive(true);
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem));
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))
+            .and_then(|endpoint| endpoint.tls_config(tls))
+            .map_err(unreachable)?
+            .connect_timeout(CONNECT_TIMEOUT);
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect()).await;
+        let channel = match connecting {
+            Ok(connected) => connected.map_err(unreachable)?,
+            Err(_elapsed) => {
+                let reason = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+                return Err(QueryError::Unreachable { address: address.to_owned(), reason });
+            }
+        };
+        let calls = QueryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { calls, authorization })
+    }
+
+    /// See [`Reader::sql`](crate::Reader::sql).
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn sql(&self, statement: &str) -> Result<SqlAnswer, QueryError> {
+        let request = self.request(SqlRequest { statement: statement.to_owned() });
+        let answer = self.calls.clone().sql(request).await;
+        let parts = answer.map_err(|status| QueryError::from_status(&status))?.into_inner();
+        let mut rows = Rows { parts, decoder: Decoder::default() };
+        let Some(Part::Cut(cut)) = rows.next_part().await? else { return Err(not_spoken()) };
+        let cut = Cut::from_wire(cut).ok_or_else(not_spoken)?;
+        // The schema is the first thing of the stream; a large one may take several pieces.
+        let mut first = Vec::new();
+        let schema = loop {
+            if let Some(schema) = rows.decoder.schema() {
+                break schema;
+            }
+            first.extend(rows.next_batches().await?.ok_or_else(not_spoken)?);
+        };
+        let first = stream::iter(first.into_iter().map(Ok));
+        Ok(SqlAnswer { cut, schema, batches: first.chain(rows.batches()).boxed() })
+    }
+
+    /// See [`Reader::session`](crate::Reader::session).
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn session(&self, session: Id) -> Result<EventsAnswer, QueryError> {
+        let request = self.request(SessionRequest { session_id: session.to_string() });
+        let answer = self.calls.clone().session(request).await;
+        events(answer.map_err(|status| QueryError::from_status(&status))?.into_inner()).await
+    }
+
+    /// See [`Reader::tail`](crate::Reader::tail).
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn tail(&self, session: Option<Id>) -> Result<EventsAnswer, QueryError> {
+        let session_id = session.map(|id| id.to_string()).unwrap_or_default();
+        let answer = self.calls.clone().tail(self.request(TailRequest { session_id })).await;
+        events(answer.map_err(|status| QueryError::from_status(&status))?.into_inner()).await
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        request
+    }
+}
+
+/// The rows of an answer that still come in.
+struct Rows {
+    parts: Streaming<SqlResponse>,
+    decoder: Decoder,
+}
+
+impl Rows {
+    async fn next_part(&mut self) -> Result<Option<Part>, QueryError> {
+        let next = self.parts.message().await.map_err(|status| QueryError::from_status(&status))?;
+        Ok(next.and_then(|response| response.part))
+    }
+
+    /// The batches that the next piece completes; `None` after the last piece.
+    async fn next_batches(&mut self) -> Result<Option<Vec<arrow::array::RecordBatch>>, QueryError> {
+        match self.next_part().await? {
+            None => Ok(None),
+            Some(Part::Cut(_)) => Err(not_spoken()),
+            Some(Part::ArrowIpc(piece)) => self.decoder.push(piece).map(Some).map_err(QueryError::encoding),
+        }
+    }
+
+    fn batches(self) -> Batches {
+        stream::unfold(Some(self), |rows| async move {
+            let mut rows = rows?;
+            match rows.next_batches().await {
+                Ok(Some(batches)) => Some((batches.into_iter().map(Ok).collect(), Some(rows))),
+                Ok(None) => match rows.decoder.finish() {
+                    Ok(()) => None,
+                    Err(error) => Some((vec![Err(QueryError::encoding(error))], None)),
+                },
+                Err(error) => Some((vec![Err(error)], None)),
+            }
+        })
+        .flat_map(stream::iter)
+        .boxed()
+    }
+}
+
+async fn events(mut parts: Streaming<EventsResponse>) -> Result<EventsAnswer, QueryError> {
+    let first = parts.message().await.map_err(|status| QueryError::from_status(&status))?;
+    let cut = first.and_then(|message| message.cut).ok_or_else(not_spoken)?;
+    let cut = Cut::from_wire(cut).ok_or_else(not_spoken)?;
+    let events = parts.flat_map(|message| {
+        let events: Vec<_> = match message {
+            Ok(message) => message.records.into_iter().map(from_wire).collect(),
+            Err(status) => vec![Err(QueryError::from_status(&status))],
+        };
+        stream::iter(events)
+    });
+    Ok(EventsAnswer { cut, events: events.boxed() })
+}
+
+fn from_wire(record: LogRecord) -> Result<EventRecord, QueryError> {
+    let topic = record.topic.parse().map_err(|_unknown| not_spoken())?;
+    Ok(EventRecord {
+        at: TopicPartition { topic, partition: record.partition },
+        offset: record.offset,
+        appended_at_unix_us: record.appended_at_unix_us,
+        envelope: record.envelope,
+    })
+}
+
+fn not_spoken() -> QueryError {
+    QueryError::NotUnderstood
+}
+
+/// The last cause of an error: the transport's own words say only that it failed.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,241 @@
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use retrace_eventlog::{AppendError, ReadError};
+use retrace_lake::{LakeError, RowError};
+use tonic::Code;
+
+/// Why there is no answer, or no whole one. [`QueryError::kind`] says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The caller has not proved who they are.
+    #[error(
+        "the token was not accepted: send a valid one as `authorization: Bearer rt_…`; \
+         `retrace token create` makes one"
+    )]
+    Unauthenticated,
+    /// Nobody can be let in, since the tokens cannot be read.
+    #[error("tokens cannot be checked at the moment: try again, and see the server's log output")]
+    TokensUnreadable,
+    /// The caller may not read evidence at all.
+    #[error(
+        "`{principal}` may not read evidence: an administrator can set evidence = \"own\" or \"all\" for this \
+         principal in the configuration"
+    )]
+    Denied {
+        /// Who asked.
+        principal: String,
+    },
+    /// The statement does something that is not offered.
+    #[error("the statement was refused: {0}")]
+    Refused(String),
+    /// The statement is longer than the limit.
+    #[error("the statement is {bytes} bytes long, the limit is {bytes_max}: shorten it")]
+    StatementTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The statement cannot be parsed or planned.
+    #[error("the statement is not valid: {0}")]
+    Statement(String),
+    /// Not a session id.
+    #[error("not a session id: expected a UUID such as 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b")]
+    NotASessionId,
+    /// As many reads of this kind run as may run at once.
+    #[error("{running_max} reads of this kind are running, which is the limit: try again when one has ended")]
+    Busy {
+        /// The limit.
+        running_max: usize,
+    },
+    /// It took longer than the limit.
+    #[error("the query took longer than {ms_max} ms: narrow it, by time or by session")]
+    Deadline {
+        /// The limit.
+        ms_max: u64,
+    },
+    /// It needed more memory than the limit.
+    #[error("the query needs more than its {bytes_max} bytes of memory: narrow it, or group by less")]
+    Memory {
+        /// The limit, which all running queries share.
+        bytes_max: usize,
+    },
+    /// Ingest is so far behind that the rest of the log is too much to read.
+    #[error(
+        "ingest lags: more than {bytes_max} bytes of the log are not in the table yet, and a partial answer would be \
+         worse than none; see why `retrace ingest` does not keep up, then ask again"
+    )]
+    IngestLags {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The log was truncated again and again while the cut was taken.
+    #[error("the table moved {attempts} times while the query began: try again")]
+    NoCut {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The log ends below what the table holds of it.
+    #[error(
+        "evidence alarm: the log ends at offset {end} of {at}, but the table was written up to {position}; records are \
+         missing, or this is another log. Stop and look into it before anything else"
+    )]
+    LogBehindTable {
+        /// Which topic partition.
+        at: retrace_proto::log::TopicPartition,
+        /// The log's end.
+        end: u64,
+        /// The table's position.
+        position: u64,
+    },
+    /// A tail's reader took so long that the log let go of what comes next.
+    #[error("the reader fell behind what the log keeps: read the missing part with SQL, then begin a new tail")]
+    TailFellBehind,
+    /// The read could not be recorded, so it does not happen.
+    #[error("reads are refused because they cannot be recorded: {0}")]
+    NotRecorded(AppendError),
+    /// The record of the read took too long to become durable, so the read does not happen.
+    #[error("reads are refused because the log takes too long to record them: try again")]
+    RecordTooSlow,
+    /// The log could not be read.
+    #[error("the log: {0}")]
+    Log(#[from] ReadError),
+    /// The table could not be read.
+    #[error("the table: {0}")]
+    Lake(#[from] LakeError),
+    /// A row of the table is not an event.
+    #[error("a row of the table cannot be read back as the event it was: {0}")]
+    Row(#[from] RowError),
+    /// The engine failed while it ran the statement.
+    #[error("the query failed: {0}")]
+    Execution(String),
+    /// The query's own code failed.
+    #[error("the query ended without an answer: see the server's log output")]
+    Internal,
+    /// Rows could not be put on the wire, or taken from it.
+    #[error("the rows could not be encoded or decoded: {0}")]
+    Encoding(String),
+    /// The server says what this version does not understand.
+    #[error("the server's answer is not one that this version understands: use the same release on both sides")]
+    NotUnderstood,
+    /// The server is going down.
+    #[error("the server is stopping: ask again when it is back")]
+    Stopping,
+    /// The server could not be reached.
+    #[error("cannot reach the query service at {address}: {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// What a server answered, in its own words.
+    #[error("{message}")]
+    Remote {
+        /// What to do about it.
+        kind: ErrorKind,
+        /// The server's sentence.
+        message: String,
+    },
+}
+
+/// What the caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Send a valid token.
+    Unauthenticated,
+    /// Ask for the right.
+    Denied,
+    /// Change what is asked.
+    FixTheCall,
+    /// Ask for less, or when less is running.
+    Limit,
+    /// It took too long.
+    Deadline,
+    /// Try again later; if it stays, look at the server.
+    Unavailable,
+    /// Look at the server.
+    Internal,
+}
+
+impl QueryError {
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unauthenticated => ErrorKind::Unauthenticated,
+            Self::Denied { .. } => ErrorKind::Denied,
+            Self::Refused(_)
+            | Self::StatementTooLong { .. }
+            | Self::Statement(_)
+            | Self::Execution(_)
+            | Self::NotASessionId => ErrorKind::FixTheCall,
+            Self::Busy { .. } | Self::Memory { .. } | Self::TailFellBehind => ErrorKind::Limit,
+            Self::Deadline { .. } => ErrorKind::Deadline,
+            Self::IngestLags { .. }
+            | Self::NoCut { .. }
+            | Self::NotRecorded(_)
+            | Self::RecordTooSlow
+            | Self::Log(_)
+            | Self::Lake(_)
+            | Self::Stopping
+            | Self::TokensUnreadable
+            | Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::LogBehindTable { .. }
+            | Self::Row(_)
+            | Self::Encoding(_)
+            | Self::NotUnderstood
+            | Self::Internal => ErrorKind::Internal,
+            Self::Remote { kind, .. } => *kind,
+        }
+    }
+
+    /// An error of parsing or planning, which is the statement's.
+    pub(crate) fn from_statement(error: DataFusionError) -> Self {
+        Self::Statement(plain(&error))
+    }
+
+    /// An error of running a plan. It may quote values of rows, and only of rows that the caller may see: see
+    /// `RowBarrier`.
+    pub(crate) fn from_execution(error: DataFusionError, memory_bytes_max: usize) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::Memory { bytes_max: memory_bytes_max },
+            _ => Self::Execution(plain(&error)),
+        }
+    }
+
+    pub(crate) fn encoding(error: ArrowError) -> Self {
+        Self::Encoding(error.to_string())
+    }
+
+    pub(crate) fn to_status(&self) -> tonic::Status {
+        let code = match self.kind() {
+            ErrorKind::Unauthenticated => Code::Unauthenticated,
+            ErrorKind::Denied => Code::PermissionDenied,
+            ErrorKind::FixTheCall => Code::InvalidArgument,
+            ErrorKind::Limit => Code::ResourceExhausted,
+            ErrorKind::Deadline => Code::DeadlineExceeded,
+            ErrorKind::Unavailable => Code::Unavailable,
+            ErrorKind::Internal => Code::Internal,
+        };
+        tonic::Status::new(code, self.to_string())
+    }
+
+    pub(crate) fn from_status(status: &tonic::Status) -> Self {
+        let kind = match status.code() {
+            Code::Unauthenticated => ErrorKind::Unauthenticated,
+            Code::PermissionDenied => ErrorKind::Denied,
+            Code::InvalidArgument => ErrorKind::FixTheCall,
+            Code::ResourceExhausted => ErrorKind::Limit,
+            Code::DeadlineExceeded => ErrorKind::Deadline,
+            Code::Unavailable | Code::Unknown | Code::Cancelled => ErrorKind::Unavailable,
+            _ => ErrorKind::Internal,
+        };
+        Self::Remote { kind, message: status.message().to_owned() }
+    }
+}
+
+/// The root's message without the engine's prefixes for where in its code it arose.
+fn plain(error: &DataFusionError) -> String {
+    error.find_root().message().into_owned()
+}

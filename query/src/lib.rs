@@ -1,0 +1,71 @@
+//! Files and tail as one exact cut: evidence over SQL and gRPC, for those who may read it.
+//!
+//! The way through this crate, in reading order:
+//!
+//! * [`Cut`]: up to where an answer saw the log. `source` takes one, exactly: the files of a snapshot and the tail of the
+//!   log that they do not hold, every event that was durable when the query began and none beyond (promise P4).
+//! * `events_table` and `barrier`: the table `events` of one query, and the wall in it that no statement gets around.
+//! * `views`: `sessions`, `commands` and `responses`, in SQL.
+//! * `statement` and `engine`: what may be asked, and what it may use while it runs.
+//! * [`Reader`]: the one way to rows. It checks the right, and records the read before its first row leaves (promise P8).
+//! * [`QueryService`] and [`Client`]: a reader behind gRPC, TLS and tokens, and its other end.
+//!
+//! What is absent: nothing here writes to log or table but the records of reads and refused logins, and nothing but the
+//! table's own files can be reached from a statement.
+
+mod options;
+
+mod cut;
+
+mod source;
+
+mod right;
+
+mod files;
+
+mod barrier;
+
+mod events_table;
+
+mod functions;
+
+mod views;
+
+mod statement;
+
+mod engine;
+
+mod evidence;
+
+mod answer;
+
+mod reader;
+
+mod tail;
+
+mod error;
+
+mod ipc;
+
+mod door;
+
+mod service;
+
+mod server;
+
+mod client;
+
+/// The generated types of `retrace/query/v1/query.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+mod wire {
+    include!("gen/retrace.query.v1.rs");
+}
+
+pub use answer::{Batches, EventRecord, Events, EventsAnswer, SqlAnswer};
+pub use client::Client;
+pub use cut::{Cut, Position};
+pub use error::{ErrorKind, QueryError};
+pub use options::Options;
+pub use reader::{Reader, Sources};
+pub use server::ServeError;
+pub use service::{Parts, QueryService};

@@ -1,0 +1,243 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use futures::stream;
+use retrace_access::Authenticated;
+use retrace_eventlog::{EventLog, InstanceStream};
+use retrace_lake::{RowReader, Table};
+use retrace_policy::mask::Masker;
+use retrace_proto::wire::evidence_read::Kind;
+use retrace_proto::wire::evidence_read_completed::Status;
+use retrace_proto::{Id, Masked};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::engine::{Engine, Job, Running, What};
+use crate::evidence::{ReadRecord, Reading};
+use crate::right::Right;
+use crate::source::{self, Source};
+use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, statement, tail};
+
+/// Reads evidence for those who may, and records that they did. The one way to rows: the network service and a command
+/// that opens log and table itself both go through it.
+///
+/// Cheap to clone; clones share limits and threads.
+#[derive(Clone, Debug)]
+pub struct Reader(Arc<Inner>);
+
+/// What a [`Reader`] reads from and writes to.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The log, for its tail.
+    pub log: Arc<dyn EventLog>,
+    /// The table.
+    pub table: Table,
+    /// The stream of this process, where reads are recorded.
+    pub instance: Arc<InstanceStream>,
+    /// Masks statements before they are recorded: a statement may hold the very value it looks for.
+    pub masker: Masker,
+}
+
+#[derive(Debug)]
+struct Inner {
+    sources: Sources,
+    options: Options,
+    engine: Engine,
+    queries: Arc<Semaphore>,
+    tails: Arc<Semaphore>,
+}
+
+impl Reader {
+    /// Starts the threads that queries run on.
+    ///
+    /// # Errors
+    /// If the operating system gives no threads.
+    pub fn new(sources: Sources, options: Options) -> Result<Self, std::io::Error> {
+        let engine = Engine::new(&sources.table, &options)?;
+        let queries = Arc::new(Semaphore::new(options.queries_max));
+        let tails = Arc::new(Semaphore::new(options.tails_max));
+        Ok(Self(Arc::new(Inner { sources, options, engine, queries, tails })))
+    }
+
+    /// Runs one read-only statement over `events`, `sessions`, `commands` and `responses`.
+    ///
+    /// Every event that is durable when this is called is in the answer (promise P4). The record of the read is durable
+    /// before this returns (promise P8); so is that of a read that is refused.
+    ///
+    /// # Errors
+    /// Each says what to do; [`QueryError::kind`] sorts them.
+    pub async fn sql(&self, caller: &Authenticated, statement: &str) -> Result<SqlAnswer, QueryError> {
+        let deadline = self.deadline();
+        let refusal = Refusal { reader: self, caller, kind: Kind::Sql, deadline };
+        let bytes_max = self.0.options.statement_bytes_max;
+        if statement.len() > bytes_max {
+            // Too long for the record as well.
+            let error = QueryError::StatementTooLong { bytes: statement.len(), bytes_max };
+            return refusal.record(Masked::default(), error).await;
+        }
+        let masked = self.0.sources.masker.mask_string(statement);
+        let checked =
+            Right::of(caller).and_then(|right| Ok((statement::parse(statement, &right)?, right)));
+        let (parsed, right) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return refusal.record(masked, error).await,
+        };
+        let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
+        let reading = Read { kind: Kind::Sql, statement: masked, what: What::Statement(Box::new(parsed)) };
+        let (cut, running, record) = self.start(caller, right, reading, permit, deadline).await?;
+        let schema = Arc::clone(&running.schema);
+        Ok(SqlAnswer { cut, schema, batches: batches(running, record) })
+    }
+
+    /// Every event of one session that the caller may see, in the order of its stream; none if there is no such session
+    /// for them.
+    ///
+    /// # Errors
+    /// As for [`Reader::sql`].
+    pub async fn session(&self, caller: &Authenticated, session: Id) -> Result<EventsAnswer, QueryError> {
+        let deadline = self.deadline();
+        // An id made by this project, which holds no value of the traffic.
+        let statement = self.0.sources.masker.mask_string(&session.to_string());
+        let refusal = Refusal { reader: self, caller, kind: Kind::Session, deadline };
+        let right = match Right::of(caller) {
+            Ok(right) => right,
+            Err(error) => return refusal.record(statement, error).await,
+        };
+        let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
+        let reading = Read { kind: Kind::Session, statement, what: What::Session(session) };
+        let (cut, running, record) = self.start(caller, right, reading, permit, deadline).await?;
+        let events = batches(running, record).flat_map(|batch| stream::iter(records(batch))).boxed();
+        Ok(EventsAnswer { cut, events })
+    }
+
+    /// Events as they become durable, from now on, of one session or of every one the caller may see. It ends when it is
+    /// dropped, or with an error.
+    ///
+    /// A slow reader slows only its own tail: events wait in the log. If the log lets go of them meanwhile, the tail
+    /// ends with [`QueryError::TailFellBehind`]. Records that are no events are left out; they are rows of `events`.
+    ///
+    /// # Errors
+    /// As for [`Reader::sql`].
+    pub async fn tail(&self, caller: &Authenticated, session: Option<Id>) -> Result<EventsAnswer, QueryError> {
+        let deadline = self.deadline();
+        let asked = session.map(|id| id.to_string()).unwrap_or_default();
+        let statement = self.0.sources.masker.mask_string(&asked);
+        let refusal = Refusal { reader: self, caller, kind: Kind::Tail, deadline };
+        let right = match Right::of(caller) {
+            Ok(right) => right,
+            Err(error) => return refusal.record(statement, error).await,
+        };
+        let permit = take_permit(&self.0.tails, self.0.options.tails_max)?;
+        let Sources { log, instance, .. } = &self.0.sources;
+        let cut = source::ends(log.as_ref()).await?;
+        let reading = Reading { kind: Kind::Tail, statement, cut: &cut, right: right.name() };
+        let record = ReadRecord::begin(instance, caller, reading, deadline).await?;
+        let wanted = tail::Wanted { right, session };
+        let events = tail::follow(log, &cut, wanted, record, permit);
+        Ok(EventsAnswer { cut, events })
+    }
+
+    /// Takes the cut, records the read, and only then starts it.
+    async fn start(
+        &self,
+        caller: &Authenticated,
+        right: Right,
+        read: Read,
+        permit: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<(Cut, Running, ReadRecord), QueryError> {
+        let Inner { sources, options, engine, .. } = self.0.as_ref();
+        let taken = Source::take(sources.log.as_ref(), &sources.table, options);
+        let source = tokio::time::timeout_at(deadline.into(), taken)
+            .await
+            .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })??;
+        let cut = source.cut.clone();
+        let reading =
+            Reading { kind: read.kind, statement: read.statement, cut: &cut, right: right.name() };
+        let record = ReadRecord::begin(&sources.instance, caller, reading, deadline).await?;
+        let job = Job { source, right, what: read.what, deadline: deadline.into(), permit };
+        match engine.run(job).await {
+            Ok(running) => Ok((cut, running, record)),
+            Err(error) => {
+                let status = if matches!(error, QueryError::Refused(_)) { Status::Denied } else { Status::Error };
+                record.end(status);
+                Err(error)
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.0.options.query_time_max()
+    }
+}
+
+/// A read that may go ahead.
+struct Read {
+    kind: Kind,
+    statement: Masked<String>,
+    what: What,
+}
+
+/// A read that may not: it leaves a record like any other.
+struct Refusal<'a> {
+    reader: &'a Reader,
+    caller: &'a Authenticated,
+    kind: Kind,
+    deadline: Instant,
+}
+
+impl Refusal<'_> {
+    /// Records the attempt, then gives `why` back. If it cannot be recorded the answer is the same: nothing was read.
+    async fn record<T>(self, statement: Masked<String>, why: QueryError) -> Result<T, QueryError> {
+        let right = Right::of(self.caller).map_or("none", |right| right.name());
+        let reading = Reading { kind: self.kind, statement, cut: &Cut::default(), right };
+        let instance = &self.reader.0.sources.instance;
+        match ReadRecord::begin(instance, self.caller, reading, self.deadline).await {
+            Ok(record) => record.end(Status::Denied),
+            Err(error) => tracing::error!(%error, "a refused read could not be recorded"),
+        }
+        Err(why)
+    }
+}
+
+fn take_permit(of: &Arc<Semaphore>, running_max: usize) -> Result<OwnedSemaphorePermit, QueryError> {
+    Arc::clone(of).try_acquire_owned().map_err(|_full| QueryError::Busy { running_max })
+}
+
+/// The rows, counted into the record, which ends with them.
+fn batches(running: Running, record: ReadRecord) -> crate::Batches {
+    let state = Some((running, record));
+    stream::unfold(state, |state| async move {
+        let (mut running, mut record) = state?;
+        match running.next().await {
+            Ok(Some(batch)) => {
+                record.count(batch.num_rows());
+                Some((Ok(batch), Some((running, record))))
+            }
+            Ok(None) => {
+                record.end(Status::Ok);
+                None
+            }
+            Err(error) => {
+                record.end(Status::Error);
+                Some((Err(error), None))
+            }
+        }
+    })
+    .boxed()
+}
+
+fn records(
+    batch: Result<arrow::record_batch::RecordBatch, QueryError>,
+) -> Vec<Result<EventRecord, QueryError>> {
+    let read = || {
+        let batch = batch?;
+        let rows = RowReader::new(&batch)?;
+        let event = |row| {
+            let (at, record) = rows.record(row)?;
+            Ok(EventRecord::new(at, record))
+        };
+        Ok((0..batch.num_rows()).map(event).collect::<Vec<_>>())
+    };
+    read().unwrap_or_else(|error| vec![Err(error)])
+}

@@ -1,0 +1,221 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use retrace_access::{Authenticated, Directory};
+use retrace_eventlog::{EventLog, InstanceStream};
+use retrace_lake::Table;
+use retrace_policy::mask::Masker;
+use retrace_proto::Id;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use crate::door::Door;
+use crate::ipc::Encoder;
+use crate::wire::query_server::Query;
+use crate::wire::sql_response::Part;
+use crate::wire::{EventsResponse, LogRecord, SessionRequest, SqlRequest, SqlResponse, TailRequest};
+use crate::{Batches, EventRecord, EventsAnswer, Options, QueryError, Reader, Sources, SqlAnswer};
+
+/// How many events that are ready at once are looked at together.
+const EVENTS_TOGETHER_MAX: usize = 256;
+
+/// Largest message of events, in bytes of their envelopes. A single event may be 256 KiB.
+const EVENTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// What the query service is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The log, for its tail.
+    pub log: Arc<dyn EventLog>,
+    /// The table.
+    pub table: Table,
+    /// Who may come in.
+    pub directory: Directory,
+    /// The stream of this process, where reads and refused logins are recorded.
+    pub instance: Arc<InstanceStream>,
+    /// Masks statements before they are recorded; [`Masker::everything`] is meant for it.
+    pub masker: Masker,
+    /// Limits.
+    pub options: Options,
+}
+
+/// The query service: a [`Reader`] behind gRPC, TLS and bearer tokens.
+#[derive(Debug)]
+pub struct QueryService {
+    pub(crate) reader: Reader,
+    pub(crate) door: Arc<Door>,
+    pub(crate) options: Options,
+}
+
+impl QueryService {
+    /// Nothing listens yet: see [`QueryService::serve`].
+    ///
+    /// # Errors
+    /// If the operating system gives no threads for queries.
+    pub fn new(parts: Parts) -> Result<Self, std::io::Error> {
+        let Parts { log, table, directory, instance, masker, options } = parts;
+        let door = Arc::new(Door::new(directory, Arc::clone(&instance)));
+        let sources = Sources { log, table, instance, masker };
+        let reader = Reader::new(sources, options.clone())?;
+        Ok(Self { reader, door, options })
+    }
+
+    /// The reader behind the service, for use in this process.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+}
+
+/// The calls, as the generated server takes them.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) reader: Reader,
+    pub(crate) door: Arc<Door>,
+    /// Becomes true when the server stops. Answers under way end then: a tail would not by itself.
+    pub(crate) is_stopping: watch::Receiver<bool>,
+}
+
+impl Calls {
+    fn admit<T>(&self, request: &Request<T>) -> Result<Authenticated, Status> {
+        let client = request.remote_addr().map(|address| address.to_string()).unwrap_or_default();
+        self.door.admit(request.metadata(), &client).map_err(|error| error.to_status())
+    }
+
+    /// The answer until it ends, fails, or the server stops.
+    fn respond<T: Send + 'static>(
+        &self,
+        parts: impl Stream<Item = Result<T, QueryError>> + Send + 'static,
+    ) -> Response<BoxStream<'static, Result<T, Status>>> {
+        let mut is_stopping = self.is_stopping.clone();
+        let stopped = async move {
+            // The sender goes away only with the server.
+            drop(is_stopping.wait_for(|is_stopping| *is_stopping).await);
+        };
+        let stopping = stream::once(stopped).map(|()| Err(QueryError::Stopping));
+        let parts = parts.map(Some).chain(stream::iter([None]));
+        let either = stream::select(parts, stopping.map(Some));
+        let until_end = either.scan(false, |is_over, part| {
+            let part = part.filter(|_| !*is_over);
+            *is_over |= matches!(part, Some(Err(_)));
+            futures::future::ready(part)
+        });
+        Response::new(until_end.map(|part| part.map_err(|error| error.to_status())).boxed())
+    }
+}
+
+#[tonic::async_trait]
+impl Query for Calls {
+    type SqlStream = BoxStream<'static, Result<SqlResponse, Status>>;
+    type SessionStream = BoxStream<'static, Result<EventsResponse, Status>>;
+    type TailStream = BoxStream<'static, Result<EventsResponse, Status>>;
+
+    async fn sql(&self, request: Request<SqlRequest>) -> Result<Response<Self::SqlStream>, Status> {
+        let caller = self.admit(&request)?;
+        let answer = self.reader.sql(&caller, &request.get_ref().statement).await;
+        let parts = answer.and_then(sql_parts).map_err(|error| error.to_status())?;
+        Ok(self.respond(parts))
+    }
+
+    async fn session(
+        &self,
+        request: Request<SessionRequest>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = self.admit(&request)?;
+        let id = session_id(&request.get_ref().session_id).map_err(|error| error.to_status())?;
+        let answer = self.reader.session(&caller, id).await.map_err(|error| error.to_status())?;
+        Ok(self.respond(event_parts(answer)))
+    }
+
+    async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        let caller = self.admit(&request)?;
+        let asked = &request.get_ref().session_id;
+        let id = (!asked.is_empty()).then(|| session_id(asked)).transpose();
+        let id = id.map_err(|error| error.to_status())?;
+        let answer = self.reader.tail(&caller, id).await.map_err(|error| error.to_status())?;
+        Ok(self.respond(event_parts(answer)))
+    }
+}
+
+fn session_id(text: &str) -> Result<Id, QueryError> {
+    text.parse().map_err(|_not_an_id| QueryError::NotASessionId)
+}
+
+/// The cut, then the rows as one Arrow IPC stream in pieces.
+fn sql_parts(
+    answer: SqlAnswer,
+) -> Result<impl Stream<Item = Result<SqlResponse, QueryError>> + Send + 'static, QueryError> {
+    let SqlAnswer { cut, schema, batches } = answer;
+    let mut encoder = Encoder::new(&schema).map_err(QueryError::encoding)?;
+    let first = encoder.schema();
+    let cut = stream::iter([Ok(SqlResponse { part: Some(Part::Cut(cut.to_wire())) })]);
+    let state = Some((encoder, batches));
+    let rest = stream::unfold(state, |state| async move {
+        let (encoder, batches) = state?;
+        Some(match next_pieces(encoder, batches).await {
+            Ok((pieces, state)) => (pieces.into_iter().map(Ok).collect(), state),
+            Err(error) => (vec![Err(error)], None),
+        })
+    });
+    let first = stream::iter(first).map(Ok);
+    let pieces = first.chain(rest.flat_map(stream::iter));
+    let pieces = pieces.map(|piece| piece.map(|piece| SqlResponse { part: Some(Part::ArrowIpc(piece)) }));
+    Ok(cut.chain(pieces))
+}
+
+/// What is left of an answer: nothing once its end was encoded.
+type Rest = Option<(Encoder, Batches)>;
+
+async fn next_pieces(mut encoder: Encoder, mut batches: Batches) -> Result<(Vec<Bytes>, Rest), QueryError> {
+    match batches.next().await {
+        Some(batch) => {
+            let pieces = encoder.batch(&batch?).map_err(QueryError::encoding)?;
+            Ok((pieces, Some((encoder, batches))))
+        }
+        None => Ok((encoder.finish().map_err(QueryError::encoding)?, None)),
+    }
+}
+
+/// The cut alone, so that the caller knows at once that the read began, then the events.
+fn event_parts(answer: EventsAnswer) -> impl Stream<Item = Result<EventsResponse, QueryError>> + Send + 'static {
+    let EventsAnswer { cut, events } = answer;
+    let cut = EventsResponse { cut: Some(cut.to_wire()), records: Vec::new() };
+    let messages = events.ready_chunks(EVENTS_TOGETHER_MAX).flat_map(|ready| stream::iter(pack(ready)));
+    stream::iter([Ok(cut)]).chain(messages)
+}
+
+/// Events in as few messages as the size of one allows.
+fn pack(events: Vec<Result<EventRecord, QueryError>>) -> Vec<Result<EventsResponse, QueryError>> {
+    let mut messages = Vec::new();
+    let mut message = EventsResponse::default();
+    let mut bytes = 0;
+    for event in events {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                messages.extend([Ok(std::mem::take(&mut message)), Err(error)]);
+                continue;
+            }
+        };
+        if bytes + event.envelope.len() > EVENTS_BYTES_MAX {
+            messages.push(Ok(std::mem::take(&mut message)));
+            bytes = 0;
+        }
+        bytes += event.envelope.len();
+        message.records.push(to_wire(event));
+    }
+    messages.push(Ok(message));
+    messages
+}
+
+fn to_wire(event: EventRecord) -> LogRecord {
+    LogRecord {
+        topic: event.at.topic.name().to_owned(),
+        partition: event.at.partition,
+        offset: event.offset,
+        appended_at_unix_us: event.appended_at_unix_us,
+        envelope: event.envelope,
+    }
+}

@@ -1,0 +1,141 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use arrow::record_batch::RecordBatch;
+use retrace_eventlog::{EventLog, ReadError};
+use retrace_lake::{DataFile, Rows, Snapshot, Table};
+use retrace_proto::log::{Record, Topic, TopicPartition};
+use retrace_proto::{Envelope, Hash, Id, Recorded};
+
+use crate::cut::{Cut, Position};
+use crate::{Options, QueryError};
+
+/// How much of the log is read at a time, in bytes.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// Exactly the rows below one cut: the files of one snapshot, and the tail of the log that they do not hold.
+///
+/// Files may hold rows at or above the cut, since ingest may have committed between; [`Source::cut`] cuts them off.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) cut: Cut,
+    pub(crate) files: Vec<DataFile>,
+    pub(crate) tail: Vec<RecordBatch>,
+}
+
+impl Source {
+    /// Takes a cut of log and table. Everything that is durable when this is called is below it (promise P4).
+    ///
+    /// 1. Ask every topic partition for its durable end. That is the cut, and it does not change any more.
+    /// 2. Load the newest snapshot. It may be newer than step 1.
+    /// 3. Read the tail of each topic partition, from the snapshot's position to the end of step 1. No row is in both
+    ///    parts, since a position lives in the commit that adds the rows below it; and none is in neither, since the
+    ///    log keeps what is at or above the position of the newest commit.
+    /// 4. If the log was truncated below what step 3 reads, a newer commit holds the missing part: go back to step 2.
+    pub(crate) async fn take(log: &dyn EventLog, table: &Table, options: &Options) -> Result<Self, QueryError> {
+        let cut = ends(log).await?;
+        for _attempt in 0..options.cut_attempts_max {
+            let snapshot = table.snapshot().await?;
+            match read_tails(log, &snapshot, &cut, options).await {
+                Err(QueryError::Log(ReadError::BelowStart { .. })) => {}
+                Ok(tail) => return Ok(Self { cut, files: snapshot.files().to_vec(), tail }),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(QueryError::NoCut { attempts: options.cut_attempts_max })
+    }
+}
+
+/// The durable end of every topic partition, now.
+pub(crate) async fn ends(log: &dyn EventLog) -> Result<Cut, QueryError> {
+    let mut positions = Vec::new();
+    for topic in Topic::ALL {
+        for partition in 0..log.partitions(topic) {
+            let at = TopicPartition { topic, partition };
+            positions.push(Position { at, end_exclusive: log.offsets(at).await?.end });
+        }
+    }
+    Ok(Cut::new(positions))
+}
+
+async fn read_tails(
+    log: &dyn EventLog,
+    snapshot: &Snapshot,
+    cut: &Cut,
+    options: &Options,
+) -> Result<Vec<RecordBatch>, QueryError> {
+    let mut tail = Tail::new(options.tail_bytes_max);
+    for &Position { at, end_exclusive } in cut.positions() {
+        let position = snapshot.position(log.topic_id(at.topic), at.partition);
+        if position > end_exclusive {
+            check_not_behind(log, at, position).await?;
+        }
+        let mut next = position;
+        while next < end_exclusive {
+            let records = log.read(at, next, READ_BYTES).await?;
+            let below_end: Vec<Record> =
+                records.into_iter().take_while(|record| record.offset < end_exclusive).collect();
+            let Some(last) = below_end.last() else {
+                // The end was durable when the cut was taken, so there is something below it.
+                return Err(QueryError::Log(ReadError::Unavailable));
+            };
+            next = last.offset + 1;
+            tail.push(at, &below_end)?;
+        }
+    }
+    Ok(tail.batches)
+}
+
+/// A table that is ahead of the cut is only newer. One that is ahead of the log means that records are missing.
+async fn check_not_behind(log: &dyn EventLog, at: TopicPartition, position: u64) -> Result<(), QueryError> {
+    let end = log.offsets(at).await?.end;
+    if end < position { Err(QueryError::LogBehindTable { at, end, position }) } else { Ok(()) }
+}
+
+/// Rows of the log that the table does not hold yet.
+///
+/// A second record of the same event within the tail becomes a duplicate, and another event under a sequence number
+/// that is taken a dead letter, as ingest makes them. One whose first record is in the table already is told apart only
+/// once ingest has seen it.
+struct Tail {
+    batches: Vec<RecordBatch>,
+    seen: HashMap<(Id, u64), Hash>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Tail {
+    fn new(bytes_max: usize) -> Self {
+        Self { batches: Vec::new(), seen: HashMap::new(), bytes: 0, bytes_max }
+    }
+
+    fn push(&mut self, at: TopicPartition, records: &[Record]) -> Result<(), QueryError> {
+        let mut rows = Rows::new();
+        for record in records {
+            match Envelope::open(record.value.clone()) {
+                Ok(recorded) => self.push_opened(&mut rows, at, record, &recorded),
+                Err(_) => rows.push(at, record),
+            }
+        }
+        self.bytes += rows.bytes();
+        if self.bytes > self.bytes_max {
+            return Err(QueryError::IngestLags { bytes_max: self.bytes_max });
+        }
+        self.batches.push(rows.finish());
+        Ok(())
+    }
+
+    fn push_opened(&mut self, rows: &mut Rows, at: TopicPartition, record: &Record, recorded: &Recorded) {
+        let place = (recorded.stream_id(), recorded.header().stream_seq);
+        match self.seen.entry(place) {
+            Entry::Vacant(free) => {
+                free.insert(recorded.hash());
+                rows.push_opened(at, record, recorded);
+            }
+            Entry::Occupied(first) if *first.get() == recorded.hash() => {
+                rows.push_duplicate(at, record, recorded);
+            }
+            Entry::Occupied(_) => rows.push_dead_letter(at, record, "conflicting sequence"),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast;
+
+use crate::QueryError;
+use crate::right::Right;
+
+/// Deepest nesting of a statement, in levels of the parser.
+const STATEMENT_LEVELS_MAX: usize = 50;
+
+/// Most nodes of a statement's plan, views and shared parts counted each time they stand in it. Planning cannot be
+/// interrupted, so a short text must not be able to make it long.
+const PLAN_NODES_MAX: usize = 2_000;
+
+const ALLOWED: &str = "only SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE read evidence, and nothing writes it";
+
+/// Parses the one statement that `text` may hold and refuses whatever does not read.
+///
+/// This is the first of three walls: what gets by is checked again as a plan ([`check_plan`]), and the engine that runs
+/// the plan has no way to reach a file, another store or the network.
+pub(crate) fn parse(text: &str, right: &Right) -> Result<Statement, QueryError> {
+    let mut statements = DFParserBuilder::new(text)
+        .with_recursion_limit(STATEMENT_LEVELS_MAX)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(QueryError::from_statement)?;
+    let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
+        return refused("send exactly one statement");
+    };
+    check(&statement, right)?;
+    Ok(statement)
+}
+
+fn check(statement: &Statement, right: &Right) -> Result<(), QueryError> {
+    match statement {
+        Statement::Statement(statement) => check_sql(statement, right),
+        Statement::Explain(explain) => {
+            check_explain(explain.options.analyze, right)?;
+            check(&explain.statement, right)
+        }
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => refused(ALLOWED),
+    }
+}
+
+fn check_sql(statement: &ast::Statement, right: &Right) -> Result<(), QueryError> {
+    match statement {
+        ast::Statement::Query(_)
+        | ast::Statement::ShowVariable { .. }
+        | ast::Statement::ShowTables { .. }
+        | ast::Statement::ShowColumns { .. }
+        | ast::Statement::ShowFunctions { .. }
+        | ast::Statement::ShowCreate { .. }
+        | ast::Statement::ExplainTable { .. } => Ok(()),
+        ast::Statement::Explain { describe_alias, analyze, statement, .. } => {
+            if *describe_alias == ast::DescribeAlias::Explain {
+                check_explain(*analyze, right)?;
+            }
+            check_sql(statement, right)
+        }
+        _ => refused(ALLOWED),
+    }
+}
+
+/// A plan tells how the whole table is stored, rows of others included; what ANALYZE counts would tell even more.
+fn check_explain(analyze: bool, right: &Right) -> Result<(), QueryError> {
+    match (analyze, right) {
+        (true, _) => refused("EXPLAIN ANALYZE is not available: use EXPLAIN"),
+        (false, Right::Own(_)) => {
+            refused("EXPLAIN shows how the evidence of everybody is stored: it needs evidence = \"all\"")
+        }
+        (false, Right::All) => Ok(()),
+    }
+}
+
+/// Refuses a plan that does anything but read, or that is too large to optimise.
+pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), QueryError> {
+    let read_only =
+        SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    // The size first: the walk that checks the rest would take as long as the plan is large.
+    let mut nodes = 0;
+    plan.apply_with_subqueries(|node| {
+        nodes += 1;
+        if nodes > PLAN_NODES_MAX || matches!(node, LogicalPlan::Analyze(_)) {
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map_err(QueryError::from_statement)?;
+    if nodes > PLAN_NODES_MAX {
+        return refused("the statement is too large to plan: join fewer tables");
+    }
+    read_only.verify_plan(plan).or_else(|_| refused(ALLOWED))
+}
+
+fn refused<T>(why: &str) -> Result<T, QueryError> {
+    Err(QueryError::Refused(why.to_owned()))
+}

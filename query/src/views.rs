@@ -1,0 +1,24 @@
+use std::sync::Arc;
+
+use datafusion::datasource::view::ViewTable;
+use datafusion::error::Result;
+use datafusion::prelude::SessionContext;
+
+/// The read models, each a statement over `events` in a file of its own, with its columns explained there.
+///
+/// Their names and columns are a public contract like the table's. None of them shows duplicates or dead letters; those
+/// are rows of `events`, by `row_kind`.
+pub(crate) const ALL: [(&str, &str); 3] = [
+    ("sessions", include_str!("views/sessions.sql")),
+    ("commands", include_str!("views/commands.sql")),
+    ("responses", include_str!("views/responses.sql")),
+];
+
+/// Makes the views in a context that has `events`.
+pub(crate) async fn register(context: &SessionContext) -> Result<()> {
+    for (name, sql) in ALL {
+        let plan = context.state().create_logical_plan(sql).await?;
+        context.register_table(name, Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! A gate: the folder that `retrace init` made, and the `retrace up` that runs on it.
+
+mod clients;
+
+mod configuration;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use crate::postgres::{Database, TARGET_PASSWORD};
+use crate::run::end_of;
+use crate::{port, run, wait_for};
+use configuration::{MASK, set, target_of};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The environment variable that the configuration names for the target's password.
+pub const PASSWORD_VARIABLE: &str = "SHOP_PASSWORD";
+
+/// How long starting, stopping or one command line may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gate in a temporary folder. It is killed and its folder removed when this is dropped; when the test failed, what
+/// the gate said last is shown first.
+#[derive(Debug)]
+pub struct Gate {
+    folder: tempfile::TempDir,
+    postgres_port: u16,
+    grpc_port: u16,
+    up: Option<Child>,
+    starts: u32,
+}
+
+impl Gate {
+    /// Runs `retrace init` and points the configuration at `database`: target `shop`, payment cards and e-mail
+    /// addresses masked in part, ports of its own. It does not listen yet.
+    #[must_use]
+    pub fn new(database: Database<'_>) -> Self {
+        let folder = tempfile::Builder::new().prefix("retrace-gate-").tempdir().expect("a temporary folder");
+        let gate = Self { folder, postgres_port: port::free(), grpc_port: port::free(), up: None, starts: 0 };
+        let mut init = gate.command();
+        init.arg("init").arg(gate.dir());
+        let _ = run(init, b"", PATIENCE).expect_ok();
+        gate.edit(|config| {
+            set(config, &["proxy", "postgres", "listen"], format!("127.0.0.1:{}", gate.postgres_port));
+            set(config, &["query", "grpc", "listen"], format!("127.0.0.1:{}", gate.grpc_port));
+        });
+        gate.add(&target_of("shop", database));
+        gate.add(MASK);
+        gate
+    }
+
+    /// A gate that listens.
+    #[must_use]
+    pub fn started(database: Database<'_>) -> Self {
+        let mut gate = Self::new(database);
+        gate.up();
+        gate
+    }
+
+    /// The folder that `retrace init` made.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.folder.path().join("gate")
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.dir().join("retrace.toml")
+    }
+
+    /// The gate's certificate authority.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.dir().join("ca.pem")
+    }
+
+    /// Where clients go on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.postgres_port
+    }
+
+    /// Where the query service listens on 127.0.0.1.
+    #[must_use]
+    pub fn grpc_port(&self) -> u16 {
+        self.grpc_port
+    }
+
+    /// The token of the principal `dev`.
+    #[must_use]
+    pub fn dev_token(&self) -> String {
+        fs::read_to_string(self.dir().join("dev.token")).expect("init wrote it").trim().to_owned()
+    }
+
+    /// Starts `retrace up` and waits for its `ready`.
+    #[track_caller]
+    pub fn up(&mut self) {
+        self.try_up().unwrap_or_else(|error| panic!("retrace up ended before it was ready: {error}"));
+    }
+
+    /// Starts `retrace up`; gives its standard error if it ends before it is ready.
+    #[track_caller]
+    pub fn try_up(&mut self) -> Result<(), String> {
+        assert!(self.up.is_none(), "the gate is up already");
+        self.starts += 1;
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(binary())
+            .arg("up")
+            .arg("--config")
+            .arg(self.config_file());
+        command.env(PASSWORD_VARIABLE, TARGET_PASSWORD).env("RUST_BACKTRACE", "1");
+        command.stdout(File::create(self.output("stdout")).expect("the folder is writable"));
+        command.stderr(File::create(self.output("stderr")).expect("the folder is writable"));
+        let mut child = command.spawn().expect("setpriv starts; util-linux has it");
+        let ready = wait_for("retrace up is ready", PATIENCE, || {
+            if child.try_wait().expect("a child can be waited for").is_some() {
+                return Some(None);
+            }
+            let said = fs::read_to_string(self.output("stdout")).unwrap_or_default();
+            let line =
+                said.split_inclusive('\n').find(|line| line.starts_with("ready") && line.ends_with('\n'));
+            line.map(|line| Some(line.to_owned()))
+        });
+        let Some(line) = ready else {
+            return Err(fs::read_to_string(self.output("stderr")).unwrap_or_default());
+        };
+        for (name, port) in [("postgres", self.postgres_port), ("grpc", self.grpc_port)] {
+            let address = format!("{name}=127.0.0.1:{port}");
+            assert!(line.split_whitespace().any(|word| word == address), "{address} is not in: {line}");
+        }
+        self.up = Some(child);
+        Ok(())
+    }
+
+    /// The process of `retrace up`.
+    #[must_use]
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.up.as_ref().expect("the gate is up").id()
+    }
+
+    /// Whether `retrace up` still runs.
+    pub fn runs(&mut self) -> bool {
+        self.up.as_mut().is_some_and(|child| child.try_wait().expect("a child can be waited for").is_none())
+    }
+
+    /// Ends `retrace up` by SIGKILL.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut child = self.up.take().expect("the gate is up");
+        assert_eq!(child.try_wait().expect("a child can be waited for"), None, "it ended by itself before");
+        child.kill().expect("an unreaped child can be killed");
+        child.wait().expect("a killed child can be reaped");
+    }
+
+    /// Ends `retrace up` by SIGTERM.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.up.take().expect("the gate is up");
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, Signal::TERM).expect("an unreaped child can be signalled");
+        let status = end_of(&mut child, PATIENCE);
+        if status.is_none() {
+            let _ = child.kill();
+        }
+        status.unwrap_or_else(|| panic!("retrace up did not stop within {PATIENCE:?}"))
+    }
+
+    /// Everything that `retrace up` wrote to standard output and standard error, over all its starts.
+    #[must_use]
+    pub fn said(&self) -> Vec<u8> {
+        let mut files: Vec<_> = fs::read_dir(self.folder.path())
+            .expect("the folder is there")
+            .map(|entry| entry.expect("the folder can be read").path())
+            .filter(|path| path.is_file())
+            .collect();
+        files.sort();
+        files.into_iter().flat_map(|path| fs::read(path).expect("the file can be read")).collect()
+    }
+
+    fn output(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{}-{name}", self.starts))
+    }
+
+    /// `retrace`, away from whatever the tests' own surroundings say of a configuration or a token.
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command.current_dir(self.folder.path()).env_remove("RETRACE_TOKEN").env_remove("RETRACE_CONFIG");
+        command.env(PASSWORD_VARIABLE, TARGET_PASSWORD);
+        command
+    }
+}
+
+impl Drop for Gate {
+    #[allow(clippy::print_stderr, reason = "a failed test should show what the gate said")]
+    fn drop(&mut self) {
+        if let Some(mut child) = self.up.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let said = String::from_utf8_lossy(&self.said()).into_owned();
+        if std::thread::panicking() {
+            let lines: Vec<_> = said.lines().collect();
+            eprintln!("the gate said last:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        } else {
+            assert!(!said.contains("panicked at"), "the gate panicked:\n{said}");
+        }
+    }
+}
+
+/// The `retrace` beside the running test, or the one that `RETRACE_BIN` names.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("RETRACE_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a running program has a path");
+    let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a folder");
+    let path = folder.join("retrace");
+    assert!(path.exists(), "{} is not built; run `make build`", path.display());
+    path
+}
+
+/// Every file under `folder`.
+#[must_use]
+pub fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}

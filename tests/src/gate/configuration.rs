@@ -1,0 +1,84 @@
+//! A gate's configuration.
+
+use std::fs;
+
+use super::{Gate, PASSWORD_VARIABLE};
+use crate::postgres::{Database, TARGET_USER};
+
+impl Gate {
+    /// Changes the configuration; comments are lost.
+    pub fn edit(&self, change: impl FnOnce(&mut toml::Table)) {
+        let text = fs::read_to_string(self.config_file()).expect("init wrote it");
+        let mut config = text.parse().expect("init writes TOML");
+        change(&mut config);
+        fs::write(self.config_file(), config.to_string()).expect("the configuration is writable");
+    }
+
+    /// Appends the entries of `more`, such as `[[principal]] …`, to the lists the configuration has.
+    pub fn add(&self, more: &str) {
+        let more: toml::Table = more.parse().expect("the test writes TOML");
+        self.edit(|config| {
+            for (name, entries) in more {
+                let list = config.entry(name).or_insert_with(|| toml::Value::Array(Vec::new()));
+                let entries = entries.as_array().expect("a list of tables").clone();
+                list.as_array_mut().expect("a list of tables").extend(entries);
+            }
+        });
+    }
+
+    /// Adds a principal and gives its new token.
+    #[must_use]
+    pub fn add_principal(&self, name: &str, targets: &[&str], evidence: &str) -> String {
+        self.add(&format!(
+            "[[principal]]\nname = \"{name}\"\nkind = \"agent\"\ntargets = {targets:?}\nevidence = \"{evidence}\"\n"
+        ));
+        self.new_token(name)
+    }
+
+    /// A further token of a principal.
+    #[must_use]
+    pub fn new_token(&self, principal: &str) -> String {
+        let printed = self.retrace(&["token", "create", principal]).expect_ok();
+        let token = printed.split_whitespace().find(|word| word.starts_with("rt_"));
+        token.unwrap_or_else(|| panic!("no token in {printed}")).to_owned()
+    }
+}
+
+/// The mask that every gate of the tests has.
+pub(super) const MASK: &str = r#"
+[[mask]]
+name = "pii"
+targets = ["shop"]
+detectors = ["payment_card", "email"]
+action = "partial"
+"#;
+
+/// A `[[target]]` that leads to `database`.
+pub(super) fn target_of(name: &str, database: Database<'_>) -> String {
+    format!(
+        r#"
+[[target]]
+name = "{name}"
+protocol = "postgres"
+address = "127.0.0.1:{}"
+database = "{}"
+user = "{TARGET_USER}"
+password = {{ env = "{PASSWORD_VARIABLE}" }}
+durability = "exchange"
+tls = "disable"
+"#,
+        database.postgres.port(),
+        database.name()
+    )
+}
+
+/// Sets the value at the end of `path`, making tables on the way.
+pub(super) fn set(config: &mut toml::Table, path: &[&str], value: impl Into<toml::Value>) {
+    let (last, folders) = path.split_last().expect("a path is not empty");
+    let mut table = config;
+    for folder in folders {
+        let next = table.entry(*folder).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = next.as_table_mut().expect("a table");
+    }
+    table.insert((*last).to_owned(), value.into());
+}

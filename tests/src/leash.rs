@@ -1,0 +1,76 @@
+//! A process that ends with the one that started it.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// Starts its arguments, says their pid, and waits for the end of its input, which the kernel brings about however the
+/// holder of the other end dies. Then it interrupts what it started, waits for it and takes its folder away.
+const KEEPER: &str = r#"
+trap "" INT TERM HUP
+folder=$1; shift
+"$@" >&2 &
+pid=$!
+echo "$pid"
+read -r _
+kill -INT "$pid"
+wait "$pid"
+rm -rf "$folder"
+"#;
+
+/// Who runs a leashed process.
+#[derive(Clone, Copy, Debug)]
+pub struct Account {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// Holds a process; letting go ends it and removes its folder.
+#[derive(Debug)]
+pub struct Leash {
+    keeper: Child,
+    hold: Option<ChildStdin>,
+    pid: u32,
+}
+
+impl Leash {
+    /// Starts `program` with `arguments`, in and for `folder`, its output going to `folder/log`; as `account` if that
+    /// is given.
+    pub fn start(
+        folder: &Path,
+        program: &Path,
+        arguments: &[String],
+        account: Option<Account>,
+    ) -> std::io::Result<Self> {
+        let log = std::fs::File::create(folder.join("log"))?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", KEEPER, "keeper"]).arg(folder).arg(program).args(arguments);
+        command.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        if let Some(Account { uid, gid }) = account {
+            command.uid(uid).gid(gid);
+        }
+        let mut keeper = command.spawn()?;
+        let hold = keeper.stdin.take();
+        let mut line = String::new();
+        BufReader::new(keeper.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
+        let pid = line.trim().parse().map_err(|_| std::io::Error::other("the keeper named no pid"))?;
+        Ok(Self { keeper, hold, pid })
+    }
+
+    /// The process on the leash.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        drop(self.hold.take());
+        // Nothing is left to do about a keeper that cannot be waited for.
+        let _ = self.keeper.wait();
+    }
+}
