@@ -62,7 +62,10 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let warnings = warnings(&Config::load(&file).unwrap());
         assert_eq!(warnings.len(), 3, "{warnings:?}");
-        assert!(warnings[0].starts_with("target `shop`: password: ") && warnings[0].contains("RETRACE_TEST_UNSET"));
+        assert!(
+            warnings[0].starts_with("target `shop`: password: ")
+                && warnings[0].contains("RETRACE_TEST_UNSET")
+        );
         assert!(warnings[1].starts_with("target `shop`: tls: ") && warnings[1].contains("gone.pem"));
         assert!(warnings[2].contains("no [[mask]]"));
     }

@@ -18,72 +18,72 @@ use retrace_policy::mask;
 use retrace_proto::wire;
 use sha2::{Digest, Sha256};
 
-pub use place::ConfigError;
+pub(crate) use place::ConfigError;
 
 /// Largest configuration, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where the gate listens if the file does not say.
-pub const PROXY_LISTEN_DEFAULT: &str = "127.0.0.1:7432";
+pub(crate) const PROXY_LISTEN_DEFAULT: &str = "127.0.0.1:7432";
 /// Where the query service listens if the file does not say.
-pub const QUERY_LISTEN_DEFAULT: &str = "127.0.0.1:7434";
+pub(crate) const QUERY_LISTEN_DEFAULT: &str = "127.0.0.1:7434";
 
 /// A configuration that passed every check which needs the file alone.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     file: PathBuf,
     dir: PathBuf,
     policy_version: String,
     /// Where PostgreSQL clients connect. Port 0 takes a free one.
-    pub proxy_listen: SocketAddr,
+    pub(crate) proxy_listen: SocketAddr,
     /// Where readers of evidence connect. Port 0 takes a free one.
-    pub query_listen: SocketAddr,
+    pub(crate) query_listen: SocketAddr,
     /// Folder of the log, absolute.
-    pub log_dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
     /// Folder of the table, absolute.
-    pub lake_dir: PathBuf,
+    pub(crate) lake_dir: PathBuf,
     /// Who may come in.
-    pub principals: Vec<Principal>,
+    pub(crate) principals: Vec<Principal>,
     /// What they may reach.
-    pub targets: Vec<Target>,
+    pub(crate) targets: Vec<Target>,
     /// What is hidden from them.
-    pub masks: Vec<Mask>,
+    pub(crate) masks: Vec<Mask>,
 }
 
 /// A protected PostgreSQL database.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// What clients give as the database's name.
-    pub name: String,
+    pub(crate) name: String,
     /// Name or address of its host, without brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// Its port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// The database there.
-    pub database: String,
+    pub(crate) database: String,
     /// The role that the gate logs in as.
-    pub user: String,
+    pub(crate) user: String,
     /// That role's password; relative files are in [`Config::dir`].
-    pub password: SecretRef,
+    pub(crate) password: SecretRef,
     /// What the gate waits for.
-    pub durability: wire::Durability,
+    pub(crate) durability: wire::Durability,
     /// How the connection is secured; `None` is cleartext. Paths are absolute.
-    pub tls: Option<TargetTls>,
+    pub(crate) tls: Option<TargetTls>,
     /// How long the lake keeps its sessions.
-    pub retention_class: wire::RetentionClass,
+    pub(crate) retention_class: wire::RetentionClass,
 }
 
 /// A rule of masking.
 #[derive(Clone, Debug)]
-pub struct Mask {
+pub(crate) struct Mask {
     /// Its name, which every masked value carries.
-    pub name: String,
+    pub(crate) name: String,
     /// Targets it applies to; `*` is every one.
-    pub targets: Vec<String>,
+    pub(crate) targets: Vec<String>,
     /// What it looks for.
-    pub detectors: Vec<Detector>,
+    pub(crate) detectors: Vec<Detector>,
     /// What it puts instead.
-    pub action: wire::MaskAction,
+    pub(crate) action: wire::MaskAction,
 }
 
 impl Config {
@@ -91,7 +91,7 @@ impl Config {
     ///
     /// # Errors
     /// Each names the file, and the line and field where there is one.
-    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn load(file: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
         let absolute = std::path::absolute(file).map_err(unreadable)?;
         if std::fs::metadata(&absolute).map_err(unreadable)?.len() > CONFIG_BYTES_MAX {
@@ -111,31 +111,31 @@ impl Config {
 
     /// The file itself, absolute.
     #[must_use]
-    pub fn file(&self) -> &Path {
+    pub(crate) fn file(&self) -> &Path {
         &self.file
     }
 
     /// The folder of the file, absolute: relative paths start here, and keys, CA and tokens are in it.
     #[must_use]
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Hex SHA-256 of the file, which every command's event names.
     #[must_use]
-    pub fn policy_version(&self) -> &str {
+    pub(crate) fn policy_version(&self) -> &str {
         &self.policy_version
     }
 
     /// Where the tokens' verifiers are kept.
     #[must_use]
-    pub fn tokens_file(&self) -> PathBuf {
+    pub(crate) fn tokens_file(&self) -> PathBuf {
         self.dir.join("tokens.toml")
     }
 
     /// The masks of one target, in the order of the file.
     #[must_use]
-    pub fn mask_rules(&self, target: &str) -> Vec<mask::Rule> {
+    pub(crate) fn mask_rules(&self, target: &str) -> Vec<mask::Rule> {
         let applies = |mask: &&Mask| mask.targets.iter().any(|name| name == "*" || name == target);
         let rule = |mask: &Mask| mask::Rule {
             name: mask.name.clone(),

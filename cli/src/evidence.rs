@@ -48,7 +48,8 @@ impl Evidence {
         let address = reach.server.clone().unwrap_or_else(|| dialled(config.query_listen).to_string());
         if reach.server.is_some() || listens(&address).await {
             let ca = Ca::certificate_path(config.dir());
-            let pem = std::fs::read_to_string(&ca).with_context(|| format!("cannot read {}", ca.display()))?;
+            let pem =
+                std::fs::read_to_string(&ca).with_context(|| format!("cannot read {}", ca.display()))?;
             return Ok(Self::Served(Client::connect(&address, &pem, &token).await?));
         }
         let opened = Opened::open(config, &token).await;
@@ -94,7 +95,9 @@ impl Evidence {
             [] if named == LAST => bail!("there is no session that you may read"),
             [] => bail!("there is no session that begins with {named} and that you may read"),
             [id] => Ok(id.parse()?),
-            [id, other, ..] => bail!("more than one session begins with {named}, such as {id} and {other}: give more of it"),
+            [id, other, ..] => {
+                bail!("more than one session begins with {named}, such as {id} and {other}: give more of it")
+            }
         }
     }
 
@@ -118,7 +121,9 @@ fn session_statement(named: &str) -> anyhow::Result<String> {
     }
     let is_begin = !named.is_empty() && named.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     if !is_begin {
-        bail!("not a session: an id such as 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b, the begin of one, or `{LAST}` is expected");
+        bail!(
+            "not a session: an id such as 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b, the begin of one, or `{LAST}` is expected"
+        );
     }
     let begin = named.to_ascii_lowercase();
     Ok(format!("SELECT session_id FROM sessions WHERE session_id LIKE '{begin}%' LIMIT 2"))
@@ -134,7 +139,8 @@ impl Opened {
         let log = Arc::new(open_log(config.log_dir.clone()).await?);
         let events: Arc<dyn EventLog> = log.clone();
         let instance = format!("cli-{}", std::process::id());
-        let instance = InstanceStream::open(Arc::clone(&events), instance, clock::now_unix_us, clock::new_id());
+        let instance =
+            InstanceStream::open(Arc::clone(&events), instance, clock::now_unix_us, clock::new_id());
         let started = InstanceStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             roles: vec!["query".to_owned()],
@@ -148,7 +154,8 @@ impl Opened {
 }
 
 async fn open_log(folder: std::path::PathBuf) -> Result<EmbeddedLog, anyhow::Error> {
-    let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&folder, &EmbeddedOptions::default())).await?;
+    let opened =
+        tokio::task::spawn_blocking(move || EmbeddedLog::open(&folder, &EmbeddedOptions::default())).await?;
     opened.map_err(|error: OpenError| anyhow::Error::new(error))
 }
 
@@ -174,7 +181,10 @@ fn token(config: &Config) -> anyhow::Result<String> {
     }
     let file = config.dir().join("dev.token");
     read_token(&file).with_context(|| {
-        format!("no token: set RETRACE_TOKEN, or put one into {} (`retrace token create` makes one)", file.display())
+        format!(
+            "no token: set RETRACE_TOKEN, or put one into {} (`retrace token create` makes one)",
+            file.display()
+        )
     })
 }
 

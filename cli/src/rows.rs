@@ -154,7 +154,8 @@ mod tests {
             ("statement", Arc::new(StringArray::from(vec![Some("say \"a,\nb\""), Some("")]))),
             ("hash", Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\x00\xff"), None]))),
         ];
-        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, it)| (name, it, true))).unwrap()
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, it)| (name, it, true)))
+            .unwrap()
     }
 
     #[test]
@@ -175,7 +176,8 @@ mod tests {
     #[test]
     fn json_has_an_object_per_line_with_its_nulls() {
         let text = json_lines(&batch()).unwrap();
-        let rows: Vec<serde_json::Value> = text.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+        let rows: Vec<serde_json::Value> =
+            text.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
         assert_eq!(rows.len(), 2);
         assert_eq!(rows[0], serde_json::json!({ "seq": 1, "statement": "say \"a,\nb\"", "hash": "00ff" }));
         assert_eq!(rows[1], serde_json::json!({ "seq": null, "statement": "", "hash": null }));

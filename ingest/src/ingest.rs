@@ -97,6 +97,8 @@ impl Ingest {
     /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
     ///    table or it is not; step 1 reads which.
     /// 6. Let the log go of what is below the new positions. *Crash:* it keeps more than it must, until step 1.
+    ///
+    /// Dropping the future half-way is a crash: make a new `Ingest` then.
     pub async fn step(&mut self) -> Result<Progress, IngestError> {
         if self.positions.is_empty() {
             self.resume().await?;
@@ -135,6 +137,16 @@ impl Ingest {
         Topic::ALL.into_iter().flat_map(of).collect()
     }
 
+    /// The durable end of each topic partition, as of now.
+    pub(crate) async fn log_ends(&self) -> Result<BTreeMap<TopicPartition, u64>, IngestError> {
+        let mut ends = BTreeMap::new();
+        for &at in self.positions.keys() {
+            let range = self.log.offsets(at).await.map_err(|source| IngestError::Log { at, source })?;
+            ends.insert(at, range.end);
+        }
+        Ok(ends)
+    }
+
     /// A position outside the log is an alarm, and never a reason to start over.
     async fn check_log(&self) -> Result<(), IngestError> {
         let mut partitions = Vec::new();
@@ -144,12 +156,26 @@ impl Ingest {
                 return Err(IngestError::LogBehind { at, position, end: range.end });
             }
             if range.start > position {
-                return Err(IngestError::RecordsLost { at, position, start: range.start });
+                return Err(self.lost(at, position, range.start).await);
             }
             partitions.push(PartitionStatus { at, position, log_end: range.end });
         }
         self.status.send_replace(Status { partitions });
         Ok(())
+    }
+
+    /// The log begins above a position. If the table has moved on, another ingest took the records: that is a fence.
+    /// If it has not, nobody has them.
+    async fn lost(&self, at: TopicPartition, position: u64, start: u64) -> IngestError {
+        let found = match self.table.snapshot().await {
+            Ok(snapshot) => self.position(&snapshot, at),
+            Err(source) => return IngestError::Lake { source },
+        };
+        if found == position {
+            return IngestError::RecordsLost { at, position, start };
+        }
+        let (topic_id, partition) = (self.log.topic_id(at.topic), at.partition);
+        IngestError::Commit { source: CommitError::Fenced { topic_id, partition, expected: position, found } }
     }
 
     /// Reads within the bounds. Each topic partition gets an even share of what those before it left, the rare
@@ -166,7 +192,13 @@ impl Ingest {
             while rows.len() < rows_end && rows.bytes() < bytes_end {
                 let bytes_max = READ_BYTES_MAX.min(bytes_end - rows.bytes());
                 let read = self.log.read(*at, offset, bytes_max).await;
-                let records = read.map_err(|source| log_error(*at, offset, source))?;
+                let records = match read {
+                    Ok(records) => records,
+                    Err(ReadError::BelowStart { start }) => {
+                        return Err(self.lost(*at, *position, start).await);
+                    }
+                    Err(source) => return Err(log_error(*at, offset, source)),
+                };
                 if records.is_empty() {
                     break;
                 }
@@ -251,7 +283,6 @@ impl Ingest {
 
 fn log_error(at: TopicPartition, position: u64, source: ReadError) -> IngestError {
     match source {
-        ReadError::BelowStart { start } => IngestError::RecordsLost { at, position, start },
         ReadError::AboveEnd { end } => IngestError::LogBehind { at, position, end },
         source => IngestError::Log { at, source },
     }

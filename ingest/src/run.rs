@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::select_all;
+use retrace_proto::log::TopicPartition;
 use tokio::time::sleep;
 
 use crate::error::IngestError;
@@ -29,7 +31,8 @@ impl Ingest {
                 Ok(progress) => {
                     failures = 0;
                     tracing::trace!(rows = progress.rows, "stepped");
-                    None
+                    // Whatever a full batch had to leave has waited long enough.
+                    (self.status().borrow().lag_records() > 0).then_some(Duration::ZERO)
                 }
                 Err(error) if error.is_transient() => {
                     failures += 1;
@@ -52,16 +55,9 @@ impl Ingest {
         let mut failures = 0;
         let mut ends = None;
         loop {
-            match self.step().await {
-                Ok(progress) => {
-                    failures = 0;
-                    // The ends as of the first step; appends after that do not prolong the drain.
-                    let ends = ends.get_or_insert_with(|| self.status().borrow().clone());
-                    let left = ends.partitions.iter().any(|end| self.positions[&end.at] < end.log_end);
-                    if progress.rows == 0 || !left {
-                        return Ok(());
-                    }
-                }
+            match self.drain_step(&mut ends).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => failures = 0,
                 Err(error) if error.is_transient() && failures < DRAIN_ATTEMPTS_MAX => {
                     failures += 1;
                     sleep(pause(failures)).await;
@@ -69,6 +65,20 @@ impl Ingest {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// One step towards the log's ends as they were at first, so that appends do not prolong the drain. Whether they
+    /// are reached.
+    async fn drain_step(
+        &mut self,
+        ends: &mut Option<BTreeMap<TopicPartition, u64>>,
+    ) -> Result<bool, IngestError> {
+        let progress = self.step().await?;
+        let ends = match ends {
+            Some(ends) => ends,
+            None => ends.insert(self.log_ends().await?),
+        };
+        Ok(progress.rows == 0 || ends.iter().all(|(at, end)| self.positions[at] >= *end))
     }
 
     /// After a failure a pause, else until a batch is due: a record, and then as many others as its age allows.

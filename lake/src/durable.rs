@@ -195,3 +195,55 @@ impl MultipartUpload for Upload {
 pub(crate) fn local(table: &FsPath) -> Arc<dyn ObjectStore> {
     Arc::new(DurableFiles::new(table))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, DurableFiles, Path) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = DurableFiles::new(folder.path());
+        let path = Path::from_absolute_path(folder.path().join("day/file")).expect("absolute");
+        (folder, store, path)
+    }
+
+    async fn content(store: &DurableFiles, path: &Path) -> Bytes {
+        store.get(path).await.expect("there").bytes().await.expect("readable")
+    }
+
+    #[tokio::test]
+    async fn create_refuses_what_exists_and_overwrite_replaces_it() {
+        let (_folder, store, path) = store();
+        store.put_opts(&path, "one".into(), PutMode::Create.into()).await.expect("new");
+        let again = store.put_opts(&path, "two".into(), PutMode::Create.into()).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })));
+        assert_eq!(content(&store, &path).await, "one");
+        store.put(&path, "three".into()).await.expect("replaced");
+        assert_eq!(content(&store, &path).await, "three");
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_staged_is_not_listed_and_in_nobodys_way() {
+        let (folder, store, path) = store();
+        fs::create_dir(folder.path().join("day")).expect("a folder");
+        fs::write(folder.path().join("day/file#1"), "half").expect("staged");
+        store.put_opts(&path, "whole".into(), PutMode::Create.into()).await.expect("new");
+        let prefix = Path::from_absolute_path(folder.path()).expect("absolute");
+        let listed: Vec<_> = store.list(Some(&prefix)).try_collect().await.expect("listed");
+        assert_eq!(listed.into_iter().map(|meta| meta.location).collect::<Vec<_>>(), [path]);
+    }
+
+    #[tokio::test]
+    async fn a_file_put_in_parts_is_there_whole_or_not_at_all() {
+        let (_folder, store, path) = store();
+        let mut upload = store.put_multipart(&path).await.expect("begun");
+        upload.put_part("one".into()).await.expect("kept");
+        upload.put_part("two".into()).await.expect("kept");
+        assert!(store.head(&path).await.is_err(), "not before it is complete");
+        upload.complete().await.expect("put");
+        assert_eq!(content(&store, &path).await, "onetwo");
+    }
+}

@@ -25,6 +25,8 @@ mod data_file;
 
 mod write;
 
+mod scan;
+
 mod durable;
 
 mod table;

@@ -313,8 +313,15 @@ pub enum LakeError {
         #[source]
         source: parquet::errors::ParquetError,
     },
+    /// A data file that is not one, or was changed since it was written.
+    #[error("a data file could not be decoded: restore it from a copy")]
+    Decode {
+        /// What the decoder said.
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
     /// Rows that could not be rearranged.
-    #[error("the rows could not be split into files")]
+    #[error("the rows could not be arranged as the table has them")]
     Arrow {
         /// What arrow said.
         #[source]

@@ -98,11 +98,7 @@ fn is_of_target_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
-fn principal(
-    it: form::Principal,
-    targets: &[String],
-    source: &Source<'_>,
-) -> Result<Principal, ConfigError> {
+fn principal(it: form::Principal, targets: &[String], source: &Source<'_>) -> Result<Principal, ConfigError> {
     Ok(Principal {
         targets: known_targets(it.targets, targets, source)?,
         name: it.name.into_inner(),
@@ -152,8 +148,7 @@ fn known_targets(
         if name.as_ref() == "*" || targets.contains(name.as_ref()) {
             return Ok(name.into_inner());
         }
-        let problem =
-            format!("no [[target]] is named `{}`; allowed: *{}", name.as_ref(), listed(targets));
+        let problem = format!("no [[target]] is named `{}`; allowed: *{}", name.as_ref(), listed(targets));
         Err(source.error(name.span(), problem))
     };
     named.into_iter().map(known).collect()
@@ -168,14 +163,16 @@ fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, C
     if let Some(durability) = &it.durability
         && !matches!(durability.as_ref(), form::Durability::Exchange)
     {
-        let problem = "this version offers \"exchange\" alone, where command and response both wait for their records";
+        let problem =
+            "this version offers \"exchange\" alone, where command and response both wait for their records";
         return Err(source.error(durability.span(), problem));
     }
     let tls = it.tls.unwrap_or(if is_loopback(&host) { form::Tls::Disable } else { form::Tls::VerifyFull });
     if let Some(ca) = &it.tls_ca
         && tls != form::Tls::VerifyFull
     {
-        let problem = "certificates are checked with tls = \"verify-full\" alone: set that, or leave tls_ca out";
+        let problem =
+            "certificates are checked with tls = \"verify-full\" alone: set that, or leave tls_ca out";
         return Err(source.error(ca.span(), problem));
     }
     Ok(Target {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("{}: {source}; `retrace init DIR` makes one, --config names another", file.display())]
     Unreadable {
@@ -75,10 +75,12 @@ impl Source<'_> {
     fn place(&self, line: usize) -> String {
         let lines: Vec<&str> = self.text.lines().collect();
         let Some(header) = (0..=line.min(lines.len().saturating_sub(1))).rev().find(|&at| {
-            lines.get(at).is_some_and(|text| text.trim_start().starts_with('['))
-                && key(lines[at]).is_none()
+            lines.get(at).is_some_and(|text| text.trim_start().starts_with('[')) && key(lines[at]).is_none()
         }) else {
-            return lines.get(line).and_then(|text| key(text)).map_or_else(String::new, |key| format!("{key}: "));
+            return lines
+                .get(line)
+                .and_then(|text| key(text))
+                .map_or_else(String::new, |key| format!("{key}: "));
         };
         let title = lines[header].split('#').next().unwrap_or_default();
         let title = title.trim().trim_matches(['[', ']']).trim();

@@ -93,11 +93,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "retrace.toml:14: target `shop`: usr: unknown key `usr`; allowed: `name`, `protocol`, `address`, `database`, \
          `user`, `password`, `durability`, `tls`, `tls_ca`, `retention_class`",
     ),
-    (
-        "user = \"shop\"\n",
-        "",
-        "retrace.toml:9: target `shop`: missing key `user`",
-    ),
+    ("user = \"shop\"\n", "", "retrace.toml:9: target `shop`: missing key `user`"),
     (
         "kind = \"human\"",
         "kind = \"robot\"",
@@ -183,9 +179,21 @@ const WRONG: &[(&str, &str, &str)] = &[
         "[[principal]]\nname = \"dev\"\nkind = \"agent\"\ntargets = []\n[[mask]]",
         "retrace.toml:18: principal `dev`: name: there is a principal `dev` before this one: names are unique",
     ),
-    ("[[mask]]", "[[masks]]", "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `log`, `lake`, `principal`, `target`, `mask`"),
-    ("database = \"shop\"", "database = 5", "retrace.toml:13: target `shop`: database: invalid type: integer `5`; allowed: a string"),
-    ("user = \"shop\"", "user = ", "retrace.toml:14: target `shop`: user: string values must be quoted; allowed: literal string"),
+    (
+        "[[mask]]",
+        "[[masks]]",
+        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `log`, `lake`, `principal`, `target`, `mask`",
+    ),
+    (
+        "database = \"shop\"",
+        "database = 5",
+        "retrace.toml:13: target `shop`: database: invalid type: integer `5`; allowed: a string",
+    ),
+    (
+        "user = \"shop\"",
+        "user = ",
+        "retrace.toml:14: target `shop`: user: string values must be quoted; allowed: literal string",
+    ),
 ];
 
 #[test]

@@ -1,9 +1,7 @@
 //! Every record comes back from its row bit for bit, whatever it was and whichever way the row went.
 
 use bytes::Bytes;
-use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use prost::Message;
 use retrace_lake::{RowKind, RowReader, Rows, Table, envelope_bytes};
@@ -41,29 +39,13 @@ fn assert_same(batch: &RecordBatch, records: &[Record]) {
 async fn through_parquet(table: &Table, batch: RecordBatch) -> Vec<Record> {
     let mut records = Vec::new();
     for file in table.write(batch).await.expect("written") {
-        let bytes = table.store().get(&file.path).await.expect("there").bytes().await.expect("read");
-        assert_eq!(bytes.len() as u64, file.bytes);
-        for batch in
-            ParquetRecordBatchReaderBuilder::try_new(bytes).expect("parquet").build().expect("parquet")
-        {
-            let batch = with_class(&batch.expect("a batch"), &file.retention_class);
+        for batch in table.read(&file).await.expect("readable") {
             let reader = RowReader::new(&batch).expect("all columns");
             records.extend((0..batch.num_rows()).map(|row| reader.record(row).expect("whole").1));
         }
     }
     records.sort_by_key(|record| record.offset);
     records
-}
-
-/// What a query engine does with the partition columns.
-fn with_class(batch: &RecordBatch, class: &str) -> RecordBatch {
-    let values: ArrayRef = Arc::new(arrow::array::StringArray::from(vec![class; batch.num_rows()]));
-    let mut columns: Vec<(String, ArrayRef)> = vec![("retention_class".to_owned(), values)];
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        columns.push((field.name().clone(), Arc::clone(column)));
-    }
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
-        .expect("same lengths")
 }
 
 async fn memory_table() -> Table {

@@ -29,12 +29,10 @@ const DIGIT_ZEROS: [u32; 24] = [
     0x0ed0, 0x0f20, 0x1040, 0x17e0, 0x1810, 0xff10, 0x1d7ce, 0x1d7d8, 0x1d7e2, 0x1d7ec, 0x1d7f6,
 ];
 
-/// No byte below this one begins a digit, but for ASCII's.
-const DIGIT_LEAD_MIN: u8 = 0xd9;
-
-/// Whether a digit may begin with this byte. Made to be vectorised.
+/// Whether a digit may begin with this byte. Made to be vectorised; the lead bytes of Chinese, Japanese and Korean
+/// letters are none of these.
 pub(super) fn may_be_digit(byte: u8) -> bool {
-    (byte.wrapping_sub(b'0') < 10) | (byte >= DIGIT_LEAD_MIN)
+    (byte.wrapping_sub(b'0') < 10) | (byte.wrapping_sub(0xd9) < 9) | (byte >= 0xef)
 }
 
 /// The decimal digit that `text` begins with, and its length in bytes.
@@ -43,7 +41,7 @@ pub(super) fn digit(text: &[u8]) -> Option<(u8, usize)> {
     if byte.is_ascii_digit() {
         return Some((byte - b'0', 1));
     }
-    if byte < DIGIT_LEAD_MIN {
+    if !may_be_digit(byte) {
         return None;
     }
     let (character, len) = first(text)?;

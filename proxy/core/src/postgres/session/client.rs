@@ -222,11 +222,13 @@ impl Session {
     fn describe_if_unknown(&mut self, name: &[u8], portal: Option<&Arc<Portal>>) {
         let statement = portal.and_then(|portal| portal.statement.clone());
         let known = statement.as_ref().is_some_and(|statement| statement.columns.get().is_some());
-        let asked = self.pending_expects.iter().any(|expected| match &expected.expect {
-            Expect::Describe { statement: asked, .. } => match (asked, &statement) {
-                (Some(asked), Some(statement)) => Arc::ptr_eq(asked, statement),
-                _ => false,
-            },
+        // What is asked before the last Sync may be skipped over an error, and this Execute not.
+        let mut since_sync =
+            self.newest_first().take_while(|expected| !matches!(expected.expect, Expect::Sync));
+        let asked = since_sync.any(|expected| match (&expected.expect, &statement) {
+            (Expect::Describe { statement: Some(asked), .. }, Some(statement)) => {
+                Arc::ptr_eq(asked, statement)
+            }
             _ => false,
         });
         if known || asked {

@@ -1,0 +1,254 @@
+//! Log to lake: nothing lost, nothing twice, whatever fails at whichever step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use retrace_eventlog::{EventLog, MemoryLog, ReadError};
+use retrace_ingest::{Ingest, IngestError, Options};
+use retrace_lake::faults::{Fault, FaultyStore, Step};
+use retrace_lake::{RowReader, Table};
+use retrace_proto::log::{Record, Topic, TopicPartition};
+use retrace_proto::wire::StreamKind;
+use retrace_proto::{Envelope, Event, Id, StreamWriter, Subject};
+
+const EVENTS: TopicPartition = TopicPartition { topic: Topic::Events, partition: 0 };
+const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
+
+fn options() -> Options {
+    Options { age_max: Duration::from_millis(1), rows_max: 7, bytes_max: 1024 * 1024 }
+}
+
+struct Writer {
+    log: Arc<MemoryLog>,
+    stream: StreamWriter,
+}
+
+impl Writer {
+    fn new(log: &Arc<MemoryLog>, seed: u8) -> Self {
+        let id = Id::from_parts(MemoryLog::STARTS_AT_UNIX_US as u64 / 1000, [seed; 10]);
+        Self { log: Arc::clone(log), stream: StreamWriter::new(id, StreamKind::Session) }
+    }
+
+    async fn append(&mut self, to: TopicPartition, events: u64) -> Vec<Envelope> {
+        let mut sealed = Vec::new();
+        for _ in 0..events {
+            let event = Event::policy_loaded("v".to_owned());
+            let envelope =
+                Envelope::seal(&mut self.stream, &Subject::default(), None, 0, event).expect("small");
+            append(&self.log, to, &envelope).await;
+            sealed.push(envelope);
+        }
+        sealed
+    }
+}
+
+async fn append(log: &MemoryLog, to: TopicPartition, envelope: &Envelope) {
+    let (key, value) = (envelope.stream_id().to_bytes(), envelope.bytes().clone());
+    log.append(to, key, value).await.expect("no fault is set");
+}
+
+async fn open(store: &Arc<FaultyStore>) -> Table {
+    let store = Arc::clone(store) as Arc<dyn ObjectStore>;
+    Table::open_or_create_in(store, "memory:///").await.expect("a table")
+}
+
+fn store() -> Arc<FaultyStore> {
+    FaultyStore::new(Arc::new(InMemory::new()))
+}
+
+fn ingest(log: &Arc<MemoryLog>, table: Table) -> Ingest {
+    Ingest::new(Arc::clone(log) as Arc<dyn EventLog>, table, options())
+}
+
+/// Every row of the table with its kind, in the order of topic partition and offset.
+async fn found(store: &Arc<FaultyStore>) -> Vec<(TopicPartition, Record, String)> {
+    let table = open(store).await;
+    let mut found = Vec::new();
+    for file in table.snapshot().await.expect("readable").files() {
+        for batch in table.read(file).await.expect("readable") {
+            let reader = RowReader::new(&batch).expect("all columns");
+            let kinds = batch.column_by_name("row_kind").expect("a kind").as_string::<i32>();
+            for row in 0..batch.num_rows() {
+                let (at, record) = reader.record(row).expect("whole");
+                found.push((at, record, kinds.value(row).to_owned()));
+            }
+        }
+    }
+    found.sort_by_key(|(at, record, _)| (*at, record.offset));
+    found
+}
+
+/// Asserts that the table has what was appended, in order, each once.
+async fn assert_exactly(store: &Arc<FaultyStore>, at: TopicPartition, appended: &[Envelope]) {
+    let found = found(store).await;
+    let found: Vec<_> = found.into_iter().filter(|(of, ..)| *of == at).collect();
+    assert_eq!(found.len(), appended.len(), "{at}");
+    for ((offset, envelope), (_, record, kind)) in (0..).zip(appended).zip(&found) {
+        assert_eq!((record.offset, &record.value, kind.as_str()), (offset, envelope.bytes(), "event"));
+    }
+}
+
+/// Steps until the table has everything; each failure is a crash, after which a new process begins.
+async fn step_with_crashes(log: &Arc<MemoryLog>, store: &Arc<FaultyStore>) -> u64 {
+    let mut crashes = 0;
+    let mut running = ingest(log, open(store).await);
+    loop {
+        match running.step().await {
+            Ok(progress) if progress.rows == 0 => return crashes,
+            Ok(_) => {}
+            Err(error) => {
+                assert!(error.is_transient(), "{error}");
+                crashes += 1;
+                running = ingest(log, open(store).await);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
+    let (mut cells, mut crashes) = (0, 0);
+    for step in Step::ALL {
+        for fault in [Fault::Failed, Fault::FailedButPersisted] {
+            for batches_before in [0, 2] {
+                let (log, store) = (Arc::new(MemoryLog::new()), store());
+                let mut writer = Writer::new(&log, 1);
+                let mut appended = writer.append(EVENTS, batches_before * 7).await;
+                step_with_crashes(&log, &store).await;
+                store.arm(step, fault);
+                appended.extend(writer.append(EVENTS, 20).await);
+                let control = Writer::new(&log, 2).append(CONTROL, 3).await;
+                crashes += step_with_crashes(&log, &store).await;
+                assert_exactly(&store, EVENTS, &appended).await;
+                assert_exactly(&store, CONTROL, &control).await;
+                cells += 1;
+            }
+        }
+    }
+    println!("cells of the crash table: {cells}, crashes: {crashes}");
+    assert_eq!(cells, 12);
+    assert!(crashes >= 4, "a failed data file or commit must have been seen: {crashes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_that_do_not_kill_are_waited_out_by_run() {
+    for step in [Step::DataFile, Step::Commit] {
+        for fault in [Fault::Failed, Fault::FailedButPersisted] {
+            let (log, store) = (Arc::new(MemoryLog::new()), store());
+            let appended = Writer::new(&log, 1).append(EVENTS, 20).await;
+            let running = ingest(&log, open(&store).await);
+            let mut status = running.status();
+            store.arm(step, fault);
+            let all_in = async move {
+                let done = status.wait_for(|status| {
+                    !status.partitions.is_empty()
+                        && status.partitions.iter().all(|of| of.position == of.log_end)
+                });
+                done.await.expect("ingest runs");
+            };
+            running.run(all_in).await.expect("transient failures are no end");
+            assert_eq!(store.struck(), 1, "{step:?} {fault:?}");
+            assert_exactly(&store, EVENTS, &appended).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_commits_what_is_durable() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let appended = Writer::new(&log, 1).append(EVENTS, 50).await;
+    ingest(&log, open(&store).await).run(std::future::ready(())).await.expect("drained");
+    assert_exactly(&store, EVENTS, &appended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_truncated_only_below_what_the_table_has() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    Writer::new(&log, 1).append(EVENTS, 20).await;
+    store.arm(Step::Commit, Fault::Failed);
+    let mut running = ingest(&log, open(&store).await);
+    running.step().await.expect_err("the commit fails");
+    assert_eq!(log.offsets(EVENTS).await.expect("open").start, 0);
+    let progress = running.step().await.expect("the commit is made again");
+    assert_eq!(progress.rows, 7);
+    assert_eq!(log.offsets(EVENTS).await.expect("open"), 7..20);
+    assert_eq!(running.status().borrow().lag_records(), 13);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_ingest_is_fenced_and_says_so() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let mut writer = Writer::new(&log, 1);
+    let mut appended = writer.append(EVENTS, 5).await;
+    let (mut one, mut two) = (ingest(&log, open(&store).await), ingest(&log, open(&store).await));
+    assert_eq!(one.step().await.expect("first").rows, 5);
+    two.step().await.expect("it only resumed: nothing is left to take");
+    appended.extend(writer.append(EVENTS, 5).await);
+    assert_eq!(two.step().await.expect("first this time").rows, 5);
+    appended.extend(writer.append(EVENTS, 2).await);
+    // The first one still believes in 5, and the log has let go of what it would read again.
+    let error = one.step().await.expect_err("second");
+    assert!(error.is_fenced() && !error.is_transient(), "{error}");
+    assert_eq!(two.step().await.expect("goes on").rows, 2);
+    assert_exactly(&store, EVENTS, &appended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_ends_below_the_position_stops_ingest_and_names_both() {
+    let store = store();
+    let log = Arc::new(MemoryLog::new());
+    Writer::new(&log, 1).append(EVENTS, 5).await;
+    ingest(&log, open(&store).await).step().await.expect("ingested");
+    let emptied = Arc::new(MemoryLog::new());
+    assert_eq!(emptied.topic_id(Topic::Events), log.topic_id(Topic::Events), "the same log, cut");
+    Writer::new(&emptied, 2).append(EVENTS, 3).await;
+    let error = ingest(&emptied, open(&store).await).step().await.expect_err("an alarm");
+    assert!(matches!(error, IngestError::LogBehind { position: 5, end: 3, .. }));
+    assert!(!error.is_transient());
+    let said = error.to_string();
+    assert!(said.contains('5') && said.contains('3'), "{said}");
+    assert_eq!(found(&store).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_starts_above_the_position_stops_ingest() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    Writer::new(&log, 1).append(EVENTS, 5).await;
+    log.truncate_below(EVENTS, 2).await.expect("truncated");
+    let error = ingest(&log, open(&store).await).step().await.expect_err("an alarm");
+    assert!(matches!(error, IngestError::RecordsLost { position: 0, start: 2, .. }), "{error}");
+    assert_eq!(found(&store).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_does_not_answer_is_asked_again() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let appended = Writer::new(&log, 1).append(EVENTS, 3).await;
+    log.faults().fail_next_reads(1, ReadError::Unavailable);
+    let mut running = ingest(&log, open(&store).await);
+    assert!(running.step().await.expect_err("no answer").is_transient());
+    assert_eq!(running.step().await.expect("an answer").rows, 3);
+    assert_exactly(&store, EVENTS, &appended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_offset_is_a_row_and_what_is_no_event_says_so() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let first = Writer::new(&log, 1).append(EVENTS, 2).await;
+    append(&log, EVENTS, &first[1]).await;
+    let event = Event::policy_loaded("another".to_owned());
+    let mut forged = StreamWriter::new(first[0].stream_id(), StreamKind::Session);
+    let forged = Envelope::seal(&mut forged, &Subject::default(), None, 0, event).expect("small");
+    append(&log, EVENTS, &forged).await;
+    log.append(EVENTS, "key".into(), "not an envelope".into()).await.expect("appended");
+    ingest(&log, open(&store).await).step().await.expect("ingested");
+    let found = found(&store).await;
+    let kinds: Vec<_> = found.iter().map(|(_, record, kind)| (record.offset, kind.as_str())).collect();
+    let expected = ["event", "event", "duplicate", "dead_letter", "dead_letter"];
+    assert_eq!(kinds, (0..).zip(expected).collect::<Vec<_>>());
+    assert_eq!(&found[3].1.value, forged.bytes());
+    assert_eq!((&found[4].1.key[..], &found[4].1.value[..]), (&b"key"[..], &b"not an envelope"[..]));
+}

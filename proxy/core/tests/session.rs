@@ -1,0 +1,15 @@
+//! The PostgreSQL session machine, as transcripts.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "session/harness.rs"]
+mod harness;
+
+#[path = "session/failing.rs"]
+mod failing;
+#[path = "session/gates.rs"]
+mod gates;
+#[path = "session/masks.rs"]
+mod masks;
+#[path = "session/refusing.rs"]
+mod refusing;

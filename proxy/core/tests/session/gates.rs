@@ -1,0 +1,214 @@
+//! Promise P1: nothing moves before its record is durable.
+
+use retrace_proto::wire::command_completed::Status;
+use retrace_proto::wire::response_part::Part;
+use retrace_proxy_core::postgres::Input;
+
+use crate::harness::*;
+
+#[test]
+fn the_client_is_let_in_once_its_session_is_recorded() {
+    let mut bench = Bench::opening(true);
+    bench.log_is_healthy = false;
+    bench.settle();
+    assert_eq!(bench.to_client, b"");
+    bench.make_durable();
+    assert_eq!(tags(&bench.take_client()), "RSKZ");
+}
+
+#[test]
+fn a_command_waits_for_its_record_and_its_response_for_its_own() {
+    let mut bench = Bench::open();
+    bench.log_is_healthy = false;
+    bench.client(&query("select 1"));
+    assert_eq!(bench.events(), ["command_received"]);
+    assert_eq!(bench.to_target, b"", "the record is not durable");
+
+    bench.make_durable();
+    assert_eq!(bench.take_target(), query("select 1"), "byte for byte");
+
+    let answer =
+        [row_description(&[("a", 23, 0)]), row(&[Some(b"1")]), complete("SELECT 1"), ready(b'I')].concat();
+    bench.target(&answer);
+    assert_eq!(bench.events(), ["command_received", "command_completed"], "two events, no more");
+    assert_eq!(bench.to_client, b"", "the record is not durable");
+
+    bench.make_durable();
+    assert_eq!(bench.take_client(), answer, "byte for byte");
+}
+
+#[test]
+fn the_answer_is_the_same_wherever_the_bytes_are_split() {
+    let asked = [query("select 'x'"), query("select 2")].concat();
+    let answered = [
+        row_description(&[("a", 25, 0)]),
+        row(&[Some(b"4111 1111 1111 1111")]),
+        complete("SELECT 1"),
+        ready(b'I'),
+        row_description(&[("b", 23, 0)]),
+        row(&[None]),
+        complete("SELECT 1"),
+        ready(b'I'),
+    ]
+    .concat();
+    let whole = {
+        let mut bench = Bench::open();
+        bench.client(&asked);
+        bench.target(&answered);
+        (bench.take_client(), bench.completions().len())
+    };
+    for step in [1, 2, 3, 7] {
+        let mut bench = Bench::open();
+        asked.chunks(step).for_each(|piece| bench.client(piece));
+        answered.chunks(step).for_each(|piece| bench.target(piece));
+        assert_eq!((bench.take_client(), bench.completions().len()), whole, "pieces of {step}");
+    }
+}
+
+#[test]
+fn a_pipeline_is_recorded_command_by_command() {
+    let mut bench = Bench::open();
+    let one =
+        [parse("", "select $1::int", &[23]), bind("", 0, &[Some(b"7")], 0), describe_portal(), execute()];
+    let two = [bind("", 1, &[Some(&[0, 0, 0, 8])], 0), execute()];
+    bench.client(&[one.concat(), two.concat(), sync()].concat());
+    assert_eq!(tags(&bench.take_target()), "PBDEBES", "the second needs no Describe: its statement is known");
+    let commands = bench.commands();
+    assert_eq!(commands.len(), 2);
+    assert_eq!(commands[0].statement.as_ref().unwrap().text, "select $1::int");
+    assert_eq!(commands[0].parameters[0].value.as_deref(), Some("7"));
+    assert_eq!(commands[1].parameters[0].value.as_deref(), Some("8"), "binary is recorded as printed");
+
+    let described = row_description(&[("a", 23, 0)]);
+    let answer = [
+        PARSED.to_vec(),
+        BOUND.to_vec(),
+        described.clone(),
+        row(&[Some(b"7")]),
+        complete("SELECT 1"),
+        BOUND.to_vec(),
+        row(&[Some(b"8")]),
+        complete("SELECT 1"),
+        ready(b'I'),
+    ]
+    .concat();
+    bench.target(&answer);
+    assert_eq!(bench.take_client(), answer);
+    let completions = bench.completions();
+    assert_eq!(completions.len(), 2);
+    for completed in completions {
+        assert_eq!(completed.status(), Status::Ok);
+        assert_eq!(completed.rows, 1);
+        let columns = completed.parts.iter().filter(|part| matches!(part.part, Some(Part::Columns(_))));
+        assert_eq!(columns.count(), 1, "each record names its columns");
+    }
+}
+
+#[test]
+fn columns_that_the_client_does_not_ask_for_the_gate_asks_for_itself() {
+    let mut bench = Bench::open();
+    bench.client(&[parse("", "select 1", &[]), bind("", 0, &[], 1), execute(), sync()].concat());
+    assert_eq!(tags(&bench.take_target()), "PBDES");
+    let described = row_description(&[("a", 23, 1)]);
+    let tail = [row(&[Some(&[0, 0, 0, 9])]), complete("SELECT 1"), ready(b'I')].concat();
+    bench.target(&[PARSED.to_vec(), BOUND.to_vec(), described, tail.clone()].concat());
+    assert_eq!(bench.take_client(), [PARSED.to_vec(), BOUND.to_vec(), tail].concat());
+    let Some(Part::Rows(rows)) = bench.completions()[0].parts.iter().find_map(|part| match &part.part {
+        Some(part @ Part::Rows(_)) => Some(part.clone()),
+        _ => None,
+    }) else {
+        panic!("no rows recorded")
+    };
+    assert_eq!(rows.cells, "9");
+}
+
+#[test]
+fn preparing_alone_is_a_command_of_its_own() {
+    let mut bench = Bench::open();
+    bench.log_is_healthy = false;
+    bench.client(&[parse("s", "select secret()", &[]), sync()].concat());
+    assert_eq!(bench.to_target, b"");
+    bench.make_durable();
+    assert_eq!(tags(&bench.take_target()), "PS");
+    assert_eq!(bench.commands()[0].statement.as_ref().unwrap().text, "select secret()");
+    assert_eq!(bench.commands()[0].statement_name, "s");
+}
+
+#[test]
+fn a_long_response_goes_out_in_recorded_pieces_and_stops_being_read_when_the_log_lags() {
+    let mut bench = Bench::open();
+    bench.client(&query("select big"));
+    bench.take_target();
+    bench.log_is_healthy = false;
+    bench.target(&row_description(&[("a", 25, 0)]));
+    let value = "x".repeat(10_000);
+    let mut sent_rows = 0;
+    while bench.session.wants_target_bytes(0) {
+        bench.target(&row(&[Some(value.as_bytes())]));
+        sent_rows += 1;
+        assert!(sent_rows < 200, "reading the target must stop");
+    }
+    assert!(sent_rows > 50, "up to a mebibyte is read ahead");
+    assert_eq!(bench.to_client, b"");
+    bench.make_durable();
+    assert!(bench.session.wants_target_bytes(0));
+    bench.log_is_healthy = true;
+    bench.target(&[complete("SELECT"), ready(b'I')].concat());
+    let client = bench.take_client();
+    assert_eq!(tags(&client).matches('D').count(), sent_rows);
+    let chunks = bench.events().iter().filter(|event| **event == "response_chunk").count();
+    assert!(chunks >= 3);
+    assert_eq!(bench.completions()[0].chunks as usize, chunks);
+    assert_eq!(bench.completions()[0].rows as usize, sent_rows);
+}
+
+#[test]
+fn a_silent_target_has_what_it_said_recorded_and_passed_on() {
+    let mut bench = Bench::open();
+    bench.client(&query("select 1; select pg_sleep(60)"));
+    let first = [row_description(&[("a", 23, 0)]), row(&[Some(b"1")]), complete("SELECT 1")].concat();
+    bench.target(&first);
+    assert_eq!(bench.to_client, b"");
+    bench.deadline();
+    assert_eq!(bench.take_client(), first);
+    assert_eq!(bench.events(), ["command_received", "response_chunk"]);
+}
+
+#[test]
+fn what_the_target_says_unasked_is_recorded_first_too() {
+    let mut bench = Bench::open();
+    bench.log_is_healthy = false;
+    bench.target(&message(b'A', b"\0\0\0\x05news\0jane.doe@example.com\0"));
+    assert_eq!(bench.events(), ["async_message"]);
+    assert_eq!(bench.to_client, b"");
+    bench.make_durable();
+    let client = bench.take_client();
+    assert_eq!(tags(&client), "A");
+    assert!(!contains(&client, b"jane.doe@"));
+    assert!(!bench.recorded("jane.doe@"));
+}
+
+#[test]
+fn a_cancel_is_recorded_before_it_is_forwarded() {
+    let mut bench = Bench::open();
+    bench.client(&query("select pg_sleep(60)"));
+    bench.log_is_healthy = false;
+    bench.input(Input::CancelRequested);
+    assert_eq!((bench.cancels, bench.events().last().copied()), (0, Some("cancel_applied")));
+    bench.make_durable();
+    assert_eq!(bench.cancels, 1);
+}
+
+#[test]
+fn a_client_that_goes_leaves_its_commands_to_be_carried_out_and_recorded() {
+    let mut bench = Bench::open();
+    bench.client(&query("insert into t values (1)"));
+    bench.input(Input::ClientClosed);
+    assert_eq!(tags(&bench.take_target()), "QX");
+    bench.target(&[complete("INSERT 0 1"), ready(b'I')].concat());
+    bench.input(Input::TargetClosed);
+    assert_eq!(bench.events(), ["command_received", "command_completed", "session_closed"]);
+    assert_eq!(bench.completions()[0].command_tag, "INSERT 0 1");
+    assert!(bench.closed);
+    assert_eq!(bench.to_client, b"");
+}
