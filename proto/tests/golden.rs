@@ -1,0 +1,303 @@
+//! The bytes of every event of every schema version, kept for good: what was once written must be read for ever.
+//!
+//! `golden/v1.txt` has one line for each event, its name and its sealed bytes in hex. A new payload adds a line; no line
+//! ever changes. `RETRACE_BLESS=1` writes the file anew, for adding only.
+#![allow(clippy::disallowed_methods, reason = "a test vouches for its own values")]
+
+use bytes::Bytes;
+use retrace_proto::wire::{self, envelope::Payload, response_part::Part};
+use retrace_proto::{
+    CommandReceived, CommandTexts, Envelope, Event, Id, Masked, Recorded, ResponseContent, ResponseEnd,
+    StreamWriter, Subject,
+};
+
+fn id(last: u8) -> Id {
+    Id::from_parts(1_800_000_000_000, [1, 2, 3, 4, 5, 6, 7, 8, 9, last])
+}
+
+fn subject() -> Subject {
+    Subject {
+        session_id: Some(id(1)),
+        connection_id: Some(id(2)),
+        proxy_id: "up-1".to_owned(),
+        principal: Some(wire::Principal {
+            name: "agent-7".to_owned(),
+            kind: wire::PrincipalKind::Agent.into(),
+            on_behalf_of: "jo".to_owned(),
+            token_id: "abcd2345".to_owned(),
+        }),
+        target: "shop".to_owned(),
+        protocol: wire::Protocol::Postgres,
+        durability: wire::Durability::Exchange,
+        retention_class: wire::RetentionClass::Standard,
+    }
+}
+
+fn asserted() -> Masked<Vec<wire::Asserted>> {
+    Masked::by_masking(vec![wire::Asserted { name: "application_name".to_owned(), value: "psql".to_owned() }])
+}
+
+fn mask() -> wire::Mask {
+    wire::Mask {
+        row: 1,
+        column: 2,
+        start_inclusive: 3,
+        end_exclusive: 4,
+        kind: wire::MaskKind::Email.into(),
+        action: wire::MaskAction::Partial.into(),
+        rule: "pii".to_owned(),
+        fingerprint_index: Some(0),
+    }
+}
+
+fn content() -> Masked<ResponseContent> {
+    let column = wire::Column {
+        name: "email".to_owned(),
+        type_oid: 25,
+        type_modifier: -1,
+        origin_table_oid: 16_400,
+        origin_column: 2,
+        wire_format: wire::WireFormat::Binary.into(),
+    };
+    let rows = wire::ResultRows {
+        row_count: 1,
+        column_count: 2,
+        cell_bytes: vec![3, -1],
+        cells: "abc".to_owned(),
+        masks: vec![mask()],
+        continued: true,
+        escaped: true,
+        masks_omitted: 5,
+    };
+    let diagnostic = wire::Diagnostic {
+        is_error: true,
+        severity: "ERROR".to_owned(),
+        sqlstate: "23505".to_owned(),
+        message: "duplicate".to_owned(),
+        fields: vec![wire::DiagnosticField { code: "D".to_owned(), value: "Key".to_owned() }],
+        masks: vec![mask()],
+        omitted_bytes: 6,
+    };
+    let parts = [
+        Part::Columns(wire::ResultColumns { columns: vec![column] }),
+        Part::Rows(rows),
+        Part::Diagnostic(diagnostic),
+        Part::CommandTag("SELECT 1".to_owned()),
+        Part::Setting(wire::Setting { name: "TimeZone".to_owned(), value: "UTC".to_owned() }),
+        Part::Notification(wire::Notification {
+            process_id: 7,
+            channel: "news".to_owned(),
+            payload: "hi".to_owned(),
+        }),
+        Part::PortalSuspended(true),
+        Part::EmptyQuery(true),
+        Part::ParameterTypes(wire::ParameterTypes { type_oids: vec![23, 25] }),
+    ];
+    Masked::by_masking(ResponseContent {
+        parts: parts.into_iter().map(|part| wire::ResponsePart { part: Some(part) }).collect(),
+        fingerprints: vec![Bytes::from_static(&[9; 16])],
+    })
+}
+
+fn command() -> Event {
+    let parameter = wire::Parameter {
+        type_oid: 23,
+        wire_format: wire::WireFormat::Binary.into(),
+        value: Some("7".to_owned()),
+        hex: true,
+    };
+    let texts = CommandTexts {
+        statement: wire::Text { text: "select $1".to_owned(), escaped: true },
+        parameters: vec![parameter],
+        statement_name: "s".to_owned(),
+        portal_name: "p".to_owned(),
+        masks: vec![mask()],
+        fingerprints: vec![Bytes::from_static(&[8; 16])],
+        masks_omitted: 1,
+    };
+    let facts = CommandReceived {
+        kind: wire::command_received::Kind::Execute,
+        decision: wire::Decision {
+            effect: wire::decision::Effect::Deny.into(),
+            rule: "builtin.copy".to_owned(),
+            reason: "no".to_owned(),
+        },
+        policy_version: "00ff".to_owned(),
+        command_bytes: 10,
+        chunks: 1,
+        row_limit: 100,
+    };
+    Event::command_received(facts, Masked::by_masking(texts))
+}
+
+fn completed() -> Event {
+    let facts = wire::CommandCompleted {
+        status: wire::command_completed::Status::Error.into(),
+        rows: 1,
+        response_bytes: 2,
+        duration_us: 3,
+        chunks: 4,
+        transaction_status: "T".to_owned(),
+        ..wire::CommandCompleted::default()
+    };
+    let end = ResponseEnd { command_tag: "SELECT 1".to_owned(), sqlstate: "23505".to_owned() };
+    Event::command_completed(facts, content(), Masked::by_masking(end))
+}
+
+/// One event of every kind, with every field set.
+fn events() -> Vec<Event> {
+    let opened = wire::SessionOpened {
+        client_address: "127.0.0.1".to_owned(),
+        tls_version: "TLSv1.3".to_owned(),
+        server_version: "15.18".to_owned(),
+        continues: id(3).to_bytes(),
+        ..wire::SessionOpened::default()
+    };
+    let closed = wire::SessionClosed {
+        reason: wire::session_closed::Reason::ClientClosed.into(),
+        commands: 1,
+        client_bytes: 2,
+        target_bytes: 3,
+    };
+    let refused_login = wire::LoginRefused {
+        reason: wire::login_refused::Reason::Credential.into(),
+        client_address: "127.0.0.1".to_owned(),
+        count: 2,
+        ..wire::LoginRefused::default()
+    };
+    let chunk = wire::CommandChunk {
+        chunk_index: 1,
+        statement: " from t".to_owned(),
+        parameter_index: Some(0),
+        parameter: "8".to_owned(),
+        parameters: vec![wire::Parameter::default()],
+    };
+    let refused = wire::CommandRefused {
+        reason: wire::command_refused::Reason::Denied.into(),
+        forwarded: wire::command_refused::Forwarded::No.into(),
+        sqlstate: "42501".to_owned(),
+        rule: "r".to_owned(),
+    };
+    let control = wire::ControlReference {
+        topic: "retrace.control".to_owned(),
+        partition: 1,
+        offset: 2,
+        hash: Bytes::from_static(&[7; 32]),
+    };
+    let read = wire::EvidenceRead {
+        read_id: id(4).to_bytes(),
+        kind: wire::evidence_read::Kind::Sql.into(),
+        cut: vec![wire::CutPosition { topic: "retrace.events".to_owned(), partition: 0, end_exclusive: 5 }],
+        evidence_right: "own".to_owned(),
+        ..wire::EvidenceRead::default()
+    };
+    let read_completed = wire::EvidenceReadCompleted {
+        read_id: id(4).to_bytes(),
+        status: wire::evidence_read_completed::Status::Ok.into(),
+        rows: 1,
+        duration_us: 2,
+    };
+    let started = wire::InstanceStarted { version: "0.1.0".to_owned(), roles: vec!["proxy".to_owned()] };
+    vec![
+        Event::session_opened(opened, asserted()),
+        command(),
+        Event::command_chunk(Masked::by_masking(chunk)),
+        Event::command_refused(refused),
+        Event::response_chunk(2, content()),
+        completed(),
+        Event::async_message(content()),
+        Event::cancel_applied(Some(control)),
+        Event::session_closed(closed),
+        Event::login_refused(refused_login, asserted()),
+        Event::policy_loaded("00ff".to_owned()),
+        Event::evidence_read(read, Masked::by_masking("select 1".to_owned())),
+        Event::evidence_read_completed(read_completed),
+        Event::instance_started(started),
+        Event::stream_aborted(id(5), Some(6)),
+    ]
+}
+
+fn sealed() -> Vec<Envelope> {
+    let mut stream = StreamWriter::new(id(0), wire::StreamKind::Session);
+    let seal = |(index, event)| {
+        let occurred_at = 1_800_000_000_000_000 + i64::try_from(index).expect("few");
+        Envelope::seal(&mut stream, &subject(), Some(1), occurred_at, event).expect("small events")
+    };
+    events().into_iter().enumerate().map(seal).collect()
+}
+
+fn open(envelope: &Envelope) -> Recorded {
+    Envelope::open(envelope.bytes().clone()).expect("what was sealed opens")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Bytes {
+    let digits = text.as_bytes().chunks(2);
+    digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex"))
+        .collect()
+}
+
+#[test]
+fn version_1_is_written_and_read_as_it_always_was() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1.txt");
+    let lines: Vec<String> = sealed()
+        .iter()
+        .map(|envelope| format!("{} {}", open(envelope).event_type(), hex(envelope.bytes())))
+        .collect();
+    if std::env::var_os("RETRACE_BLESS").is_some() {
+        std::fs::write(path, lines.join("\n") + "\n").expect("the golden file is writable");
+    }
+    let golden = std::fs::read_to_string(path).expect("the golden file is there");
+    for (line, golden) in lines.iter().zip(golden.lines()) {
+        assert_eq!(line, golden);
+        let (event_type, bytes) = golden.split_once(' ').expect("name and bytes");
+        let recorded = Envelope::open(unhex(bytes)).expect("a golden event opens");
+        assert_eq!(recorded.event_type(), event_type);
+    }
+    assert_eq!(lines.len(), golden.lines().count(), "every event has its line");
+}
+
+#[test]
+fn every_event_survives_decoding_and_encoding_bit_for_bit() {
+    use prost::Message;
+    for envelope in sealed() {
+        let decoded = wire::Envelope::decode(envelope.bytes().clone()).expect("decodes");
+        assert_eq!(decoded.encode_to_vec()[..], envelope.bytes()[..]);
+    }
+}
+
+#[test]
+fn a_stream_is_dense_and_chained() {
+    let mut last: Option<Recorded> = None;
+    for (seq, envelope) in sealed().iter().enumerate() {
+        let recorded = open(envelope);
+        assert_eq!(recorded.header().stream_seq, seq as u64);
+        match &last {
+            None => assert!(recorded.header().prev_hash.is_empty()),
+            Some(last) => assert_eq!(recorded.header().prev_hash[..], last.hash().as_bytes()[..]),
+        }
+        last = Some(recorded);
+    }
+}
+
+#[test]
+fn the_texts_of_the_caller_give_way_to_the_masked_ones() {
+    let facts = wire::CommandCompleted {
+        command_tag: "raw".to_owned(),
+        sqlstate: "raw".to_owned(),
+        fingerprints: vec![Bytes::from_static(b"raw")],
+        ..wire::CommandCompleted::default()
+    };
+    let event = Event::command_completed(facts, Masked::default(), Masked::default());
+    let mut stream = StreamWriter::new(id(0), wire::StreamKind::Session);
+    let envelope = Envelope::seal(&mut stream, &subject(), None, 0, event).expect("a small event");
+    let Payload::CommandCompleted(completed) = open(&envelope).payload().clone() else {
+        panic!("another payload")
+    };
+    assert_eq!((completed.command_tag.as_str(), completed.sqlstate.as_str()), ("", ""));
+    assert!(completed.fingerprints.is_empty());
+}
