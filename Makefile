@@ -1,4 +1,5 @@
-# Every target does its own set-up. Build output stays out of the checkout: CACHE=/some/folder moves it.
+# Every target does its own set-up. Cargo is always asked for the whole workspace, so that dependencies are built with
+# one set of features, once. Build output stays out of the checkout: CACHE=/some/folder moves it.
 
 XDG_CACHE_HOME ?= $(HOME)/.cache
 CACHE ?= $(XDG_CACHE_HOME)/retrace
@@ -6,7 +7,7 @@ export CARGO_TARGET_DIR := $(CACHE)/target
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 CARGO = cargo
-E2E = $(CARGO) test --locked -p retrace-tests --test e2e --
+E2E = $(CARGO) test --locked --workspace --test e2e --
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test lint bench soak proto clean
@@ -22,10 +23,10 @@ setup: ## Install what the machine lacks: a C compiler, PostgreSQL, the pinned t
 	@scripts/setup
 
 build: setup
-	@$(CARGO) build --locked -p retrace-cli
+	@$(CARGO) build --locked --workspace --bins
 
 demo: build ## Show the whole path once: psql, the gate, the evidence, a replay
-	@$(CARGO) run --quiet --locked -p retrace-tests --bin demo
+	@$(CARGO_TARGET_DIR)/debug/demo
 
 test: build ## Run every test, end-to-end tests on a scratch PostgreSQL included
 	$(CARGO) test --locked --workspace
@@ -33,13 +34,13 @@ test: build ## Run every test, end-to-end tests on a scratch PostgreSQL included
 lint: setup ## Check formatting, lints, layers and licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) test --locked -p retrace-tests --test tidy
+	$(CARGO) test --locked --workspace --test tidy
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; \
 	else echo 'cargo-deny is not installed; tidy checked licences, bans and duplicates'; fi
 
 bench: setup ## Measure the gate beside a direct connection, in a release build
-	@$(CARGO) build --locked --release -p retrace-cli
-	@$(CARGO) run --quiet --locked --release -p retrace-tests --bin bench
+	@$(CARGO) build --locked --release --workspace --bins
+	@$(CARGO_TARGET_DIR)/release/bench
 
 soak: build ## Run the end-to-end tests with 50 kills and longer loads
 	RETRACE_SOAK=1 $(E2E) --nocapture

@@ -9,7 +9,7 @@ use retrace_replay::Pace;
 #[derive(Debug, Parser)]
 #[command(
     name = "retrace",
-    disable_version_flag = true,
+    version,
     after_help = "\
 Begin with:
   retrace init gate

@@ -111,7 +111,7 @@ async fn step_with_crashes(log: &Arc<MemoryLog>, store: &Arc<FaultyStore>) -> u6
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
     let (mut cells, mut crashes) = (0, 0);
-    for step in Step::ALL {
+    for step in [Step::DataFile, Step::Commit] {
         for fault in [Fault::Failed, Fault::FailedButPersisted] {
             for batches_before in [0, 2] {
                 let (log, store) = (Arc::new(MemoryLog::new()), store());
@@ -122,6 +122,7 @@ async fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
                 appended.extend(writer.append(EVENTS, 20).await);
                 let control = Writer::new(&log, 2).append(CONTROL, 3).await;
                 crashes += step_with_crashes(&log, &store).await;
+                assert_eq!(store.struck(), 1, "{step:?} {fault:?}");
                 assert_exactly(&store, EVENTS, &appended).await;
                 assert_exactly(&store, CONTROL, &control).await;
                 cells += 1;
@@ -129,8 +130,8 @@ async fn a_crash_at_any_step_loses_nothing_and_doubles_nothing() {
         }
     }
     println!("cells of the crash table: {cells}, crashes: {crashes}");
-    assert_eq!(cells, 12);
-    assert!(crashes >= 4, "a failed data file or commit must have been seen: {crashes}");
+    // A commit that failed and yet was made is found out by reading back, and no crash.
+    assert_eq!((cells, crashes), (8, 6));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,8 +169,8 @@ async fn shutdown_commits_what_is_durable() {
 async fn the_log_is_truncated_only_below_what_the_table_has() {
     let (log, store) = (Arc::new(MemoryLog::new()), store());
     Writer::new(&log, 1).append(EVENTS, 20).await;
-    store.arm(Step::Commit, Fault::Failed);
     let mut running = ingest(&log, open(&store).await);
+    store.arm(Step::Commit, Fault::Failed);
     running.step().await.expect_err("the commit fails");
     assert_eq!(log.offsets(EVENTS).await.expect("open").start, 0);
     let progress = running.step().await.expect("the commit is made again");

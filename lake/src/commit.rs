@@ -7,9 +7,10 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use retrace_proto::Id;
 
 use crate::data_file::DataFile;
+use crate::error::LakeError;
 use crate::positions::app_id;
 use crate::schema::PARTITION_COLUMNS;
-use crate::table::{LakeError, Loaded, Snapshot, Table, Version};
+use crate::table::{Loaded, Snapshot, Table, Version};
 use crate::write::{date_text, now_unix_ms};
 
 /// How far one topic partition gets with a commit.

@@ -35,12 +35,15 @@ mod positions;
 
 mod commit;
 
+mod error;
+
 pub mod faults;
 
 pub use commit::{Advance, CommitError};
 pub use data_file::{DataFile, FileStats, MinMax};
 pub use durable::DurableFiles;
+pub use error::LakeError;
 pub use read::{RowError, RowReader, envelope_bytes};
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};
-pub use table::{LakeError, Snapshot, Table, Version};
+pub use table::{Snapshot, Table, Version};

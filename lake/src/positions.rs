@@ -12,7 +12,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use retrace_proto::Id;
 use serde_json::Value;
 
-use crate::table::{LakeError, Version};
+use crate::error::LakeError;
+use crate::table::Version;
 
 /// Which offset comes next, by topic partition, as of one version of the table.
 ///

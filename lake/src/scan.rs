@@ -5,8 +5,9 @@ use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::data_file::DataFile;
+use crate::error::LakeError;
 use crate::schema::schema;
-use crate::table::{LakeError, Table};
+use crate::table::Table;
 
 impl Table {
     /// All rows of one file as batches of [`schema`](crate::schema()), partition columns included, in the file's order.

@@ -1,11 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use deltalake::ensure_table_uri;
 use deltalake::kernel::{DataType, EagerSnapshot, PrimitiveType, StructField};
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::table::state::DeltaTableState;
-use deltalake::{DeltaTableError, ensure_table_uri};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use retrace_proto::Id;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::data_file::{DataFile, FileStats};
 use crate::durable;
+use crate::error::LakeError;
 use crate::positions::Positions;
 use crate::schema::{PARTITION_COLUMNS, schema};
 
@@ -24,7 +25,7 @@ pub type Version = u64;
 const SCHEMA_PROPERTY: &str = "retrace.tableSchema";
 
 /// What this code writes. It refuses a table that says more.
-const TABLE_SCHEMA: u64 = 1;
+pub(crate) const TABLE_SCHEMA: u64 = 1;
 
 /// The table `events`. Clones share one view of its log.
 #[derive(Clone)]
@@ -261,78 +262,6 @@ fn files_of(state: &DeltaTableState) -> Result<Arc<[DataFile]>, LakeError> {
 fn days_of(date: &str) -> Option<i32> {
     use arrow::compute::kernels::cast_utils::Parser;
     arrow::datatypes::Date32Type::parse(date)
-}
-
-/// Why the table could not be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum LakeError {
-    /// The location is not one that can be served.
-    #[error("{location} is not a place for the lake: give a folder or a file:// URL")]
-    Location {
-        /// As it was given.
-        location: String,
-    },
-    /// A Delta table that somebody else made.
-    #[error("the Delta table there was not made by retrace: choose an empty folder for the lake")]
-    Foreign,
-    /// A table of a later release.
-    #[error("the table has schema {version}, this release knows up to {TABLE_SCHEMA}: upgrade retrace first")]
-    Newer {
-        /// What the table says.
-        version: u64,
-    },
-    /// The store would let two writers make the same commit.
-    #[error(
-        "the object store overwrites what it was asked to create: commits would be lost; use one with conditional put"
-    )]
-    NoConditionalPut,
-    /// The store failed; asking again may help.
-    #[error("the lake's store failed: check that it can be reached and has room, then try again")]
-    Store {
-        /// What it said.
-        #[source]
-        source: object_store::Error,
-    },
-    /// The table's log says what no writer of ours writes.
-    #[error("the table's log is damaged: restore `_delta_log` from a copy; the data files are not affected")]
-    DamagedLog,
-    /// The library could not read or write the table's log.
-    #[error("the table's log could not be read or written")]
-    Delta {
-        /// What it said.
-        #[source]
-        source: Box<DeltaTableError>,
-    },
-    /// A batch of another schema than the table's, or of more than 2^32 rows.
-    #[error("the rows are not a batch of the table's schema: make them with `Rows`")]
-    WrongRows,
-    /// Rows that could not be put into a file.
-    #[error("the rows could not be encoded")]
-    Encode {
-        /// What the encoder said.
-        #[source]
-        source: parquet::errors::ParquetError,
-    },
-    /// A data file that is not one, or was changed since it was written.
-    #[error("a data file could not be decoded: restore it from a copy")]
-    Decode {
-        /// What the decoder said.
-        #[source]
-        source: parquet::errors::ParquetError,
-    },
-    /// Rows that could not be rearranged.
-    #[error("the rows could not be arranged as the table has them")]
-    Arrow {
-        /// What arrow said.
-        #[source]
-        source: arrow::error::ArrowError,
-    },
-}
-
-impl LakeError {
-    pub(crate) fn delta(source: DeltaTableError) -> Self {
-        Self::Delta { source: Box::new(source) }
-    }
 }
 
 impl From<&Loaded> for Snapshot {

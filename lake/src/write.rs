@@ -15,8 +15,9 @@ use parquet::schema::types::ColumnPath;
 use uuid::Uuid;
 
 use crate::data_file::{DataFile, FileStats};
+use crate::error::LakeError;
 use crate::schema::{file_schema, schema};
-use crate::table::{LakeError, Table};
+use crate::table::Table;
 
 /// Rows in one row group: what a reader must decode at least if it wants anything of it.
 const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;

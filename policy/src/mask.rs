@@ -195,6 +195,20 @@ impl Masker {
         self.replace_hits(text, &hits, sink)
     }
 
+    /// Looks into bytes that are not shown as text. If anything is found, the sink gets what stands for the whole of
+    /// them: the name of the first find.
+    fn hide_bytes(&self, raw: &[u8], sink: Sink<'_>) -> bool {
+        let hits = self.hits(raw);
+        let Some(first) = hits.first() else { return false };
+        detect::replacement(first.detector, MaskAction::Redact, b"", sink.out);
+        for hit in hits.iter().take(MASKS_PER_VALUE_MAX) {
+            let fingerprint = self.key.fingerprint(hit.detector, &raw[hit.range.clone()]);
+            let hit = Hit { action: MaskAction::Redact, ..hit.clone() };
+            sink.masks.push(&hit, fingerprint, sink.place, 0..sink.out.len());
+        }
+        true
+    }
+
     fn replace_hits(&self, text: &[u8], hits: &[Hit], sink: Sink<'_>) -> bool {
         if hits.is_empty() {
             return false;

@@ -1,6 +1,8 @@
 //! Generates the committed code from the `.proto` files and fails where the two have drifted apart.
 //! After an edit of a `.proto` file: `make proto`, which runs this with `RETRACE_BLESS=1`.
 
+#![allow(clippy::disallowed_methods, reason = "the crate is pure, this test of its files is not")]
+
 use std::path::{Path, PathBuf};
 
 use prost_build::Config;

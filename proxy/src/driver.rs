@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use retrace_proxy_core::postgres::{Input, LogFailure, Output, Session};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 
@@ -24,15 +24,15 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 const TARGET_UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a session's loop works with.
-pub(crate) struct Driver<C, T> {
+pub(crate) struct Driver {
     pub(crate) session: Session,
     pub(crate) outbox: Outbox,
-    pub(crate) client: C,
-    pub(crate) target: T,
     pub(crate) target_config: Arc<Target>,
     pub(crate) target_cancel: CancelKey,
     pub(crate) cancel_requests: mpsc::Receiver<CancelRequested>,
     pub(crate) shutdown: watch::Receiver<bool>,
+    /// Whether the machine was told to stop.
+    pub(crate) stopping: bool,
     pub(crate) close_wait_max: Duration,
     pub(crate) dial_wait_max: Duration,
     /// Tells whoever watches how far the stream is durable, should the session panic.
@@ -76,6 +76,28 @@ impl Unsent {
     }
 }
 
+/// A socket, encrypted or not.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// One of the two sockets, and what waits on its way in and out.
+struct Side<S> {
+    read: ReadHalf<S>,
+    write: WriteHalf<S>,
+    incoming: BytesMut,
+    unsent: Unsent,
+    open: bool,
+}
+
+impl<S: Stream> Side<S> {
+    fn new(stream: S) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        let incoming = BytesMut::with_capacity(READ_BYTES_MAX);
+        Self { read, write, incoming, unsent: Unsent::default(), open: true }
+    }
+}
+
 /// What the loop waited for.
 enum Event {
     ClientRead(io::Result<usize>),
@@ -88,94 +110,101 @@ enum Event {
     Deadline,
 }
 
-impl<C, T> Driver<C, T>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+impl Driver {
     /// Runs the session to its end. Gives back its outbox, in which records may still be on their way.
-    pub(crate) async fn run(mut self) -> Outbox {
-        let (mut client_read, mut client_write) = tokio::io::split(self.client);
-        let (mut target_read, mut target_write) = tokio::io::split(self.target);
-        let (mut to_client, mut to_target) = (Unsent::default(), Unsent::default());
-        let mut client_in = BytesMut::with_capacity(READ_BYTES_MAX);
-        let mut target_in = BytesMut::with_capacity(READ_BYTES_MAX);
-        let (mut client_open, mut target_open) = (true, true);
-        loop {
-            let mut closed = false;
-            while let Some(output) = self.session.poll_output() {
-                match output {
-                    Output::Append(envelope) => self.outbox.append(&envelope),
-                    Output::ToTarget(bytes) => to_target.bytes.extend_from_slice(&bytes),
-                    Output::ToClient(bytes) => to_client.bytes.extend_from_slice(&bytes),
-                    Output::ForwardCancel => {
-                        forward_cancel(&self.target_config, &self.target_cancel, self.dial_wait_max);
-                    }
-                    Output::Close => closed = true,
-                }
-            }
-            if closed {
-                break;
-            }
-            let wants_client = client_open
-                && self.session.wants_client_bytes()
-                && to_target.bytes.len() < TARGET_UNSENT_BYTES_MAX;
-            let wants_target = target_open && self.session.wants_target_bytes(to_client.bytes.len());
-            let deadline = self.session.poll_deadline();
-            let event = tokio::select! {
-                biased;
-                progress = self.outbox.progress(), if self.outbox.is_waiting() => Event::Log(progress),
-                written = to_target.write_some(&mut target_write), if target_open && to_target.is_waiting() =>
-                    Event::TargetWritten(written),
-                written = to_client.write_some(&mut client_write), if client_open && to_client.is_waiting() =>
-                    Event::ClientWritten(written),
-                read = target_read.read_buf(&mut target_in), if wants_target => Event::TargetRead(read),
-                read = client_read.read_buf(&mut client_in), if wants_client => Event::ClientRead(read),
-                Some(CancelRequested) = self.cancel_requests.recv() => Event::Cancel,
-                _ = self.shutdown.wait_for(|stop| *stop) => Event::Shutdown,
-                () = sleep_until(clock::instant(deadline.unwrap_or(0))), if deadline.is_some() => Event::Deadline,
-            };
-            let now = clock::now();
-            match event {
-                Event::ClientRead(Ok(count)) if count > 0 => {
-                    self.session.handle(now, Input::ClientBytes(&client_in));
-                    client_in.clear();
-                }
-                Event::ClientRead(_) | Event::ClientWritten(Err(_)) => {
-                    client_open = false;
-                    self.session.handle(now, Input::ClientClosed);
-                }
-                Event::TargetRead(Ok(count)) if count > 0 => {
-                    self.session.handle(now, Input::TargetBytes(&target_in));
-                    target_in.clear();
-                }
-                Event::TargetRead(_) | Event::TargetWritten(Err(_)) => {
-                    target_open = false;
-                    self.session.handle(now, Input::TargetClosed);
-                }
-                Event::ClientWritten(Ok(())) | Event::TargetWritten(Ok(())) => {}
-                Event::Log(Progress::Durable { end }) => {
-                    self.durable_end.store(end, Ordering::Release);
-                    self.session.handle(now, Input::Durable { end });
-                }
-                Event::Log(Progress::Failed(error)) => {
-                    tracing::error!(%error, "the log failed a session's stream; the session ends");
-                    self.session.handle(now, Input::LogFailed(LogFailure::Permanent));
-                }
-                Event::Cancel => self.session.handle(now, Input::CancelRequested),
-                Event::Shutdown => self.session.handle(now, Input::Shutdown),
-                Event::Deadline => self.session.handle(now, Input::DeadlinePassed),
-            }
+    pub(crate) async fn run<C: Stream, T: Stream>(mut self, client: C, target: T) -> Outbox {
+        let mut client = Side::new(client);
+        let mut target = Side::new(target);
+        while self.carry_out(&mut client, &mut target) {
+            let event = self.wait(&mut client, &mut target).await;
+            self.apply(event, &mut client, &mut target);
         }
-        if client_open {
+        if client.open {
             let last_words = async {
-                to_client.write_all(&mut client_write).await?;
-                client_write.shutdown().await
+                client.unsent.write_all(&mut client.write).await?;
+                client.write.shutdown().await
             };
             // A client that does not take its last bytes in time does without.
             let _ = timeout(self.close_wait_max, last_words).await;
         }
         self.outbox
+    }
+
+    /// Does what the machine says. Returns whether the session goes on.
+    fn carry_out<C: Stream, T: Stream>(&mut self, client: &mut Side<C>, target: &mut Side<T>) -> bool {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Append(envelope) => self.outbox.append(&envelope),
+                Output::ToTarget(bytes) => target.unsent.bytes.extend_from_slice(&bytes),
+                Output::ToClient(bytes) => client.unsent.bytes.extend_from_slice(&bytes),
+                Output::ForwardCancel => {
+                    forward_cancel(&self.target_config, &self.target_cancel, self.dial_wait_max);
+                }
+                Output::Close => return false,
+            }
+        }
+        true
+    }
+
+    /// Waits for whatever happens first. What is lost of the others is only that they were waited for.
+    async fn wait<C: Stream, T: Stream>(&mut self, client: &mut Side<C>, target: &mut Side<T>) -> Event {
+        let wants_client = client.open
+            && self.session.wants_client_bytes()
+            && target.unsent.bytes.len() < TARGET_UNSENT_BYTES_MAX;
+        let wants_target = target.open && self.session.wants_target_bytes(client.unsent.bytes.len());
+        let deadline = self.session.poll_deadline();
+        tokio::select! {
+            biased;
+            progress = self.outbox.progress(), if self.outbox.is_waiting() => Event::Log(progress),
+            written = target.unsent.write_some(&mut target.write),
+                if target.open && target.unsent.is_waiting() => Event::TargetWritten(written),
+            written = client.unsent.write_some(&mut client.write),
+                if client.open && client.unsent.is_waiting() => Event::ClientWritten(written),
+            read = target.read.read_buf(&mut target.incoming), if wants_target => Event::TargetRead(read),
+            read = client.read.read_buf(&mut client.incoming), if wants_client => Event::ClientRead(read),
+            Some(CancelRequested) = self.cancel_requests.recv() => Event::Cancel,
+            _ = self.shutdown.wait_for(|stop| *stop), if !self.stopping => Event::Shutdown,
+            () = sleep_until(clock::instant(deadline.unwrap_or(0))), if deadline.is_some() => Event::Deadline,
+        }
+    }
+
+    /// Tells the machine what happened.
+    fn apply<C: Stream, T: Stream>(&mut self, event: Event, client: &mut Side<C>, target: &mut Side<T>) {
+        let now = clock::now();
+        let session = &mut self.session;
+        match event {
+            Event::ClientRead(Ok(count)) if count > 0 => {
+                session.handle(now, Input::ClientBytes(&client.incoming));
+                client.incoming.clear();
+            }
+            Event::ClientRead(_) | Event::ClientWritten(Err(_)) => {
+                client.open = false;
+                session.handle(now, Input::ClientClosed);
+            }
+            Event::TargetRead(Ok(count)) if count > 0 => {
+                session.handle(now, Input::TargetBytes(&target.incoming));
+                target.incoming.clear();
+            }
+            Event::TargetRead(_) | Event::TargetWritten(Err(_)) => {
+                target.open = false;
+                session.handle(now, Input::TargetClosed);
+            }
+            Event::ClientWritten(Ok(())) | Event::TargetWritten(Ok(())) => {}
+            Event::Log(Progress::Durable { end }) => {
+                self.durable_end.store(end, Ordering::Release);
+                session.handle(now, Input::Durable { end });
+            }
+            Event::Log(Progress::Failed(error)) => {
+                tracing::error!(%error, "the log failed a session's stream; the session ends");
+                session.handle(now, Input::LogFailed(LogFailure::Permanent));
+            }
+            Event::Cancel => session.handle(now, Input::CancelRequested),
+            Event::Shutdown => {
+                self.stopping = true;
+                session.handle(now, Input::Shutdown);
+            }
+            Event::Deadline => session.handle(now, Input::DeadlinePassed),
+        }
     }
 }
 

@@ -139,17 +139,16 @@ async fn run_session(
     let driver = Driver {
         session: Session::open(opening, clock::now()),
         outbox: Outbox::new(gateway.log.clone(), session_id),
-        client,
-        target: dialled.stream,
         target_config: login.target,
         target_cancel: dialled.cancel,
         cancel_requests,
         shutdown,
+        stopping: false,
         close_wait_max: gateway.limits.close_wait_max,
         dial_wait_max: gateway.limits.dial_wait_max,
         durable_end: durable_end.clone(),
     };
-    let ended = tokio::spawn(driver.run()).await;
+    let ended = tokio::spawn(driver.run(client, dialled.stream)).await;
     drop((cancel_place, place));
     match ended {
         Ok(outbox) => settle(&gateway, about, outbox).await,

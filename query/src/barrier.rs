@@ -77,16 +77,12 @@ impl ExecutionPlan for RowBarrier {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let [input] = <[_; 1]>::try_from(children)
-            .or_else(|_| internal_err!("a RowBarrier has one input"))?;
+        let [input] =
+            <[_; 1]>::try_from(children).or_else(|_| internal_err!("a RowBarrier has one input"))?;
         Ok(Arc::new(Self::try_new(input, Arc::clone(&self.predicate), self.columns.clone())?))
     }
 
-    fn execute(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let predicate = Arc::clone(&self.predicate);
         let columns = self.columns.clone();
         let rows = self.input.execute(partition, context)?;

@@ -5,13 +5,13 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, col, lit};
 use datafusion::sql::parser::Statement;
 use futures::TryStreamExt;
@@ -98,7 +98,9 @@ impl Running {
         match timeout_at(self.deadline, self.batches.recv()).await {
             Err(_elapsed) => Err(QueryError::Deadline { ms_max: self.query_ms_max }),
             // The query says when it ends. If it goes without a word it was stopped, or it panicked.
-            Ok(None) if Instant::now() >= self.deadline => Err(QueryError::Deadline { ms_max: self.query_ms_max }),
+            Ok(None) if Instant::now() >= self.deadline => {
+                Err(QueryError::Deadline { ms_max: self.query_ms_max })
+            }
             Ok(None) => Err(QueryError::Internal),
             Ok(Some(next)) => next,
         }
@@ -179,6 +181,11 @@ struct Query {
 impl Query {
     async fn run(self, job: Job, started: oneshot::Sender<Result<SchemaRef, QueryError>>) {
         let Job { source, right, what, permit, .. } = job;
+        // The tail's rows count against the memory that queries share, as long as the query runs.
+        let tail = MemoryConsumer::new("tail").register(&self.state.runtime_env().memory_pool);
+        if tail.try_grow(source.tail_bytes()).is_err() {
+            return drop(started.send(Err(QueryError::Memory { bytes_max: self.memory_bytes_max })));
+        }
         let mut stream = match self.open(source, right, what).await {
             Ok(stream) => stream,
             Err(error) => return drop(started.send(Err(error))),
@@ -194,8 +201,7 @@ impl Query {
                 break;
             }
         }
-        drop(stream);
-        drop(permit);
+        drop((stream, tail, permit));
     }
 
     async fn open(
@@ -313,7 +319,11 @@ struct Threads(Option<Runtime>);
 
 impl Threads {
     fn start() -> Result<Self, std::io::Error> {
-        Builder::new_multi_thread().thread_name("query").enable_all().build().map(|runtime| Self(Some(runtime)))
+        Builder::new_multi_thread()
+            .thread_name("query")
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
     }
 
     fn spawn(&self, query: impl Future<Output = ()> + Send + 'static) -> AbortHandle {

@@ -89,7 +89,9 @@ pub enum QueryError {
         position: u64,
     },
     /// A tail's reader took so long that the log let go of what comes next.
-    #[error("the reader fell behind what the log keeps: read the missing part with SQL, then begin a new tail")]
+    #[error(
+        "the reader fell behind what the log keeps: read the missing part with SQL, then begin a new tail"
+    )]
     TailFellBehind,
     /// The read could not be recorded, so it does not happen.
     #[error("reads are refused because they cannot be recorded: {0}")]
@@ -116,7 +118,9 @@ pub enum QueryError {
     #[error("the rows could not be encoded or decoded: {0}")]
     Encoding(String),
     /// The server says what this version does not understand.
-    #[error("the server's answer is not one that this version understands: use the same release on both sides")]
+    #[error(
+        "the server's answer is not one that this version understands: use the same release on both sides"
+    )]
     NotUnderstood,
     /// The server is going down.
     #[error("the server is stopping: ask again when it is back")]

@@ -146,7 +146,11 @@ impl TableProvider for EventsTable {
         let may_prune: &[Expr] = if self.right == Right::All { filters } else { &harmless };
         let kept = files::prune(state, &self.source.files, may_prune)?;
         let Sorted { below, across } = files::sort(kept, &self.source.cut);
-        let part = |guard: Option<Expr>| Part { columns: with_guard(&wanted, guard.as_ref()), guard, filters: &harmless };
+        let part = |guard: Option<Expr>| Part {
+            columns: with_guard(&wanted, guard.as_ref()),
+            guard,
+            filters: &harmless,
+        };
         let right = self.right_guard();
         let across_guard = conjunction(right.clone().into_iter().chain([self.cut_guard()]));
 
@@ -205,7 +209,12 @@ fn is_harmless(filter: &Expr) -> bool {
         Expr::BinaryExpr(comparison) => {
             let is_comparison = matches!(
                 comparison.op,
-                Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq
+                Operator::Eq
+                    | Operator::NotEq
+                    | Operator::Lt
+                    | Operator::LtEq
+                    | Operator::Gt
+                    | Operator::GtEq
             );
             let sides = (comparison.left.as_ref(), comparison.right.as_ref());
             is_comparison

@@ -67,17 +67,18 @@ pub(crate) fn prune<'a>(
 
 /// The values of [`PARTITION_COLUMNS`], in that order.
 pub(crate) fn partition_values(file: &DataFile) -> [ScalarValue; 2] {
-    [
-        ScalarValue::Date32(Some(file.session_date)),
-        ScalarValue::Utf8(Some(file.retention_class.clone())),
-    ]
+    [ScalarValue::Date32(Some(file.session_date)), ScalarValue::Utf8(Some(file.retention_class.clone()))]
 }
 
 /// What the table's log says of its files, as the engine's pruning reads it.
 struct Files<'a>(&'a [DataFile]);
 
 impl Files<'_> {
-    fn bounds(&self, column: &Column, end: fn((ScalarValue, ScalarValue)) -> ScalarValue) -> Option<ArrayRef> {
+    fn bounds(
+        &self,
+        column: &Column,
+        end: fn((ScalarValue, ScalarValue)) -> ScalarValue,
+    ) -> Option<ArrayRef> {
         let table = schema();
         let unknown = ScalarValue::try_from(table.field_with_name(column.name()).ok()?.data_type()).ok()?;
         let ends = self.0.iter().map(|file| bounds(file, column.name()).map_or(unknown.clone(), end));
@@ -130,7 +131,10 @@ fn bounds(file: &DataFile, column: &str) -> Option<(ScalarValue, ScalarValue)> {
     }
 }
 
-fn both<T: Clone>(bounds: Option<&MinMax<T>>, value: fn(T) -> ScalarValue) -> Option<(ScalarValue, ScalarValue)> {
+fn both<T: Clone>(
+    bounds: Option<&MinMax<T>>,
+    value: fn(T) -> ScalarValue,
+) -> Option<(ScalarValue, ScalarValue)> {
     let bounds = bounds?;
     Some((value(bounds.min_inclusive.clone()), value(bounds.max_inclusive.clone())))
 }

@@ -127,8 +127,7 @@ fn columns(payload: &Payload) -> Option<String> {
         _ => None,
     });
     let first = named.next()?;
-    let names: Vec<&str> =
-        first.iter().chain(named.flatten()).map(|column| column.name.as_str()).collect();
+    let names: Vec<&str> = first.iter().chain(named.flatten()).map(|column| column.name.as_str()).collect();
     serde_json::to_string(&names).ok()
 }
 

@@ -76,8 +76,7 @@ impl Reader {
             return refusal.record(Masked::default(), error).await;
         }
         let masked = self.0.sources.masker.mask_string(statement);
-        let checked =
-            Right::of(caller).and_then(|right| Ok((statement::parse(statement, &right)?, right)));
+        let checked = Right::of(caller).and_then(|right| Ok((statement::parse(statement, &right)?, right)));
         let (parsed, right) = match checked {
             Ok(checked) => checked,
             Err(error) => return refusal.record(masked, error).await,
@@ -118,7 +117,11 @@ impl Reader {
     ///
     /// # Errors
     /// As for [`Reader::sql`].
-    pub async fn tail(&self, caller: &Authenticated, session: Option<Id>) -> Result<EventsAnswer, QueryError> {
+    pub async fn tail(
+        &self,
+        caller: &Authenticated,
+        session: Option<Id>,
+    ) -> Result<EventsAnswer, QueryError> {
         let deadline = self.deadline();
         let asked = session.map(|id| id.to_string()).unwrap_or_default();
         let statement = self.0.sources.masker.mask_string(&asked);
@@ -152,14 +155,14 @@ impl Reader {
             .await
             .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })??;
         let cut = source.cut.clone();
-        let reading =
-            Reading { kind: read.kind, statement: read.statement, cut: &cut, right: right.name() };
+        let reading = Reading { kind: read.kind, statement: read.statement, cut: &cut, right: right.name() };
         let record = ReadRecord::begin(&sources.instance, caller, reading, deadline).await?;
         let job = Job { source, right, what: read.what, deadline: deadline.into(), permit };
         match engine.run(job).await {
             Ok(running) => Ok((cut, running, record)),
             Err(error) => {
-                let status = if matches!(error, QueryError::Refused(_)) { Status::Denied } else { Status::Error };
+                let status =
+                    if matches!(error, QueryError::Refused(_)) { Status::Denied } else { Status::Error };
                 record.end(status);
                 Err(error)
             }

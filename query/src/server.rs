@@ -35,7 +35,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Certificate and key were not accepted.
-    #[error("the query service cannot use its certificate and key: check that they are PEM and belong together")]
+    #[error(
+        "the query service cannot use its certificate and key: check that they are PEM and belong together"
+    )]
     Identity(#[source] tonic::transport::Error),
     /// The key is not text.
     #[error("the query service's private key is not PEM")]

@@ -179,7 +179,9 @@ async fn next_pieces(mut encoder: Encoder, mut batches: Batches) -> Result<(Vec<
 }
 
 /// The cut alone, so that the caller knows at once that the read began, then the events.
-fn event_parts(answer: EventsAnswer) -> impl Stream<Item = Result<EventsResponse, QueryError>> + Send + 'static {
+fn event_parts(
+    answer: EventsAnswer,
+) -> impl Stream<Item = Result<EventsResponse, QueryError>> + Send + 'static {
     let EventsAnswer { cut, events } = answer;
     let cut = EventsResponse { cut: Some(cut.to_wire()), records: Vec::new() };
     let messages = events.ready_chunks(EVENTS_TOGETHER_MAX).flat_map(|ready| stream::iter(pack(ready)));

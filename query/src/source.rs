@@ -32,7 +32,11 @@ impl Source {
     ///    parts, since a position lives in the commit that adds the rows below it; and none is in neither, since the
     ///    log keeps what is at or above the position of the newest commit.
     /// 4. If the log was truncated below what step 3 reads, a newer commit holds the missing part: go back to step 2.
-    pub(crate) async fn take(log: &dyn EventLog, table: &Table, options: &Options) -> Result<Self, QueryError> {
+    pub(crate) async fn take(
+        log: &dyn EventLog,
+        table: &Table,
+        options: &Options,
+    ) -> Result<Self, QueryError> {
         let cut = ends(log).await?;
         for _attempt in 0..options.cut_attempts_max {
             let snapshot = table.snapshot().await?;
@@ -43,6 +47,11 @@ impl Source {
             }
         }
         Err(QueryError::NoCut { attempts: options.cut_attempts_max })
+    }
+
+    /// What the tail's rows take in memory, in bytes.
+    pub(crate) fn tail_bytes(&self) -> usize {
+        self.tail.iter().map(RecordBatch::get_array_memory_size).sum()
     }
 }
 

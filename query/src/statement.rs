@@ -14,7 +14,8 @@ const STATEMENT_LEVELS_MAX: usize = 50;
 /// interrupted, so a short text must not be able to make it long.
 const PLAN_NODES_MAX: usize = 2_000;
 
-const ALLOWED: &str = "only SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE read evidence, and nothing writes it";
+const ALLOWED: &str =
+    "only SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE read evidence, and nothing writes it";
 
 /// Parses the one statement that `text` may hold and refuses whatever does not read.
 ///
@@ -78,18 +79,20 @@ fn check_explain(analyze: bool, right: &Right) -> Result<(), QueryError> {
 pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<(), QueryError> {
     let read_only =
         SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    // The size first: the walk that checks the rest would take as long as the plan is large.
+    // The size first: the walk that checks the rest takes as long as the plan is large.
     let mut nodes = 0;
+    let mut is_analyze = false;
     plan.apply_with_subqueries(|node| {
         nodes += 1;
-        if nodes > PLAN_NODES_MAX || matches!(node, LogicalPlan::Analyze(_)) {
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        Ok(TreeNodeRecursion::Continue)
+        is_analyze |= matches!(node, LogicalPlan::Analyze(_));
+        Ok(if nodes > PLAN_NODES_MAX { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })
     .map_err(QueryError::from_statement)?;
     if nodes > PLAN_NODES_MAX {
         return refused("the statement is too large to plan: join fewer tables");
+    }
+    if is_analyze {
+        return refused(ALLOWED);
     }
     read_only.verify_plan(plan).or_else(|_| refused(ALLOWED))
 }

@@ -35,7 +35,8 @@ impl Wanted {
                 recorded.header().principal.as_ref().is_some_and(|principal| principal.name == *name)
             }
         };
-        may_see && self.session.is_none_or(|id| recorded.session_id() == Some(id) || recorded.stream_id() == id)
+        may_see
+            && self.session.is_none_or(|id| recorded.session_id() == Some(id) || recorded.stream_id() == id)
     }
 }
 

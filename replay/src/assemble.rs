@@ -144,6 +144,7 @@ impl OpenCommand {
         if let Some(parameter) = index.and_then(|index| asked.parameters.get_mut(index)) {
             parameter.value.get_or_insert_default().push_str(&chunk.parameter);
         }
+        asked.parameters.extend_from_slice(&chunk.parameters);
     }
 
     fn expect_chunks(&mut self, chunks: u32) {

@@ -95,7 +95,7 @@ pub struct Asked {
     pub masks: Vec<wire::Mask>,
     /// Masks beyond the most that an event lists.
     pub masks_omitted: u32,
-    /// Chunks of the command that are not in the record.
+    /// Chunks of the command that are not in the record; parameters after them may stand under too low a number.
     pub omitted_chunks: Vec<Range<u32>>,
 }
 

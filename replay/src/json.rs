@@ -27,7 +27,7 @@
 //!
 //! `response` is a list of objects with one member each: `rows` {`columns` [{`name`, `type_oid`, `type_modifier`,
 //! `origin_table_oid`, `origin_column`, `format`}], `rows` [[text or null]], `masks`, `masks_omitted`, `escaped`}, `error`
-//! or `notice` {`severity`, `sqlstate`, `message`, `fields` {code: value}}, `tag`, `setting` {`name`, `value`},
+//! or `notice` {`severity`, `sqlstate`, `message`, `fields` {code: value}, `omitted_bytes`}, `tag`, `setting` {`name`, `value`},
 //! `notification` {`process_id`, `channel`, `payload`}, `suspended`, `empty_query`, `parameter_types`, `omitted_chunks`
 //! [from, to), `unplaced_cells`, `unreadable`. Members are only ever added.
 
@@ -182,6 +182,7 @@ fn response_item(item: &ResponseItem) -> Value {
                 .collect();
             let facts = json!({
                 "severity": it.severity, "sqlstate": it.sqlstate, "message": it.message, "fields": fields,
+                "omitted_bytes": it.omitted_bytes,
             });
             if it.is_error { json!({ "error": facts }) } else { json!({ "notice": facts }) }
         }

@@ -192,7 +192,7 @@ mod tests {
             Some(24),
         );
         assert!(table.lines().all(|line| safe::width(line) <= 24), "{table}");
-        assert!(table.contains("  1 | a long text that i…\n"), "{table}");
+        assert!(table.contains("  1 | a long text that…\n"), "{table}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod response;
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use retrace_proto::wire::{self, command_received::Kind};
 
@@ -124,7 +125,7 @@ impl Renderer {
             writeln!(out, "  with {}", values.collect::<Vec<_>>().join(", ")).expect("a String takes all");
         }
         for chunks in &asked.omitted_chunks {
-            out += &self.missing(&format!("parts {} to {} of this command", chunks.start, chunks.end - 1));
+            out += &self.missing(&format!("{} of this command", parts(chunks)));
         }
         if let Some(decision) = &asked.decision {
             out += &self.decision(decision);
@@ -309,6 +310,11 @@ fn parameter(index: usize, parameter: &wire::Parameter) -> String {
         true => format!("${number} = {shown}{more} (type {})", parameter.type_oid),
         false => format!("${number} = '{}'{more}", shown.replace('\'', "''")),
     }
+}
+
+fn parts(chunks: &Range<u32>) -> String {
+    let last = chunks.end.saturating_sub(1);
+    if chunks.start == last { format!("part {last}") } else { format!("parts {} to {last}", chunks.start) }
 }
 
 /// The words in a name such as `REASON_LOG_UNAVAILABLE`, whose first parts name the enumeration.

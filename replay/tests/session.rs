@@ -167,6 +167,7 @@ fn diagnostic(is_error: bool, severity: &str, message: &str, fields: &[(&str, &s
         message: message.to_owned(),
         fields: fields.iter().map(field).collect(),
         masks: Vec::new(),
+        omitted_bytes: 0,
     })
 }
 
@@ -487,12 +488,12 @@ fn after_a_missing_chunk_no_cell_is_put_where_it_may_not_belong() {
     );
     session.close();
     let text = shown(&session.timeline());
-    let expected = " a\n-------\n first\n(1 row)\n\
-                    ~~ missing: parts 1 to 1 of this response ~~\n\
-                    ~~ damaged: 1 values whose row cannot be told ~~\n\
+    let expected = "   a\n-------\n first\n(1 row)\n\
+                    ~~ missing: part 1 of this response ~~\n\
+                    ~~ damaged: values whose row cannot be told: 1 ~~\n\
                     \x20 third\n\
-                    ~~ missing: parts 3 to 3 of this response ~~\n\
-                    \x20b\n------\n sure\n(1 row)\n";
+                    ~~ missing: part 3 of this response ~~\n\
+                    \x20 b\n------\n sure\n(1 row)\n";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -516,6 +517,7 @@ fn commands_are_joined_and_what_is_missing_of_them_is_said() {
         statement: ", $2".to_owned(),
         parameter_index: Some(0),
         parameter: " long".to_owned(),
+        parameters: vec![parameter("new", false)],
     };
     session.add(Some(seq), Event::command_chunk(masked(chunk)));
     session.complete(seq, 0, Vec::new());
@@ -523,7 +525,7 @@ fn commands_are_joined_and_what_is_missing_of_them_is_said() {
     let text = shown(&session.timeline());
     assert!(
         text.contains(
-            "#0 execute\n?=> SELECT $1, $2\n  with $1 = 'it''s long', $2 = NULL, $3 = \\x00 (type 17)\n"
+            "#0 execute\n?=> SELECT $1, $2\n  with $1 = 'it''s long', $2 = NULL, $3 = \\x00 (type 17), $4 = 'new'\n"
         ),
         "{text}"
     );

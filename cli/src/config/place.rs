@@ -93,7 +93,7 @@ impl Source<'_> {
             Some(name) => format!("{title} `{name}`: "),
             None => format!("{title}: "),
         };
-        match key(lines[line]) {
+        match lines.get(line).and_then(|text| key(text)) {
             Some(key) if line != header => format!("{table}{key}: "),
             _ => table,
         }

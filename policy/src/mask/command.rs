@@ -23,6 +23,13 @@ pub enum ParameterText<'a> {
     Null,
     /// As PostgreSQL would print it.
     Printed(&'a [u8]),
+    /// Bytes whose printed form does not show what they hold.
+    Bytes {
+        /// As PostgreSQL would print them.
+        printed: &'a [u8],
+        /// Themselves.
+        raw: &'a [u8],
+    },
     /// Of a type this gate cannot print.
     Opaque(&'a [u8]),
 }
@@ -126,6 +133,11 @@ impl Masker {
                 let masked = self.mask_into(text, Sink { place, out: &mut out, masks });
                 let masked = if masked { &out[..] } else { text };
                 (Some(into_text(masked).0), false)
+            }
+            ParameterText::Bytes { printed, raw } => {
+                let mut out = Vec::new();
+                let hidden = self.hide_bytes(raw, Sink { place, out: &mut out, masks });
+                (Some(into_text(if hidden { &out } else { printed }).0), false)
             }
             ParameterText::Opaque(_) if !self.is_empty() => {
                 masks.push_unreadable(place);

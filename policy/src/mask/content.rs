@@ -17,6 +17,13 @@ pub enum Cell<'a> {
     Null,
     /// As PostgreSQL would print it, and what its type allows to stand in its place.
     Printed(&'a [u8], ColumnText),
+    /// Bytes whose printed form does not show what they hold: they are looked into as they are, and hidden whole.
+    Bytes {
+        /// As PostgreSQL would print them.
+        printed: &'a [u8],
+        /// Themselves.
+        raw: &'a [u8],
+    },
     /// Of a type that cannot be printed here.
     Opaque(&'a [u8]),
 }
@@ -186,15 +193,26 @@ impl ContentBuilder {
                 self.push_cell(Some(&hex(bytes)), false);
                 ClientText::AsItCame
             }
+            Cell::Bytes { printed, raw } => self.bytes_cell(printed, raw, column),
             Cell::Opaque(_) => {
-                let mut masks = std::mem::take(&mut self.masks);
-                masks.push_unreadable(Place { row: self.row, column, offset_bytes: 0 });
-                self.masks = masks;
+                self.masks.push_unreadable(Place { row: self.row, column, offset_bytes: 0 });
                 self.push_cell(Some(UNREADABLE), false);
                 ClientText::Null
             }
             Cell::Printed(text, allows) => self.printed_cell(text, allows, column),
         }
+    }
+
+    fn bytes_cell(&mut self, printed: &[u8], raw: &[u8], column: u32) -> ClientText<'_> {
+        let place = Place { row: self.row, column, offset_bytes: 0 };
+        let mut hidden = Vec::new();
+        if self.masker.hide_bytes(raw, Sink { place, out: &mut hidden, masks: &mut self.masks }) {
+            self.push_cell(Some(&into_text(&hidden).0), false);
+            return ClientText::Null;
+        }
+        let (printed, escaped) = into_text(printed);
+        self.push_cell(Some(&printed), escaped);
+        ClientText::AsItCame
     }
 
     fn printed_cell(&mut self, text: &[u8], allows: ColumnText, column: u32) -> ClientText<'_> {

@@ -35,7 +35,8 @@ async fn p4_an_event_is_seen_by_the_first_query_after_it_is_durable() {
 async fn p4_a_thousand_interleavings_with_ingest_show_every_event_once() {
     let mut queries = 0;
     for seed in 0..40 {
-        let world = World::with(MemoryLog::with_partitions(1 + (seed % 3) as u32, 1), Options::default()).await;
+        let world =
+            World::with(MemoryLog::with_partitions(1 + (seed % 3) as u32, 1), Options::default()).await;
         let mut dice = Dice(seed);
         let mut sessions = Vec::new();
         let mut written = 0;
@@ -130,8 +131,7 @@ async fn rows_that_were_committed_above_the_cut_are_cut_off() {
             commit(&log, &table).await;
         })
     }));
-    let answer =
-        world.reader_on(hooked).sql(&caller("auditor", EvidenceRight::All), COUNT).await.unwrap();
+    let answer = world.reader_on(hooked).sql(&caller("auditor", EvidenceRight::All), COUNT).await.unwrap();
     assert_eq!(answer.cut.end_exclusive(EVENTS), Some(end));
     assert_eq!(number(answer).await, 6 + before);
     // The late one, and nothing else, comes with a new cut.
@@ -149,8 +149,7 @@ async fn a_log_truncated_below_the_tail_reloads_the_snapshot() {
             truncate(&log, &table).await;
         })
     }));
-    let answer =
-        world.reader_on(hooked).sql(&caller("auditor", EvidenceRight::All), COUNT).await.unwrap();
+    let answer = world.reader_on(hooked).sql(&caller("auditor", EvidenceRight::All), COUNT).await.unwrap();
     assert_eq!(number(answer).await, written);
     assert_eq!(world.log.offsets(EVENTS).await.unwrap().start, written as u64);
 }
@@ -195,7 +194,11 @@ async fn a_second_record_of_the_same_event_is_a_duplicate_and_in_no_view() {
 #[tokio::test]
 async fn a_record_that_is_no_event_is_a_dead_letter_with_its_bytes() {
     let world = World::new().await;
-    world.log.append(EVENTS, bytes::Bytes::from_static(b"k"), bytes::Bytes::from_static(b"junk")).await.unwrap();
+    world
+        .log
+        .append(EVENTS, bytes::Bytes::from_static(b"k"), bytes::Bytes::from_static(b"junk"))
+        .await
+        .unwrap();
     let seen = world.sql("SELECT row_kind, raw FROM events").await.unwrap();
     assert_eq!(seen, [["dead_letter", "6a756e6b"]]);
 }

@@ -100,8 +100,7 @@ async fn bad_tokens_are_refused_alike_and_recorded() {
     let world = World::new().await;
     let serving = serve(&world, Options::default()).await;
     let good = world.token_of("auditor");
-    let (revoked, entry) =
-        world.tokens.create("auditor", Duration::from_secs(60), now_unix_s()).unwrap();
+    let (revoked, entry) = world.tokens.create("auditor", Duration::from_secs(60), now_unix_s()).unwrap();
     let revoked = String::from_utf8(revoked.expose().to_vec()).unwrap();
     assert_eq!(number(serving.client(&revoked).await.sql("SELECT 1").await.unwrap()).await, 1);
     world.tokens.revoke(&entry.id, now_unix_s() - 1).unwrap();
@@ -110,10 +109,7 @@ async fn bad_tokens_are_refused_alike_and_recorded() {
     let bad = ["", "rt_", "rt_00000000_AAAA", "not a token", wrong.as_str(), revoked.as_str()];
     for token in bad {
         let client = serving.client(token).await;
-        for error in [
-            client.sql("SELECT 1").await.unwrap_err(),
-            client.tail(None).await.unwrap_err(),
-        ] {
+        for error in [client.sql("SELECT 1").await.unwrap_err(), client.tail(None).await.unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
             assert_eq!(error.to_string(), QueryError::Unauthenticated.to_string());
         }

@@ -37,12 +37,18 @@ async fn own_gives_the_rows_of_the_caller_in_every_table_and_by_every_way() {
             ("SELECT count(*) FROM commands", "3"),
             ("SELECT count(*) FROM responses", "3"),
             ("SELECT count(*) FROM commands WHERE principal = 'eve'", "0"),
-            ("SELECT count(*) FROM events WHERE principal = 'eve' OR 1 = 1 AND stream_kind <> 'instance'", "8"),
+            (
+                "SELECT count(*) FROM events WHERE principal = 'eve' OR 1 = 1 AND stream_kind <> 'instance'",
+                "8",
+            ),
             ("SELECT count(*) FROM events WHERE principal IS NULL", "0"),
             ("SELECT count(DISTINCT principal) FROM events", "1"),
             ("SELECT max(principal) FROM events", "ann"),
             ("SELECT count(*) FROM retrace.public.events AS e WHERE e.stream_kind = 'session'", "8"),
-            ("WITH ann AS (SELECT 'eve' AS principal) SELECT count(*) FROM ann JOIN events USING (principal)", "0"),
+            (
+                "WITH ann AS (SELECT 'eve' AS principal) SELECT count(*) FROM ann JOIN events USING (principal)",
+                "0",
+            ),
             ("SELECT count(*) FROM events a CROSS JOIN events b WHERE a.principal <> b.principal", "0"),
             ("SELECT count(*) FROM (SELECT 1 FROM commands UNION ALL SELECT 1 FROM commands)", "6"),
             ("SELECT (SELECT count(*) FROM commands WHERE target = c.target) FROM commands c LIMIT 1", "3"),
@@ -76,7 +82,9 @@ async fn an_expression_of_an_own_reader_never_meets_a_row_of_another() {
 #[tokio::test]
 async fn how_the_table_is_stored_is_shown_to_those_who_may_read_everything() {
     for (_place, world) in worlds().await {
-        for statement in ["EXPLAIN SELECT * FROM events", "EXPLAIN VERBOSE SELECT 1", "EXPLAIN EXPLAIN SELECT 1"] {
+        for statement in
+            ["EXPLAIN SELECT * FROM events", "EXPLAIN VERBOSE SELECT 1", "EXPLAIN EXPLAIN SELECT 1"]
+        {
             let error = own(&world, statement).await.unwrap_err();
             assert!(matches!(error, QueryError::Refused(_)), "{statement}: {error}");
         }

@@ -48,7 +48,8 @@ async fn a_tail_gives_only_what_its_reader_may_see_and_asked_for() {
 async fn a_tail_whose_next_events_the_log_let_go_of_ends_with_a_sentence() {
     let world = World::new().await;
     let mut session = Session::new(&world, "ann");
-    let mut tail = world.reader().tail(&caller("auditor", EvidenceRight::All), Some(session.id)).await.unwrap();
+    let mut tail =
+        world.reader().tail(&caller("auditor", EvidenceRight::All), Some(session.id)).await.unwrap();
     // Far more than waits for a reader and is read at a time, none of it taken.
     let big = "x".repeat(100_000);
     for _event in 0..100 {

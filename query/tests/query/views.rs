@@ -233,10 +233,17 @@ async fn filters_sorts_limits_and_joins_agree_between_tail_and_files() {
                 .to_owned(),
             "3",
         ),
-        ("SELECT count(*) FROM events WHERE session_date = DATE '2026-01-01' AND principal = 'ann'".to_owned(), "12"),
+        (
+            "SELECT count(*) FROM events WHERE session_date = DATE '2026-01-01' AND principal = 'ann'"
+                .to_owned(),
+            "12",
+        ),
         ("SELECT count(*) FROM events WHERE session_date > DATE '2026-01-01'".to_owned(), "0"),
         ("SELECT count(*) FROM events WHERE occurred_at < TIMESTAMP '2020-01-01T00:00:00Z'".to_owned(), "0"),
-        ("SELECT count(*) FROM events WHERE retention_class = 'standard' AND principal = 'bob'".to_owned(), "8"),
+        (
+            "SELECT count(*) FROM events WHERE retention_class = 'standard' AND principal = 'bob'".to_owned(),
+            "8",
+        ),
     ] {
         in_tail_and_in_files(&world, &statement, &[&[expected]]).await;
     }

@@ -43,7 +43,8 @@ impl World {
         let table = Table::open_or_create(folder.path().join("lake").to_str().unwrap()).await.unwrap();
         let log = Arc::new(log);
         let tokens = TokenFile::init(&folder.path().join("tokens.toml")).unwrap();
-        let directory = Directory::new(principals(), token_file(folder.path()), Secret::new(vec![7; 32])).unwrap();
+        let directory =
+            Directory::new(principals(), token_file(folder.path()), Secret::new(vec![7; 32])).unwrap();
         let stream = Id::from_parts(NOW_UNIX_US as u64 / 1000, [0xee; 10]);
         let dynamic: Arc<dyn EventLog> = log.clone();
         let instance = Arc::new(InstanceStream::open(dynamic, "test".into(), || NOW_UNIX_US, stream));
@@ -78,10 +79,7 @@ impl World {
     }
 
     pub(crate) fn token_of(&self, principal: &str) -> String {
-        let (token, _entry) = self
-            .tokens
-            .create(principal, Duration::from_secs(3600), now_unix_s())
-            .unwrap();
+        let (token, _entry) = self.tokens.create(principal, Duration::from_secs(3600), now_unix_s()).unwrap();
         String::from_utf8(token.expose().to_vec()).unwrap()
     }
 
@@ -176,7 +174,9 @@ fn token_file(folder: &Path) -> TokenFile {
 fn partitions(log: &MemoryLog) -> Vec<TopicPartition> {
     Topic::ALL
         .into_iter()
-        .flat_map(|topic| (0..log.partitions(topic)).map(move |partition| TopicPartition { topic, partition }))
+        .flat_map(|topic| {
+            (0..log.partitions(topic)).map(move |partition| TopicPartition { topic, partition })
+        })
         .collect()
 }
 
@@ -261,7 +261,8 @@ impl Session {
     pub(crate) async fn write(&mut self, command_seq: Option<u64>, event: Event) -> u64 {
         let seq = self.stream.next_seq();
         let occurred_at = NOW_UNIX_US + seq as i64 * 1000;
-        let envelope = Envelope::seal(&mut self.stream, &self.about, command_seq, occurred_at, event).unwrap();
+        let envelope =
+            Envelope::seal(&mut self.stream, &self.about, command_seq, occurred_at, event).unwrap();
         let partition = partition_for(self.id, self.log.partitions(Topic::Events));
         let at = TopicPartition { topic: Topic::Events, partition };
         self.log.append(at, self.id.to_bytes(), envelope.bytes().clone()).await.unwrap();
@@ -281,10 +282,9 @@ impl Session {
 
     /// A command and its seq.
     pub(crate) async fn command(&mut self, statement: &str, parameters: &[Option<&str>]) -> u64 {
-        let parameters = parameters.iter().map(|value| wire::Parameter {
-            value: value.map(str::to_owned),
-            ..Default::default()
-        });
+        let parameters = parameters
+            .iter()
+            .map(|value| wire::Parameter { value: value.map(str::to_owned), ..Default::default() });
         let texts = CommandTexts {
             statement: wire::Text { text: statement.to_owned(), escaped: false },
             parameters: parameters.collect(),
@@ -292,10 +292,7 @@ impl Session {
         };
         let facts = CommandReceived {
             kind: wire::command_received::Kind::Execute,
-            decision: wire::Decision {
-                effect: wire::decision::Effect::Allow.into(),
-                ..Default::default()
-            },
+            decision: wire::Decision { effect: wire::decision::Effect::Allow.into(), ..Default::default() },
             ..Default::default()
         };
         self.write(None, Event::command_received(facts, masked(texts))).await
@@ -310,7 +307,8 @@ impl Session {
             ..Default::default()
         };
         let end = ResponseEnd { command_tag: format!("SELECT {}", cells.len()), sqlstate: String::new() };
-        self.write(Some(command_seq), Event::command_completed(facts, masked(content(cells)), masked(end))).await;
+        self.write(Some(command_seq), Event::command_completed(facts, masked(content(cells)), masked(end)))
+            .await;
     }
 
     pub(crate) async fn response_chunk(&mut self, command_seq: u64, index: u32, cells: &[&str]) {
@@ -354,7 +352,10 @@ fn content(cells: &[&str]) -> ResponseContent {
         masks: vec![wire::Mask::default()],
         ..Default::default()
     };
-    ResponseContent { parts: vec![part(Part::Columns(columns)), part(Part::Rows(rows))], fingerprints: Vec::new() }
+    ResponseContent {
+        parts: vec![part(Part::Columns(columns)), part(Part::Rows(rows))],
+        fingerprints: Vec::new(),
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "test data that stands for what masking let through")]
@@ -411,7 +412,12 @@ impl EventLog for Hooked {
         self.log.append(to, key, value)
     }
 
-    async fn read(&self, from: TopicPartition, start: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+    async fn read(
+        &self,
+        from: TopicPartition,
+        start: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
         let hook = self.before_read.lock().unwrap().take();
         if let Some(hook) = hook {
             hook().await;

@@ -4,7 +4,7 @@ use retrace_proto::wire::{self, command_received::Kind};
 
 use crate::look::Tint;
 use crate::table::{Heading, Table, row_count};
-use crate::text::Renderer;
+use crate::text::{Renderer, parts};
 use crate::{Asked, ResponseItem, ResultSet, safe};
 
 /// Types whose values psql sets to the right: int8, int2, int4, oid, xid, cid, float4, float8, money, numeric.
@@ -39,8 +39,7 @@ impl Renderer {
                     *out += &self.quiet(&format!("(parameters of types {})", oids.join(", ")));
                 }
                 ResponseItem::OmittedChunks(chunks) => {
-                    let (first, last) = (chunks.start, chunks.end - 1);
-                    *out += &self.missing(&format!("parts {first} to {last} of this response"));
+                    *out += &self.missing(&format!("{} of this response", parts(chunks)));
                 }
                 ResponseItem::UnplacedCells(cells) => self.unplaced(cells, out),
                 ResponseItem::Unreadable(what) => *out += &self.damaged(what),
@@ -89,10 +88,14 @@ impl Renderer {
             push_indented(out, value);
             out.push('\n');
         }
+        if it.omitted_bytes > 0 {
+            *out += &self
+                .missing(&format!("{} bytes of these texts: they were too long to keep", it.omitted_bytes));
+        }
     }
 
     fn unplaced(&self, cells: &[Option<String>], out: &mut String) {
-        *out += &self.damaged(&format!("{} values whose row cannot be told", cells.len()));
+        *out += &self.damaged(&format!("values whose row cannot be told: {}", cells.len()));
         for cell in cells.iter().take(UNPLACED_CELLS_SHOWN_MAX) {
             let mut line = cell.as_deref().map_or_else(|| "NULL".to_owned(), safe::line);
             if let Some(width) = self.look.width {

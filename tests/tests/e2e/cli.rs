@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use retrace_tests::{Gate, Postgres, run};
 use serde_json::Value;
 
-use crate::common::PATIENCE;
+use crate::common::{PATIENCE, session_ends};
 
 #[test]
 fn init_keeps_secrets_to_their_owner_and_refuses_a_second_time() {
@@ -92,6 +92,7 @@ fn a_token_is_created_listed_and_revoked_without_being_shown_again() {
 fn sessions_lists_who_was_where_and_whether_it_goes_on() {
     let gate = Gate::started(Postgres::shared().database());
     let _ = gate.psql("SELECT 1; SELECT 2").expect_ok();
+    session_ends(&gate, 1);
     let open = retrace_tests::Wire::signed_in(&gate).expect("the gate lets `dev` in");
     let listed = gate.retrace(&["sessions"]).expect_ok();
     assert!(listed.contains("dev") && listed.contains("shop"), "{listed}");

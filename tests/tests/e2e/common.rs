@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retrace_tests::{Gate, Message};
+use retrace_tests::{Gate, Message, wait_for};
 use tokio_postgres::Error;
 
 /// How long a condition may take that only a defect keeps from coming true.
@@ -29,6 +29,15 @@ pub(crate) fn assert_nothing_lost_nothing_twice(gate: &Gate) -> u64 {
     let odd = gate.number("SELECT count(*) AS n FROM events WHERE row_kind <> 'event'");
     assert_eq!(odd, 0, "rows that are no events");
     gate.number("SELECT count(*) AS n FROM events")
+}
+
+/// Waits until the ends of `count` sessions are on record, which is after their clients have gone.
+#[track_caller]
+pub(crate) fn session_ends(gate: &Gate, count: u64) {
+    wait_for("sessions have ended", PATIENCE, || {
+        let ended = gate.number("SELECT count(*) AS n FROM sessions WHERE state = 'closed'");
+        (ended == count).then_some(())
+    });
 }
 
 /// The SQLSTATE of a driver's error.

@@ -112,13 +112,14 @@ fn limits_say_their_unit() {
 }
 
 /// The name of a constant that is a limit, `…_MAX`, without a word for its unit: a plural counts what it names. `MAX_…`
-/// is the wrong way round.
+/// is the wrong way round; a `Duration` has its unit in its type.
 fn limit_without_unit(line: &str) -> Option<String> {
     let (before, after) = line.split_once("const ")?;
     let in_name = |c: &char| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_';
     let name: String = after.chars().take_while(in_name).collect();
-    let unit = |word: &str| word.ends_with('S') && !word.ends_with("SS");
-    let wrong = name.starts_with("MAX_") || (name.ends_with("_MAX") && !name.split('_').any(unit));
+    let unit = |word: &str| ["KIB", "MIB"].contains(&word) || (word.ends_with('S') && !word.ends_with("SS"));
+    let wrong = name.starts_with("MAX_")
+        || (name.ends_with("_MAX") && !name.split('_').any(unit) && !after.contains(": Duration"));
     (wrong && !before.contains('"')).then_some(name)
 }
 
@@ -128,6 +129,7 @@ fn a_limit_without_a_unit_is_seen() {
         ("pub const EVENT_BYTES_MAX: usize = 1;", false),
         ("const HELD_COMMANDS_MAX: usize = 1;", false),
         ("const REVIEW_WAIT_MS_MAX: u64 = 1;", false),
+        ("const REVIEW_WAIT_MAX: Duration = Duration::from_secs(1);", false),
         ("const REVIEW_WAIT_MAX: u64 = 1;", true),
         ("const ADDRESS_MAX: usize = 1;", true),
         ("pub(crate) const MAX_BYTES: usize = 1;", true),

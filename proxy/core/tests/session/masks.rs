@@ -82,6 +82,17 @@ fn values_of_other_types_become_null_where_a_mask_cannot_stand() {
 }
 
 #[test]
+fn what_a_bytea_holds_is_looked_at_in_either_format() {
+    let hex = "\\x63617264203431313120313131312031313131203131313121";
+    for (format, value) in [(0, hex.as_bytes()), (1, &b"card 4111 1111 1111 1111!"[..])] {
+        let (client, bench) = through(17, format, value);
+        assert!(contains(&client, &row(&[None])), "format {format}");
+        assert_eq!(rows(&bench)[0].cells, "[payment_card]");
+        assert!(!bench.recorded("34313131"));
+    }
+}
+
+#[test]
 fn json_stays_json() {
     let (client, _) = through(114, 0, br#"{"a":4111111111111111,"b":"jane@example.com"}"#);
     assert!(contains(&client, br#"{"a":"************1111","b":"j***@example.com"}"#));

@@ -11,6 +11,7 @@ use retrace_proto::{CommandReceived, Event};
 use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_statement};
 use super::gate::Unit;
 use super::refuse::Fault;
+use super::rows::{BYTEA_OID, unhex};
 use super::{Session, client_queue_bytes_max};
 use crate::Now;
 use crate::postgres::frame::Frame;
@@ -222,15 +223,7 @@ impl Session {
     fn describe_if_unknown(&mut self, name: &[u8], portal: Option<&Arc<Portal>>) {
         let statement = portal.and_then(|portal| portal.statement.clone());
         let known = statement.as_ref().is_some_and(|statement| statement.columns.get().is_some());
-        // What is asked before the last Sync may be skipped over an error, and this Execute not.
-        let mut since_sync =
-            self.newest_first().take_while(|expected| !matches!(expected.expect, Expect::Sync));
-        let asked = since_sync.any(|expected| match (&expected.expect, &statement) {
-            (Expect::Describe { statement: Some(asked), .. }, Some(statement)) => {
-                Arc::ptr_eq(asked, statement)
-            }
-            _ => false,
-        });
+        let asked = statement.as_ref().is_some_and(|statement| self.is_being_described(statement));
         if known || asked {
             return;
         }
@@ -240,6 +233,17 @@ impl Session {
             command_seq: None,
             ends_command: false,
         });
+    }
+
+    /// Whether an answer that comes before this one tells the statement's columns. What is asked before the last Sync
+    /// does not count: it may be skipped over an error where this is not.
+    fn is_being_described(&self, statement: &Arc<Statement>) -> bool {
+        self.newest_first()
+            .take_while(|expected| !matches!(expected.expect, Expect::Sync))
+            .any(|expected| match &expected.expect {
+                Expect::Describe { statement: Some(asked), .. } => Arc::ptr_eq(asked, statement),
+                _ => false,
+            })
     }
 
     fn push_pending(&mut self, now: Now, frame: Frame, expect: Expect) -> Result<(), Fault> {
@@ -355,9 +359,17 @@ impl Session {
             let start = printed.len();
             let text = match (value, wire_format) {
                 (None, _) => Text::Null,
-                (Some(value), WireFormat::Text) => Text::AsSent(value),
+                (Some(value), WireFormat::Text) => {
+                    let mut raw = Vec::new();
+                    if type_oid == BYTEA_OID && unhex(value, &mut raw) {
+                        Text::Hex { printed: value, raw }
+                    } else {
+                        Text::AsSent(value)
+                    }
+                }
                 (Some(value), WireFormat::Binary) => {
                     match types::print_binary(type_oid, value, &self.settings, printed) {
+                        Ok(()) if type_oid == BYTEA_OID => Text::Bytes(start..printed.len(), value),
                         Ok(()) => Text::Printed(start..printed.len()),
                         Err(_) => {
                             printed.truncate(start);
@@ -450,15 +462,21 @@ enum Text<'a> {
     AsSent(&'a [u8]),
     /// A range of the buffer of printed values.
     Printed(std::ops::Range<usize>),
+    /// Likewise, with the bytes themselves.
+    Bytes(std::ops::Range<usize>, &'a [u8]),
+    /// Bytes that the client sent as hex.
+    Hex { printed: &'a [u8], raw: Vec<u8> },
     Opaque(&'a [u8]),
 }
 
-impl<'a> PrintedParameter<'a> {
-    fn borrow(&self, printed: &'a [u8]) -> ParameterIn<'a> {
+impl PrintedParameter<'_> {
+    fn borrow<'b>(&'b self, printed: &'b [u8]) -> ParameterIn<'b> {
         let text = match &self.text {
             Text::Null => ParameterText::Null,
             Text::AsSent(value) => ParameterText::Printed(value),
             Text::Printed(range) => ParameterText::Printed(&printed[range.clone()]),
+            Text::Bytes(range, raw) => ParameterText::Bytes { printed: &printed[range.clone()], raw },
+            Text::Hex { printed, raw } => ParameterText::Bytes { printed, raw },
             Text::Opaque(value) => ParameterText::Opaque(value),
         };
         ParameterIn { type_oid: self.type_oid, wire_format: self.wire_format, text }

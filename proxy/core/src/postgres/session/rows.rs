@@ -11,6 +11,9 @@ use crate::postgres::frame::{Frame, Reader};
 use crate::postgres::message::{Formats, MessageWriter};
 use crate::postgres::types::{self, Settings, TypeClass};
 
+/// The OID of bytea. As text it is hex, which hides what it holds from who looks at the text.
+pub(super) const BYTEA_OID: u32 = 17;
+
 /// The OID of jsonb, whose binary form is its text behind one byte of version.
 const JSONB_OID: u32 = 3802;
 
@@ -71,6 +74,7 @@ impl LayoutColumn {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     printed: Vec<u8>,
+    raw: Vec<u8>,
 }
 
 /// Records one DataRow and returns what the client may see of it.
@@ -89,7 +93,7 @@ pub(super) fn pass(
     for index in 0..count {
         let value = reader.value().map_err(|_| Fault::TargetMessage)?;
         let column = layout.of(index);
-        let cell = cell(value, column, settings, &mut scratch.printed);
+        let cell = cell(value, column, settings, scratch);
         let client = content.cell(cell);
         if client != ClientText::AsItCame && rewritten.is_none() {
             let mut out = MessageWriter::new(b'D');
@@ -113,18 +117,36 @@ fn cell<'a>(
     value: Option<&'a [u8]>,
     column: LayoutColumn,
     settings: &Settings,
-    printed: &'a mut Vec<u8>,
+    scratch: &'a mut Scratch,
 ) -> Cell<'a> {
     let Some(value) = value else { return Cell::Null };
     if column.wire_format == WireFormat::Text {
+        if column.type_oid == BYTEA_OID && unhex(value, &mut scratch.raw) {
+            return Cell::Bytes { printed: value, raw: &scratch.raw };
+        }
         return Cell::Printed(value, column.allows);
     }
-    printed.clear();
-    match types::print_binary(column.type_oid, value, settings, printed) {
-        Ok(()) => Cell::Printed(printed, column.allows),
+    scratch.printed.clear();
+    match types::print_binary(column.type_oid, value, settings, &mut scratch.printed) {
+        Ok(()) if column.type_oid == BYTEA_OID => Cell::Bytes { printed: &scratch.printed, raw: value },
+        Ok(()) => Cell::Printed(&scratch.printed, column.allows),
         Err(types::NotPrintable::Unknown) if is_printable(value) => Cell::Printed(value, column.allows),
         Err(_) => Cell::Opaque(value),
     }
+}
+
+/// The bytes of a bytea in hex format; `false` if it is in the older escape format, which shows them.
+pub(super) fn unhex(text: &[u8], raw: &mut Vec<u8>) -> bool {
+    let Some(digits) = text.strip_prefix(b"\\x") else { return false };
+    raw.clear();
+    for pair in digits.chunks(2) {
+        let &[high, low] = pair else { return false };
+        let (Some(high), Some(low)) = (char::from(high).to_digit(16), char::from(low).to_digit(16)) else {
+            return false;
+        };
+        raw.push(u8::try_from(high * 16 + low).expect("two hex digits are a byte"));
+    }
+    true
 }
 
 fn write_value(out: &mut MessageWriter, value: Option<&[u8]>, client: ClientText<'_>, column: LayoutColumn) {
