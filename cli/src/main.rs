@@ -73,14 +73,20 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Logs go to stderr; RETRACE_LOG sets what is logged, in the form of `tracing_subscriber::EnvFilter`.
+/// Logs go to stderr; RETRACE_LOG sets what this project's parts log, in the form of `tracing_subscriber::EnvFilter`. The
+/// libraries below only warn, whatever it says: what they log otherwise can quote a statement or a value.
 fn start_logging(default: &str) {
     use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("RETRACE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    use tracing_subscriber::filter::filter_fn;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+    let wanted = EnvFilter::try_from_env("RETRACE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let ours = filter_fn(|event| {
+        event.target().starts_with("retrace") || *event.level() <= tracing::Level::WARN
+    });
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(wanted).with(lines.with_filter(ours)).init();
 }

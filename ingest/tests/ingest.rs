@@ -1,5 +1,7 @@
 //! Log to lake: nothing lost, nothing twice, whatever fails at whichever step.
 
+#![allow(clippy::print_stdout, reason = "counts are shown as well as asserted")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

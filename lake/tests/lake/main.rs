@@ -1,5 +1,8 @@
 //! Tests of the lake through its public API.
 
+#![allow(clippy::disallowed_methods, reason = "the events of these tests hold no traffic")]
+#![allow(clippy::print_stdout, reason = "counts are shown as well as asserted")]
+
 mod support;
 
 mod lossless;
