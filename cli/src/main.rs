@@ -83,10 +83,8 @@ fn start_logging(default: &str) {
     use tracing_subscriber::{EnvFilter, Layer, fmt};
 
     let wanted = EnvFilter::try_from_env("RETRACE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let ours = filter_fn(|event| {
-        event.target().starts_with("retrace") || *event.level() <= tracing::Level::WARN
-    });
-    let lines =
-        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let ours =
+        filter_fn(|event| event.target().starts_with("retrace") || *event.level() <= tracing::Level::WARN);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry().with(wanted).with(lines.with_filter(ours)).init();
 }

@@ -17,7 +17,7 @@ pub(crate) async fn sessions(config: &Config, reach: &Reach, limit: u32) -> anyh
 
 fn statement(limit: u32) -> String {
     format!(
-        "SELECT session_id, date_trunc('second', opened_at) AS opened, principal, on_behalf_of, target, state, \
-         commands, client_address FROM sessions ORDER BY opened_at DESC NULLS LAST LIMIT {limit}"
+        "SELECT session_id, opened_at, principal, on_behalf_of, target, state, commands, client_address \
+         FROM sessions ORDER BY opened_at DESC NULLS LAST LIMIT {limit}"
     )
 }

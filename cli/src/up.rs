@@ -173,12 +173,8 @@ async fn open_log(config: &Config) -> anyhow::Result<Arc<EmbeddedLog>> {
 }
 
 /// Begins the stream of this process start: that it started, and under which policy.
-async fn open_instance(
-    log: &Arc<dyn EventLog>,
-    config: &Config,
-) -> anyhow::Result<Arc<InstanceStream>> {
-    let instance =
-        InstanceStream::open(log.clone(), instance_name(), clock::now_unix_us, clock::new_id());
+async fn open_instance(log: &Arc<dyn EventLog>, config: &Config) -> anyhow::Result<Arc<InstanceStream>> {
+    let instance = InstanceStream::open(log.clone(), instance_name(), clock::now_unix_us, clock::new_id());
     let started = InstanceStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         roles: ["proxy", "ingest", "query"].map(str::to_owned).to_vec(),
@@ -200,7 +196,8 @@ fn fingerprint_key(keys: &Keys) -> FingerprintKey {
 fn targets(config: &Config, keys: &Keys) -> anyhow::Result<Vec<Target>> {
     let target = |target: &config::Target| {
         let named = || format!("{}: target `{}`", config.file().display(), target.name);
-        let password = target.password.resolve(config.dir()).with_context(|| format!("{}: password", named()))?;
+        let password =
+            target.password.resolve(config.dir()).with_context(|| format!("{}: password", named()))?;
         let encryption = encryption(target.tls.as_ref(), &target.host).with_context(named)?;
         let rules = config.mask_rules(&target.name);
         Ok(Target {

@@ -1,5 +1,6 @@
 use retrace_eventlog::ReadError;
 use retrace_lake::{CommitError, LakeError};
+use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
 
 /// Why a step was not done. [`IngestError::is_transient`] says whether doing it again can help.
@@ -30,6 +31,15 @@ pub enum IngestError {
         position: u64,
         /// The log's first offset.
         start: u64,
+    },
+    /// An evidence alarm: the table was filled from another log, whose offsets would be given out again.
+    #[error(
+        "the table holds records of topic {topic_id}, which this log does not have: log and table do not belong \
+         together; restore the log, or begin a new table in another folder (nothing was written)"
+    )]
+    ForeignLog {
+        /// The topic that the table knows.
+        topic_id: Id,
     },
     /// The log broke its contract that offsets are dense.
     #[error(
@@ -78,9 +88,10 @@ impl IngestError {
                 matches!(source, LakeError::Store { .. } | LakeError::Delta { .. })
             }
             IngestError::Log { source, .. } => matches!(source, ReadError::Unavailable),
-            IngestError::LogBehind { .. } | IngestError::RecordsLost { .. } | IngestError::Gap { .. } => {
-                false
-            }
+            IngestError::LogBehind { .. }
+            | IngestError::RecordsLost { .. }
+            | IngestError::ForeignLog { .. }
+            | IngestError::Gap { .. } => false,
         }
     }
 

@@ -118,6 +118,10 @@ impl Ingest {
 
     async fn resume(&mut self) -> Result<(), IngestError> {
         let snapshot = self.table.snapshot().await.map_err(|source| IngestError::Lake { source })?;
+        let known = Topic::ALL.map(|topic| self.log.topic_id(topic));
+        if let Some(topic_id) = snapshot.foreign_topic(&known) {
+            return Err(IngestError::ForeignLog { topic_id });
+        }
         let positions: BTreeMap<_, _> =
             self.partitions().into_iter().map(|at| (at, self.position(&snapshot, at))).collect();
         for (at, position) in positions {

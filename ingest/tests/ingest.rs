@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
+use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use retrace_eventlog::{EventLog, MemoryLog, ReadError};
+use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, ReadError};
 use retrace_ingest::{Ingest, IngestError, Options};
 use retrace_lake::faults::{Fault, FaultyStore, Step};
 use retrace_lake::{RowReader, Table};
@@ -224,6 +225,25 @@ async fn a_log_that_starts_above_the_position_stops_ingest() {
     let error = ingest(&log, open(&store).await).step().await.expect_err("an alarm");
     assert!(matches!(error, IngestError::RecordsLost { position: 0, start: 2, .. }), "{error}");
     assert_eq!(found(&store).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_made_anew_does_not_go_on_with_the_table_of_another() {
+    let store = store();
+    let [first, second] = [tempfile::tempdir(), tempfile::tempdir()].map(|folder| folder.expect("a folder"));
+    for (folder, expect_foreign) in [(&first, false), (&second, true), (&first, false)] {
+        let log = EmbeddedLog::open(folder.path(), &EmbeddedOptions::default()).expect("opens");
+        let log: Arc<dyn EventLog> = Arc::new(log);
+        log.append(EVENTS, Bytes::from_static(b"key"), Bytes::from_static(b"value")).await.expect("durable");
+        let stepped = Ingest::new(Arc::clone(&log), open(&store).await, options()).step().await;
+        match stepped {
+            Err(error @ IngestError::ForeignLog { .. }) => {
+                assert!(expect_foreign && !error.is_transient(), "{error}");
+            }
+            other => assert!(!expect_foreign && other.is_ok(), "{other:?}"),
+        }
+    }
+    assert_eq!(found(&store).await.len(), 2, "nothing of the second log");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,11 @@ impl Positions {
         self.next.get(&app_id(topic_id, partition)).copied().unwrap_or(0)
     }
 
+    /// The topics that positions are kept of. An app id that is not ours says nothing of one.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = Id> + '_ {
+        self.next.keys().filter_map(|app_id| app_id.strip_prefix("events:")?.split(':').next()?.parse().ok())
+    }
+
     /// Reads on up to and with `version`.
     pub(crate) async fn advance(
         &mut self,

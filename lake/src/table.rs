@@ -70,6 +70,12 @@ impl Snapshot {
         self.positions.of(topic_id, partition)
     }
 
+    /// A topic that the table holds rows of and that is none of `known`: the table was filled from another log.
+    #[must_use]
+    pub fn foreign_topic(&self, known: &[Id]) -> Option<Id> {
+        self.positions.topics().find(|topic| !known.contains(topic))
+    }
+
     /// The files that together are the table.
     #[must_use]
     pub fn files(&self) -> &[DataFile] {

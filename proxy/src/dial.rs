@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::gateway::{Target, TargetEncryption};
+use crate::socket;
 use crate::startup::{self, StartupError, StartupParameters};
 
 /// Messages that a target may send before it is ready.
@@ -98,7 +99,7 @@ pub(crate) async fn cancel(target: &Target, key: &CancelKey) -> Result<(), DialE
 
 async fn connect(target: &Target) -> Result<TargetStream, DialError> {
     let mut stream = TcpStream::connect(&target.address).await?;
-    stream.set_nodelay(true)?;
+    socket::prepare(&stream);
     let TargetEncryption::Tls { config, server_name } = &target.encryption else {
         return Ok(TargetStream::Cleartext(stream));
     };

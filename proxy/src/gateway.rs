@@ -83,7 +83,7 @@ impl Default for GatewayLimits {
             connections_max: 2_000,
             login_wait_max: Duration::from_secs(20),
             dial_wait_max: Duration::from_secs(10),
-            close_wait_max: Duration::from_secs(5),
+            close_wait_max: Duration::from_secs(30),
             session: SessionLimits::default(),
         }
     }

@@ -13,6 +13,7 @@ mod gateway;
 mod listener;
 mod login;
 mod outbox;
+mod socket;
 mod startup;
 
 pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};

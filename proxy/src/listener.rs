@@ -21,6 +21,7 @@ use crate::driver::Driver;
 use crate::gateway::Gateway;
 use crate::login::{self, Login, Opened, Refusal};
 use crate::outbox::{Outbox, Progress};
+use crate::socket;
 
 /// How long a refusal waits for its own record before the client is told all the same, since it learns nothing by it.
 const REFUSAL_RECORD_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -69,7 +70,7 @@ async fn connection(
         tell(stream, Some(answer), gateway.limits.close_wait_max).await;
         return;
     };
-    let _ = stream.set_nodelay(true);
+    socket::prepare(&stream);
     let deadline = Instant::now() + gateway.limits.login_wait_max;
     let (mut stream, startup) = match timeout_at(deadline, login::open(&gateway, stream)).await {
         Ok(Ok(Opened::Login(stream, startup))) => (stream, startup),

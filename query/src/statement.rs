@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
@@ -9,6 +11,10 @@ use crate::right::Right;
 
 /// Deepest nesting of a statement, in levels of the parser.
 const STATEMENT_LEVELS_MAX: usize = 50;
+
+/// Most times that a statement may name tables, its own WITH queries included. A WITH query that is named twice is planned
+/// twice, so n names make a plan of up to e^(n/e) parts, and planning cannot be interrupted.
+const TABLE_NAMES_MAX: usize = 24;
 
 /// Most nodes of a statement's plan, views and shared parts counted each time they stand in it. Planning cannot be
 /// interrupted, so a short text must not be able to make it long.
@@ -46,6 +52,7 @@ fn check(statement: &Statement, right: &Right) -> Result<(), QueryError> {
 }
 
 fn check_sql(statement: &ast::Statement, right: &Right) -> Result<(), QueryError> {
+    check_table_names(statement)?;
     match statement {
         ast::Statement::Query(_)
         | ast::Statement::ShowVariable { .. }
@@ -61,6 +68,18 @@ fn check_sql(statement: &ast::Statement, right: &Right) -> Result<(), QueryError
             check_sql(statement, right)
         }
         _ => refused(ALLOWED),
+    }
+}
+
+fn check_table_names(statement: &ast::Statement) -> Result<(), QueryError> {
+    let mut names = 0;
+    let counted = ast::visit_relations(statement, |_name| {
+        names += 1;
+        if names > TABLE_NAMES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match counted {
+        ControlFlow::Break(()) => refused("the statement names too many tables to plan: join fewer"),
+        ControlFlow::Continue(()) => Ok(()),
     }
 }
 

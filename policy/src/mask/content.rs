@@ -85,7 +85,10 @@ pub struct ContentBuilder {
     end: ResponseEnd,
     filled_bytes: usize,
     column: u32,
+    /// The row's number within its part.
     row: u32,
+    /// Whether the part's first cell is of a row that began in the part before.
+    begins_within_row: bool,
     replaced: Vec<u8>,
 }
 
@@ -103,6 +106,7 @@ impl ContentBuilder {
             filled_bytes: 0,
             column: 0,
             row: 0,
+            begins_within_row: false,
             replaced: Vec::new(),
         }
     }
@@ -173,8 +177,11 @@ impl ContentBuilder {
         if self.filled_bytes >= CHUNK_BYTES_MAX {
             self.seal();
         }
+        if self.rows.is_none() {
+            self.begins_within_row = false;
+        }
         let open = self.rows.get_or_insert_with(|| ResultRows { column_count, ..ResultRows::default() });
-        self.row = open.row_count;
+        self.row = open.row_count + u32::from(self.begins_within_row);
         open.row_count += 1;
         self.filled_bytes += CELL_EXTRA_BYTES;
         self.column = 0;
@@ -377,6 +384,7 @@ impl ContentBuilder {
         let fingerprints = self.masks.fingerprints.clone();
         self.seal();
         self.row = 0;
+        self.begins_within_row = true;
         self.rows = Some(ResultRows { column_count, continued: within_cell, ..ResultRows::default() });
         for mut mask in pending {
             mask.row = 0;

@@ -28,6 +28,18 @@ fn a_log_that_is_late_before_forwarding_gives_57p03_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_login_whose_record_is_late_is_told_that_nothing_was_executed() {
+    let mut bench = Bench::opening(true);
+    bench.log_is_healthy = false;
+    bench.settle();
+    bench.deadline();
+    let client = bench.take_client();
+    assert_eq!(tags(&client), "E");
+    assert!(contains(&client, b"VFATAL\0C57P03\0"));
+    assert!(bench.closed);
+}
+
+#[test]
 fn a_pipeline_that_is_late_is_refused_once_up_to_its_sync() {
     let mut bench = Bench::open();
     bench.log_is_healthy = false;

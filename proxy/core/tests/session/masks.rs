@@ -197,3 +197,22 @@ fn a_value_larger_than_an_event_is_recorded_whole() {
     assert_eq!(joined, [false, true, true]);
     assert_eq!(bench.take_client(), answer.concat());
 }
+
+#[test]
+fn masks_point_to_their_rows_in_a_part_that_begins_within_one() {
+    let value = "abc ".repeat(100_000);
+    let mut bench = Bench::open();
+    bench.client(&query("select big"));
+    let answer = [
+        row_description(&[("x", 25, 0)]),
+        row(&[Some(value.as_bytes())]),
+        row(&[Some(CARD.as_bytes())]),
+        complete("SELECT 2"),
+        ready(b'I'),
+    ];
+    bench.target(&answer.concat());
+    let last = rows(&bench).pop().unwrap();
+    assert!(last.continued);
+    assert_eq!((last.row_count, last.cell_bytes.len()), (1, 2));
+    assert_eq!((last.masks[0].row, last.masks[0].column), (1, 0), "the second cell is of the second row");
+}

@@ -238,12 +238,12 @@ impl Session {
     /// Whether an answer that comes before this one tells the statement's columns. What is asked before the last Sync
     /// does not count: it may be skipped over an error where this is not.
     fn is_being_described(&self, statement: &Arc<Statement>) -> bool {
-        self.newest_first()
-            .take_while(|expected| !matches!(expected.expect, Expect::Sync))
-            .any(|expected| match &expected.expect {
+        self.newest_first().take_while(|expected| !matches!(expected.expect, Expect::Sync)).any(|expected| {
+            match &expected.expect {
                 Expect::Describe { statement: Some(asked), .. } => Arc::ptr_eq(asked, statement),
                 _ => false,
-            })
+            }
+        })
     }
 
     fn push_pending(&mut self, now: Now, frame: Frame, expect: Expect) -> Result<(), Fault> {
@@ -465,7 +465,10 @@ enum Text<'a> {
     /// Likewise, with the bytes themselves.
     Bytes(std::ops::Range<usize>, &'a [u8]),
     /// Bytes that the client sent as hex.
-    Hex { printed: &'a [u8], raw: Vec<u8> },
+    Hex {
+        printed: &'a [u8],
+        raw: Vec<u8>,
+    },
     Opaque(&'a [u8]),
 }
 

@@ -176,15 +176,17 @@ impl Session {
         Ok(())
     }
 
-    /// Whether anything was forwarded whose answer the client does not have.
+    /// Whether anything was forwarded whose answer the client does not have. What waits before the first command is only
+    /// the end of the login.
     fn outcome_is_open(&self) -> bool {
-        !self.in_flight.is_empty() || self.gate.replies_wait() || !self.held.is_empty()
+        let unanswered = !self.in_flight.is_empty() || self.gate.replies_wait() || !self.held.is_empty();
+        unanswered && self.commands > 0
     }
 
     /// A record is not durable in time. What was not forwarded is refused and the session goes on; if an answer is
     /// open, nobody can say more than that its outcome is unknown.
     fn log_is_late(&mut self, now: Now) -> Result<(), Fault> {
-        if self.state != State::Open || self.outcome_is_open() {
+        if self.state != State::Open || self.outcome_is_open() || self.gate.replies_wait() {
             self.end_unrecorded(now);
             return Ok(());
         }
