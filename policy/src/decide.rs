@@ -49,9 +49,14 @@ pub const STATEMENTS_TOO_LARGE: Denial = Denial {
 };
 
 /// Decides about a statement, or about several that come as one simple query: they are decided whole.
+///
+/// A statement on its way to the target may be overtaken by a change of how the target reads backslashes, so it is read
+/// both ways.
 #[must_use]
-pub fn decide(sql: &[u8], backslash: Backslash) -> Verdict {
-    let copies = first_words(sql, backslash).any(|word| word.eq_ignore_ascii_case(b"copy"));
+pub fn decide(sql: &[u8]) -> Verdict {
+    let copies = [Backslash::Plain, Backslash::Escape]
+        .into_iter()
+        .any(|backslash| first_words(sql, backslash).any(|word| word.eq_ignore_ascii_case(b"copy")));
     if copies { Verdict::Deny(COPY) } else { Verdict::Allow }
 }
 
@@ -68,13 +73,15 @@ mod tests {
             "-- copy\n copy (select 1) to program 'x'",
             "begin;copy t to stdout;commit",
             "select $$a$$; copy t to stdout",
+            r"select 'a\'; copy t to stdout --'",
+            r"select 'a\''; copy t to stdout --'",
         ] {
-            assert_eq!(decide(sql.as_bytes(), Backslash::Plain), Verdict::Deny(COPY), "{sql}");
+            assert_eq!(decide(sql.as_bytes()), Verdict::Deny(COPY), "{sql}");
         }
         for sql in
             ["select 'copy t'", "select copy from t", "-- copy t to stdout", "", "update copy set a = 1"]
         {
-            assert_eq!(decide(sql.as_bytes(), Backslash::Plain), Verdict::Allow, "{sql}");
+            assert_eq!(decide(sql.as_bytes()), Verdict::Allow, "{sql}");
         }
     }
 }

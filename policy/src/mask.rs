@@ -11,6 +11,7 @@
 pub mod command;
 
 mod content;
+mod hex;
 mod json;
 
 use std::collections::HashMap;
@@ -93,6 +94,8 @@ struct Hit {
     rule: Arc<str>,
     /// Put quotes around what stands instead.
     quote: bool,
+    /// The value itself, where the text shows it as hex.
+    decoded: Option<Vec<u8>>,
 }
 
 impl Masker {
@@ -142,9 +145,9 @@ impl Masker {
 
     /// Masks what a client says of itself.
     #[must_use]
-    pub fn mask_asserted(&self, name: &'static str, value: &str) -> Masked<Asserted> {
-        let value = self.mask_string(value).into_inner();
-        Masked::by_masking(Asserted { name: name.to_owned(), value })
+    pub fn mask_asserted(&self, name: &str, value: &str) -> Masked<Asserted> {
+        let [name, value] = [name, value].map(|text| self.mask_string(text).into_inner());
+        Masked::by_masking(Asserted { name, value })
     }
 
     /// Finds what must be replaced, in order, without overlaps. Where two detectors claim the same bytes, their union
@@ -155,31 +158,47 @@ impl Masker {
         }
         let mut findings: Vec<Finding> = Vec::new();
         self.detectors.find(text, &mut findings);
-        if findings.is_empty() {
-            return Vec::new();
+        let mut found: Vec<Hit> = findings.into_iter().map(|finding| self.hit(finding)).collect();
+        for (run, decoded) in hex::runs(text) {
+            found.extend(self.hit_in_hex(run, &decoded));
         }
-        findings.sort_by_key(|finding| finding.range.start);
-        let mut hits: Vec<Hit> = Vec::with_capacity(findings.len());
-        for finding in findings {
-            let (action, rule) = &self.strictest[&finding.detector];
+        found.sort_by_key(|hit| hit.range.start);
+        let mut hits: Vec<Hit> = Vec::with_capacity(found.len());
+        for hit in found {
             match hits.last_mut() {
-                Some(last) if finding.range.start < last.range.end => {
-                    last.range.end = last.range.end.max(finding.range.end);
-                    if last.detector != finding.detector {
-                        // Neither detector knows which part of the union it may show.
+                Some(last) if hit.range.start < last.range.end => {
+                    last.range.end = last.range.end.max(hit.range.end);
+                    if last.detector != hit.detector || hit.decoded.is_some() {
+                        // Neither knows which part of the union it may show.
                         last.action = MaskAction::Redact;
                     }
                 }
-                _ => hits.push(Hit {
-                    range: finding.range,
-                    detector: finding.detector,
-                    action: *action,
-                    rule: rule.clone(),
-                    quote: false,
-                }),
+                _ => hits.push(hit),
             }
         }
         hits
+    }
+
+    fn hit(&self, finding: Finding) -> Hit {
+        let (action, rule) = &self.strictest[&finding.detector];
+        Hit {
+            range: finding.range,
+            detector: finding.detector,
+            action: *action,
+            rule: rule.clone(),
+            quote: false,
+            decoded: None,
+        }
+    }
+
+    /// What bytes printed as hex hold. They are hidden whole.
+    fn hit_in_hex(&self, run: Range<usize>, decoded: &[u8]) -> Option<Hit> {
+        let mut findings = Vec::new();
+        self.detectors.find(decoded, &mut findings);
+        let first = findings.into_iter().next()?;
+        let value = decoded[first.range.clone()].to_vec();
+        let hit = self.hit(Finding { range: run, ..first });
+        Some(Hit { action: MaskAction::Redact, decoded: Some(value), ..hit })
     }
 
     /// Appends `text` to the sink with everything replaced that was found. Returns whether anything was; if not, nothing
@@ -188,25 +207,25 @@ impl Masker {
         self.replace_hits(text, &self.hits(text), sink)
     }
 
+    /// Like [`Masker::mask_into`] for what a target says. Where there are masks, text that is not UTF-8 cannot be looked
+    /// into, since another encoding can write digits and letters in other bytes; so it is hidden.
+    fn mask_said_into(&self, text: &[u8], allows: ColumnText, sink: Sink<'_>) -> bool {
+        if !self.is_empty() && std::str::from_utf8(text).is_err() {
+            sink.out.extend_from_slice(UNREADABLE.as_bytes());
+            sink.masks.push_unreadable(sink.place);
+            return true;
+        }
+        match allows {
+            ColumnText::Json => self.mask_json_into(text, sink),
+            ColumnText::Any | ColumnText::Typed => self.mask_into(text, sink),
+        }
+    }
+
     /// Like [`Masker::mask_into`] for JSON: what stands outside a string is replaced by a string, so that JSON it stays.
     fn mask_json_into(&self, text: &[u8], sink: Sink<'_>) -> bool {
         let mut hits = self.hits(text);
         json::quote_bare(text, &mut hits);
         self.replace_hits(text, &hits, sink)
-    }
-
-    /// Looks into bytes that are not shown as text. If anything is found, the sink gets what stands for the whole of
-    /// them: the name of the first find.
-    fn hide_bytes(&self, raw: &[u8], sink: Sink<'_>) -> bool {
-        let hits = self.hits(raw);
-        let Some(first) = hits.first() else { return false };
-        detect::replacement(first.detector, MaskAction::Redact, b"", sink.out);
-        for hit in hits.iter().take(MASKS_PER_VALUE_MAX) {
-            let fingerprint = self.key.fingerprint(hit.detector, &raw[hit.range.clone()]);
-            let hit = Hit { action: MaskAction::Redact, ..hit.clone() };
-            sink.masks.push(&hit, fingerprint, sink.place, 0..sink.out.len());
-        }
-        true
     }
 
     fn replace_hits(&self, text: &[u8], hits: &[Hit], sink: Sink<'_>) -> bool {
@@ -228,7 +247,12 @@ impl Masker {
                 out.push(b'"');
             }
             let end = out.len() - begin;
-            masks.push(hit, self.key.fingerprint(hit.detector, matched), place, start..end);
+            if masks.has_place() {
+                let value = hit.decoded.as_deref().unwrap_or(matched);
+                masks.push(hit, self.key.fingerprint(hit.detector, value), place, start..end);
+            } else {
+                masks.omitted += 1;
+            }
             at = hit.range.end;
         }
         out.extend_from_slice(&text[at..]);
@@ -252,14 +276,27 @@ struct Place {
     offset_bytes: u32,
 }
 
-/// The masks of one event and their fingerprints, each fingerprint once.
+/// The masks of one event and their fingerprints, each fingerprint once. So many are listed of each value; the rest is
+/// counted, and costs no fingerprint either.
 #[derive(Clone, Debug, Default)]
 struct MaskList {
     masks: Vec<Mask>,
     fingerprints: FingerprintSet,
+    listed_max: usize,
+    omitted: u32,
 }
 
 impl MaskList {
+    /// A value begins of which at most so many masks are listed.
+    fn begin_value(&mut self, listed_max: usize) {
+        self.listed_max = self.masks.len() + listed_max;
+        self.omitted = 0;
+    }
+
+    fn has_place(&self) -> bool {
+        self.masks.len() < self.listed_max
+    }
+
     fn push(&mut self, hit: &Hit, fingerprint: [u8; 16], place: Place, at: Range<usize>) {
         let index = self.fingerprints.index_of(fingerprint);
         self.masks.push(Mask {

@@ -85,7 +85,7 @@ fn next_token(sql: &[u8], start: usize, backslash: Backslash) -> (TokenKind, usi
     let byte = sql[start];
     let after = sql.get(start + 1).copied();
     match byte {
-        b'\'' => (TokenKind::String, quoted_end(sql, start, backslash == Backslash::Escape)),
+        b'\'' => (TokenKind::String, string_end(sql, start, backslash == Backslash::Escape)),
         b'"' => (TokenKind::QuotedName, quoted_end(sql, start, false)),
         b'-' if after == Some(b'-') => (TokenKind::Comment, line_end(sql, start)),
         b'/' if after == Some(b'*') => (TokenKind::Comment, block_comment_end(sql, start)),
@@ -104,13 +104,13 @@ fn next_token(sql: &[u8], start: usize, backslash: Backslash) -> (TokenKind, usi
 fn word(sql: &[u8], start: usize, backslash: Backslash) -> (TokenKind, usize) {
     let next = sql.get(start + 1).copied();
     match (sql[start].to_ascii_lowercase(), next) {
-        (b'e', Some(b'\'')) => return (TokenKind::String, quoted_end(sql, start + 1, true)),
-        (b'b' | b'x', Some(b'\'')) => return (TokenKind::String, quoted_end(sql, start + 1, false)),
+        (b'e', Some(b'\'')) => return (TokenKind::String, string_end(sql, start + 1, true)),
+        (b'b' | b'x', Some(b'\'')) => return (TokenKind::String, string_end(sql, start + 1, false)),
         (b'n', Some(b'\'')) => {
-            return (TokenKind::String, quoted_end(sql, start + 1, backslash == Backslash::Escape));
+            return (TokenKind::String, string_end(sql, start + 1, backslash == Backslash::Escape));
         }
         (b'u', Some(b'&')) => match sql.get(start + 2) {
-            Some(b'\'') => return (TokenKind::String, quoted_end(sql, start + 2, false)),
+            Some(b'\'') => return (TokenKind::String, string_end(sql, start + 2, false)),
             Some(b'"') => return (TokenKind::QuotedName, quoted_end(sql, start + 2, false)),
             _ => {}
         },
@@ -118,6 +118,35 @@ fn word(sql: &[u8], start: usize, backslash: Backslash) -> (TokenKind, usize) {
     }
     let length = sql[start..].iter().take_while(|byte| is_word_part(**byte)).count();
     (TokenKind::Word, start + length)
+}
+
+/// The end of a string constant. One that is followed by white space with a line break and another quote goes on there,
+/// in the same form (SQL standard; `quotecontinue` of `scan.l`).
+fn string_end(sql: &[u8], open: usize, backslash_escapes: bool) -> usize {
+    let mut end = quoted_end(sql, open, backslash_escapes);
+    while let Some(next) = continuation(sql, end) {
+        end = quoted_end(sql, next, backslash_escapes);
+    }
+    end
+}
+
+/// The quote by which a string that ended at `end` goes on.
+fn continuation(sql: &[u8], end: usize) -> Option<usize> {
+    let mut at = end;
+    let mut line_broken = false;
+    loop {
+        match sql.get(at)? {
+            b'\'' => return line_broken.then_some(at),
+            b'\n' | b'\r' => line_broken = true,
+            b'-' if sql.get(at + 1) == Some(&b'-') => {
+                at = line_end(sql, at);
+                continue;
+            }
+            byte if is_space(*byte) => {}
+            _ => return None,
+        }
+        at += 1;
+    }
 }
 
 /// The end of what is quoted from `open` on; a doubled quote does not end it. The end of `sql` if nothing does.
@@ -242,6 +271,15 @@ mod tests {
         check("x$$y", &[(Word, "x$$y")]);
         check("1.5e-3-2", &[(Number, "1.5e-3"), (Other, "-"), (Number, "2")]);
         check("'never ends", &[(String, "'never ends")]);
+    }
+
+    #[test]
+    fn a_string_goes_on_behind_a_line_break_in_the_same_form() {
+        use TokenKind::{String, Word};
+        check("'a'\n  'b' c", &[(String, "'a'\n  'b'"), (Word, "c")]);
+        check("'a' 'b'", &[(String, "'a'"), (String, "'b'")]);
+        check("E'a' -- x\n'b\\' , ' c", &[(String, "E'a' -- x\n'b\\' , '"), (Word, "c")]);
+        check_first("select E'a'\n'b\\' , '; copy t to stdout --'", &["select", "copy"]);
     }
 
     #[test]

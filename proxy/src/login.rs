@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use retrace_access::{Authenticated, ScramError};
+use retrace_access::{Authenticated, Refused, ScramError};
 use retrace_proto::Masked;
 use retrace_proto::wire::{Asserted, login_refused::Reason};
 use retrace_proxy_core::postgres::message::{Severity, error_response};
@@ -166,7 +166,7 @@ async fn negotiate(
     if startup.minor == 0 && startup.protocol_options.is_empty() {
         return Ok(());
     }
-    let mut body = 0_u32.to_be_bytes().to_vec();
+    let mut body = (3_u32 << 16).to_be_bytes().to_vec();
     let count = u32::try_from(startup.protocol_options.len()).expect("bounded by the startup message");
     body.extend_from_slice(&count.to_be_bytes());
     for option in &startup.protocol_options {
@@ -228,24 +228,24 @@ fn malformed() -> Refusal {
 }
 
 fn refused(error: &ScramError, user: &str) -> Refusal {
-    match error {
-        ScramError::Refused(_) => Refusal::told(
-            Reason::Credential,
-            "28P01",
-            &format!("password authentication failed for user \"{user}\""),
-            "The password is an access token (rt_…) of this principal that is neither expired nor revoked.",
-        ),
-        other => Refusal::told(Reason::Credential, "28P01", &format!("retrace: {other}"), ""),
-    }
+    let reason = match error {
+        ScramError::Refused(Refused::Credential) => {
+            return Refusal::told(
+                Reason::Credential,
+                "28P01",
+                &format!("password authentication failed for user \"{user}\""),
+                "The password is an access token (rt_…) of this principal that is neither expired nor revoked.",
+            );
+        }
+        ScramError::ChannelBinding => Reason::Unsupported,
+        ScramError::Refused(_) => Reason::Credential,
+        _ => Reason::Protocol,
+    };
+    Refusal::told(reason, "28P01", &format!("retrace: {error}"), "")
 }
 
-/// What the client says of itself, masked. Nothing of it is believed.
+/// What the client says of itself and asks for its session, masked. Nothing of it is believed.
 fn asserted(gateway: &Gateway, startup: &StartupParameters) -> Masked<Vec<Asserted>> {
-    ["user", "database", "application_name"]
-        .into_iter()
-        .filter_map(|name| {
-            let value = startup.value(name)?;
-            Some(gateway.masks_everything.mask_asserted(name, value))
-        })
-        .collect()
+    let masked = |(name, value): &(String, String)| gateway.masks_everything.mask_asserted(name, value);
+    startup.parameters.iter().map(masked).collect()
 }

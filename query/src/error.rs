@@ -88,6 +88,15 @@ pub enum QueryError {
         /// The table's position.
         position: u64,
     },
+    /// The table was filled from another log.
+    #[error(
+        "evidence alarm: the table holds records of topic {topic_id}, which this log does not have: log and table do \
+         not belong together. Stop and look into it before anything else"
+    )]
+    ForeignLog {
+        /// The topic that the table knows.
+        topic_id: retrace_proto::Id,
+    },
     /// A tail's reader took so long that the log let go of what comes next.
     #[error(
         "the reader fell behind what the log keeps: read the missing part with SQL, then begin a new tail"
@@ -185,7 +194,7 @@ impl QueryError {
             | Self::Stopping
             | Self::TokensUnreadable
             | Self::Unreachable { .. } => ErrorKind::Unavailable,
-            Self::LogBehindTable { .. }
+            Self::LogBehindTable { .. } | Self::ForeignLog { .. }
             | Self::Row(_)
             | Self::Encoding(_)
             | Self::NotUnderstood

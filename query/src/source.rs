@@ -40,6 +40,10 @@ impl Source {
         let cut = ends(log).await?;
         for _attempt in 0..options.cut_attempts_max {
             let snapshot = table.snapshot().await?;
+            let known = Topic::ALL.map(|topic| log.topic_id(topic));
+            if let Some(topic_id) = snapshot.foreign_topic(&known) {
+                return Err(QueryError::ForeignLog { topic_id });
+            }
             match read_tails(log, &snapshot, &cut, options).await {
                 Err(QueryError::Log(ReadError::BelowStart { .. })) => {}
                 Ok(tail) => return Ok(Self { cut, files: snapshot.files().to_vec(), tail }),

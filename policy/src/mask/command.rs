@@ -23,13 +23,6 @@ pub enum ParameterText<'a> {
     Null,
     /// As PostgreSQL would print it.
     Printed(&'a [u8]),
-    /// Bytes whose printed form does not show what they hold.
-    Bytes {
-        /// As PostgreSQL would print them.
-        printed: &'a [u8],
-        /// Themselves.
-        raw: &'a [u8],
-    },
     /// Of a type this gate cannot print.
     Opaque(&'a [u8]),
 }
@@ -74,6 +67,7 @@ impl Masker {
     #[must_use]
     pub fn mask_command(&self, command: &CommandIn<'_>) -> CommandOut {
         let mut masks = MaskList::default();
+        masks.begin_value(MASKS_PER_COMMAND_MAX);
         let mut packer = Packer::default();
 
         let statement = self.mask_statement(command.statement, command.backslash, &mut masks);
@@ -83,18 +77,14 @@ impl Masker {
             packer.parameter(index, self.mask_parameter(super::bounded(index), parameter, &mut masks));
         }
 
-        let masks_omitted = masks.masks.len().saturating_sub(MASKS_PER_COMMAND_MAX);
-        masks.masks.truncate(MASKS_PER_COMMAND_MAX);
-        let mut fingerprints = masks.fingerprints.take();
-        fingerprints.truncate(MASKS_PER_COMMAND_MAX);
         let texts = CommandTexts {
             statement: Text { text: packer.first_statement, escaped },
             parameters: packer.first_parameters,
             statement_name: self.mask_name(command.statement_name),
             portal_name: self.mask_name(command.portal_name),
             masks: masks.masks,
-            fingerprints,
-            masks_omitted: super::bounded(masks_omitted),
+            fingerprints: masks.fingerprints.take(),
+            masks_omitted: masks.omitted,
         };
         CommandOut {
             texts: Masked::by_masking(texts),
@@ -133,11 +123,6 @@ impl Masker {
                 let masked = self.mask_into(text, Sink { place, out: &mut out, masks });
                 let masked = if masked { &out[..] } else { text };
                 (Some(into_text(masked).0), false)
-            }
-            ParameterText::Bytes { printed, raw } => {
-                let mut out = Vec::new();
-                let hidden = self.hide_bytes(raw, Sink { place, out: &mut out, masks });
-                (Some(into_text(if hidden { &out } else { printed }).0), false)
             }
             ParameterText::Opaque(_) if !self.is_empty() => {
                 masks.push_unreadable(place);

@@ -17,13 +17,6 @@ pub enum Cell<'a> {
     Null,
     /// As PostgreSQL would print it, and what its type allows to stand in its place.
     Printed(&'a [u8], ColumnText),
-    /// Bytes whose printed form does not show what they hold: they are looked into as they are, and hidden whole.
-    Bytes {
-        /// As PostgreSQL would print them.
-        printed: &'a [u8],
-        /// Themselves.
-        raw: &'a [u8],
-    },
     /// Of a type that cannot be printed here.
     Opaque(&'a [u8]),
 }
@@ -200,7 +193,6 @@ impl ContentBuilder {
                 self.push_cell(Some(&hex(bytes)), false);
                 ClientText::AsItCame
             }
-            Cell::Bytes { printed, raw } => self.bytes_cell(printed, raw, column),
             Cell::Opaque(_) => {
                 self.masks.push_unreadable(Place { row: self.row, column, offset_bytes: 0 });
                 self.push_cell(Some(UNREADABLE), false);
@@ -210,42 +202,20 @@ impl ContentBuilder {
         }
     }
 
-    fn bytes_cell(&mut self, printed: &[u8], raw: &[u8], column: u32) -> ClientText<'_> {
-        let place = Place { row: self.row, column, offset_bytes: 0 };
-        let mut hidden = Vec::new();
-        if self.masker.hide_bytes(raw, Sink { place, out: &mut hidden, masks: &mut self.masks }) {
-            self.push_cell(Some(&into_text(&hidden).0), false);
-            return ClientText::Null;
-        }
-        let (printed, escaped) = into_text(printed);
-        self.push_cell(Some(&printed), escaped);
-        ClientText::AsItCame
-    }
-
     fn printed_cell(&mut self, text: &[u8], allows: ColumnText, column: u32) -> ClientText<'_> {
         let place = Place { row: self.row, column, offset_bytes: 0 };
-        let masks_before = self.masks.masks.len();
         let mut replaced = std::mem::take(&mut self.replaced);
         replaced.clear();
+        self.masks.begin_value(MASKS_PER_VALUE_MAX);
         let sink = Sink { place, out: &mut replaced, masks: &mut self.masks };
-        let changed = match allows {
-            ColumnText::Json => self.masker.mask_json_into(text, sink),
-            ColumnText::Any | ColumnText::Typed => self.masker.mask_into(text, sink),
-        };
-        let masks_added = self.masks.masks.len() - masks_before;
-        let masks_omitted = masks_added.saturating_sub(MASKS_PER_VALUE_MAX);
-        self.masks.masks.truncate(masks_before + masks_added - masks_omitted);
-
+        let changed = self.masker.mask_said_into(text, allows, sink);
         let shown = if changed { &replaced[..] } else { text };
         match std::str::from_utf8(shown) {
             Ok(shown) => self.push_cell(Some(shown), false),
             Err(_) => self.push_cell(Some(&into_text(shown).0), true),
         }
-        if masks_omitted > 0
-            && let Some(rows) = &mut self.rows
-        {
-            rows.masks_omitted += bounded(masks_omitted);
-        }
+        let omitted = std::mem::take(&mut self.masks.omitted);
+        self.open_rows().masks_omitted += omitted;
         self.replaced = replaced;
         match (changed, allows) {
             (false, _) => ClientText::AsItCame,
@@ -260,6 +230,7 @@ impl ContentBuilder {
         let mut for_client = Vec::with_capacity(fields.len());
         let mut changed = false;
         let masks_before = self.masks.masks.len();
+        self.masks.begin_value(MASKS_PER_VALUE_MAX);
         for (index, (code, text)) in fields.iter().enumerate() {
             // The message is column 0 of the masks, wherever it stands among the fields.
             let column = if *code == b'M' { 0 } else { bounded(index) + 1 };
@@ -277,8 +248,7 @@ impl ContentBuilder {
             }
             for_client.push((*code, text));
         }
-        let mut masks = self.masks.masks.split_off(masks_before);
-        masks.truncate(MASKS_PER_VALUE_MAX);
+        let masks = self.masks.masks.split_off(masks_before);
         let texts: usize = diagnostic.fields.iter().map(|field| field.value.len() + 8).sum();
         let cost = PART_EXTRA_BYTES + diagnostic.message.len() + texts + masks.len() * MASK_EXTRA_BYTES;
         diagnostic.masks = masks;
@@ -432,13 +402,14 @@ impl ContentBuilder {
         self.replaced.clear();
         let mut unlisted = MaskList::default();
         let sink = Sink { place: Place::default(), out: &mut self.replaced, masks: &mut unlisted };
-        let changed = self.masker.mask_into(text, sink);
+        let changed = self.masker.mask_said_into(text, ColumnText::Any, sink);
         changed.then_some(&self.replaced)
     }
 
     fn replace_at(&mut self, place: Place, text: &[u8], changed: &mut bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len());
-        if self.masker.mask_into(text, Sink { place, out: &mut out, masks: &mut self.masks }) {
+        let sink = Sink { place, out: &mut out, masks: &mut self.masks };
+        if self.masker.mask_said_into(text, ColumnText::Any, sink) {
             *changed = true;
             return out;
         }

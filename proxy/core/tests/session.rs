@@ -5,6 +5,8 @@
 #[path = "session/harness.rs"]
 mod harness;
 
+#[path = "session/attacks.rs"]
+mod attacks;
 #[path = "session/failing.rs"]
 mod failing;
 #[path = "session/gates.rs"]

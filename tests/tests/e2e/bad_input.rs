@@ -10,6 +10,19 @@ use tokio_postgres::Error;
 
 use crate::common::{PATIENCE, assert_nothing_lost_nothing_twice, code, sentence};
 
+/// A target at a port where nobody listens.
+const DOWN: &str = r#"
+[[target]]
+name = "down"
+protocol = "postgres"
+address = "127.0.0.1:1"
+database = "secret-database"
+user = "secret-user"
+password = { env = "SHOP_PASSWORD" }
+durability = "exchange"
+tls = "disable"
+"#;
+
 /// What a handshake or a lie may cost in resident memory, in KiB.
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
@@ -62,6 +75,7 @@ async fn a_revoked_token_gets_28p01_while_the_others_of_its_principal_work() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_target_and_a_forbidden_one_get_the_same_answer_after_authentication() {
     let mut gate = Gate::new(Postgres::shared().database());
+    gate.add(&DOWN.replace("\"down\"", "\"elsewhere\""));
     let token = gate.add_principal("agent-7", &["elsewhere"], "none");
     gate.up();
     let forbidden = login_error(&gate, "agent-7", &token, "shop").await;
@@ -77,10 +91,7 @@ async fn an_unknown_target_and_a_forbidden_one_get_the_same_answer_after_authent
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_down_gets_08001_without_its_address() {
     let mut gate = Gate::new(Postgres::shared().database());
-    gate.add(
-        "[[target]]\nname = \"down\"\nprotocol = \"postgres\"\naddress = \"127.0.0.1:1\"\ndatabase = \"secret-database\"
-         user = \"secret-user\"\npassword = { env = \"SHOP_PASSWORD\" }\ndurability = \"exchange\"\ntls = \"disable\"",
-    );
+    gate.add(DOWN);
     gate.up();
     let error = login_error(&gate, "dev", &gate.dev_token(), "down").await;
     assert_eq!(code(&error), "08001");

@@ -86,7 +86,8 @@ fn is_dense(character: char) -> bool {
 
 /// Leaves out a name and `=` before the address, and signs that do not begin one.
 fn trim(before: &[u8], start: usize) -> usize {
-    let last_dot = before.iter().rposition(|byte| *byte == b'.').unwrap_or(0);
+    // Only the part from `start` on is looked at: what stands before may be long, and is asked about for every at-sign.
+    let last_dot = before[start..].iter().rposition(|byte| *byte == b'.').map_or(0, |dot| start + dot);
     let mut name_start = start;
     let mut is_return_path = false;
     for (index, byte) in before.iter().enumerate().skip(start) {

@@ -32,7 +32,6 @@ pub(crate) struct Bind<'a> {
     pub(crate) statement: &'a [u8],
     pub(crate) formats: Formats,
     pub(crate) values: Vec<Option<&'a [u8]>>,
-    pub(crate) result_formats: Formats,
 }
 
 impl<'a> Bind<'a> {
@@ -43,9 +42,9 @@ impl<'a> Bind<'a> {
         let formats = Formats::read(&mut reader)?;
         let count = reader.count(4)?;
         let values = (0..count).map(|_| reader.value()).collect::<Result<_, _>>()?;
-        let result_formats = Formats::read(&mut reader)?;
+        let _result_formats = Formats::read(&mut reader)?;
         reader.end()?;
-        Ok(Self { portal, statement, formats, values, result_formats })
+        Ok(Self { portal, statement, formats, values })
     }
 }
 

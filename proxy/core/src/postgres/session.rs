@@ -17,7 +17,7 @@ use retrace_proto::{Envelope, Event, Masked, StreamWriter, Subject};
 use self::expect::{Confirmed, Expected};
 use self::gate::Gate;
 use self::refuse::Fault;
-use super::frame::{CLIENT_FRAME_BYTES_MAX, Framer, TARGET_FRAME_BYTES_MAX};
+use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
 use super::types::Settings;
 use crate::Now;
 use crate::audit::Audit;
@@ -31,6 +31,10 @@ pub const fn client_queue_bytes_max() -> usize {
 /// Answers owed by the target, above which reading the client stops. With this many on the way, the target has more
 /// than its own output buffer to say, so that it says it.
 const EXPECTED_MAX: usize = 4096;
+
+/// Events of the session that may be sealed and not yet durable, in bytes, above which neither side is listened to. A few
+/// bytes of a peer can be many of a record.
+const UNDURABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Silence of the target after which what it said so far is recorded and passed on, in microseconds.
 const SILENCE_US: u64 = 2_000;
@@ -141,7 +145,6 @@ struct InFlight {
     rows: u64,
     response_bytes: u64,
     failed: bool,
-    columns_recorded: bool,
 }
 
 /// Whether the session goes on.
@@ -169,6 +172,8 @@ pub struct Session {
     limits: SessionLimits,
 
     client: Framer,
+    /// A message of the client that cannot be understood before the target has answered what came before it.
+    client_stalled: Option<Frame>,
     client_done: bool,
     client_gone: bool,
     /// Messages that wait for the Execute, Flush or Sync that makes them a unit.
@@ -179,6 +184,7 @@ pub struct Session {
     client_skips: bool,
 
     target: Framer,
+    target_closed: bool,
     /// The target skips what it gets up to the next Sync.
     target_skips: bool,
     expected: VecDeque<Expected>,
@@ -187,8 +193,10 @@ pub struct Session {
     confirmed: Confirmed,
     settings: Settings,
     backslash: Backslash,
-    /// Columns of the result that is being sent, for rows to be read by.
+    /// Columns of the result that is being sent, for rows to be read by: as the target described them last.
     layout: Option<Arc<rows::Layout>>,
+    /// What statements and bound values take that are asked for and not answered, in bytes.
+    asked_bytes: usize,
     content: ContentBuilder,
     /// Bytes for the client whose content is not sealed yet.
     held: Vec<Bytes>,
@@ -222,6 +230,7 @@ impl Session {
             impossible_name: opening.impossible_name,
             limits: opening.limits,
             client: Framer::new(CLIENT_FRAME_BYTES_MAX),
+            client_stalled: None,
             client_done: false,
             client_gone: false,
             pending: Vec::new(),
@@ -229,6 +238,7 @@ impl Session {
             pending_expects: Vec::new(),
             client_skips: false,
             target: Framer::new(TARGET_FRAME_BYTES_MAX),
+            target_closed: false,
             target_skips: false,
             expected: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -237,6 +247,7 @@ impl Session {
             settings: Settings::default(),
             backslash: Backslash::Plain,
             layout: None,
+            asked_bytes: 0,
             held: Vec::new(),
             held_bytes: 0,
             last_target_us: now.monotonic_us,
@@ -266,17 +277,26 @@ impl Session {
             }
             Input::DeadlinePassed => self.handle_deadline(now),
             _ if self.state != State::Open => Ok(()),
-            Input::ClientBytes(bytes) => self.handle_client_bytes(now, bytes),
-            Input::ClientClosed => self.handle_client_closed(now),
+            Input::ClientBytes(bytes) => self.handle_client_bytes(bytes),
+            Input::ClientClosed => self.handle_client_closed(),
             Input::TargetBytes(bytes) => self.handle_target_bytes(now, bytes),
-            Input::TargetClosed => self.handle_target_closed(now),
+            Input::TargetClosed => {
+                self.target_closed = true;
+                Ok(())
+            }
             Input::CancelRequested => self.handle_cancel(now),
             Input::Shutdown => Err(Fault::Shutdown),
         };
-        if let Err(fault) = outcome {
+        if let Err(fault) = outcome.and_then(|()| self.go_on(now)) {
             self.fail(now, fault);
         }
         self.release(now);
+    }
+
+    /// Takes up messages that have arrived and had to wait.
+    fn go_on(&mut self, now: Now) -> Result<(), Fault> {
+        self.handle_target_frames(now)?;
+        self.handle_client_frames(now)
     }
 
     /// The next thing to do.
@@ -300,6 +320,8 @@ impl Session {
     pub fn wants_client_bytes(&self) -> bool {
         self.state == State::Open
             && !self.client_done
+            && self.client_stalled.is_none()
+            && !self.is_behind()
             && self.gate.to_target_bytes() + self.pending_bytes < client_queue_bytes_max()
             && self.expected.len() + self.gate.units().len() < EXPECTED_MAX
     }
@@ -308,7 +330,14 @@ impl Session {
     #[must_use]
     pub fn wants_target_bytes(&self, unsent_bytes: usize) -> bool {
         let held_bytes = self.held_bytes + self.gate.to_client_bytes() + unsent_bytes;
-        self.state == State::Open && (self.client_gone || held_bytes < self.limits.held_bytes_max)
+        self.state == State::Open
+            && !self.is_behind()
+            && (self.client_gone || held_bytes < self.limits.held_bytes_max)
+    }
+
+    /// Whether the log is so far behind that nothing more may be sealed.
+    fn is_behind(&self) -> bool {
+        self.gate.undurable_bytes() >= UNDURABLE_BYTES_MAX
     }
 
     /// The sequence number below which every event is durable, as far as the session was told.
@@ -321,6 +350,7 @@ impl Session {
     fn append(&mut self, now: Now, command_seq: Option<u64>, event: Event) -> Result<u64, Fault> {
         if !self.poisoned {
             let envelope = self.audit.seal(now, command_seq, event).map_err(|_| Fault::Seal)?;
+            self.gate.push_sealed(envelope.bytes().len());
             self.outputs.push_back(Output::Append(envelope));
         }
         Ok(self.audit.end())
@@ -357,7 +387,7 @@ impl Session {
     /// Seals the session's last events: what is unanswered is abandoned, and the stream is closed.
     fn finish(&mut self, now: Now, reason: session_closed::Reason) -> Result<(), Fault> {
         self.state = State::Closing;
-        self.gate.take_units();
+        self.take_units();
         while !self.in_flight.is_empty() {
             self.complete(now, command_completed::Status::Abandoned, "")?;
         }

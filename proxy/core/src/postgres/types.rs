@@ -48,6 +48,13 @@ pub enum TypeClass {
     Unknown,
 }
 
+/// How much the values of one message may print as, in bytes; what comes after is not printed. A few bytes of a numeric can
+/// print as a hundred thousand.
+#[must_use]
+pub fn printed_bytes_max(message_bytes: usize) -> usize {
+    message_bytes.saturating_mul(16).saturating_add(256 * 1024)
+}
+
 /// The first OID that PostgreSQL gives to what users make (`FirstNormalObjectId`).
 const FIRST_USER_OID: u32 = 16_384;
 

@@ -133,9 +133,9 @@ impl Bench {
         std::mem::take(&mut self.to_target)
     }
 
-    /// The names of the events, in order, without the first one.
+    /// The names of the events, in order, without those of the login: the opening, and the target's settings.
     pub(crate) fn events(&self) -> Vec<&'static str> {
-        self.log.iter().skip(1).map(Recorded::event_type).collect()
+        self.log.iter().skip(2).map(Recorded::event_type).collect()
     }
 
     pub(crate) fn completions(&self) -> Vec<&wire::CommandCompleted> {

@@ -8,11 +8,10 @@ use retrace_policy::mask::command::{CommandIn, ParameterIn, ParameterText};
 use retrace_proto::wire::{self, WireFormat, command_received::Kind};
 use retrace_proto::{CommandReceived, Event};
 
-use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_statement};
+use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_statement, is_undecided};
 use super::gate::Unit;
 use super::refuse::Fault;
-use super::rows::{BYTEA_OID, unhex};
-use super::{Session, client_queue_bytes_max};
+use super::{Session, State, client_queue_bytes_max};
 use crate::Now;
 use crate::postgres::frame::Frame;
 use crate::postgres::message::{self, Bind, Execute, Named, Parse};
@@ -34,22 +33,68 @@ struct Command<'a> {
 }
 
 impl Session {
-    pub(super) fn handle_client_bytes(&mut self, now: Now, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) fn handle_client_bytes(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.client_bytes += bytes.len() as u64;
         self.client.push(bytes);
-        while !self.client_done
-            && let Some(frame) = self.client.poll_frame().map_err(Fault::ClientFrame)?
-        {
+        Ok(())
+    }
+
+    /// Takes up the client's messages, as far as they may be.
+    pub(super) fn handle_client_frames(&mut self, now: Now) -> Result<(), Fault> {
+        while self.state == State::Open && !self.client_done && !self.is_behind() {
+            let frame = match self.client_stalled.take() {
+                Some(frame) => Some(frame),
+                None => self.client.poll_frame().map_err(Fault::ClientFrame)?,
+            };
+            let Some(frame) = frame else { break };
+            if self.must_wait(&frame)? {
+                self.client_stalled = Some(frame);
+                break;
+            }
             self.handle_client_frame(now, frame)?;
+        }
+        if self.client_gone && !self.is_behind() && self.client_stalled.is_none() {
+            self.client_terminates(now)?;
         }
         Ok(())
     }
 
+    /// Whether a message names something that an answer still owed decides about.
+    fn must_wait(&self, frame: &Frame) -> Result<bool, Fault> {
+        let malformed = |_| Fault::ClientMessage;
+        let body = frame.body();
+        Ok(match frame.tag() {
+            b'B' => self.statement_is_undecided(Bind::decode(body).map_err(malformed)?.statement),
+            b'E' => self.portal_is_undecided(Execute::decode(body).map_err(malformed)?.portal),
+            b'D' => match Named::decode(body).map_err(malformed)? {
+                Named::Statement(name) => self.statement_is_undecided(name),
+                Named::Portal(_) => false,
+            },
+            _ => false,
+        })
+    }
+
+    fn statement_is_undecided(&self, name: &[u8]) -> bool {
+        is_undecided(self.newest_first(), |expect| match expect {
+            Expect::Parse(statement) => *statement.name == *name,
+            Expect::CloseStatement(closed) => **closed == *name,
+            _ => false,
+        })
+    }
+
+    fn portal_is_undecided(&self, name: &[u8]) -> bool {
+        is_undecided(self.newest_first(), |expect| match expect {
+            Expect::Bind(portal) => *portal.name == *name,
+            Expect::ClosePortal(closed) => **closed == *name,
+            _ => false,
+        })
+    }
+
     /// A client that goes without a word is answered for all the same: what it asked is carried out and recorded.
-    pub(super) fn handle_client_closed(&mut self, now: Now) -> Result<(), Fault> {
+    pub(super) fn handle_client_closed(&mut self) -> Result<(), Fault> {
         self.client_gone = true;
         self.gate.drop_replies();
-        self.client_terminates(now)
+        Ok(())
     }
 
     fn client_terminates(&mut self, now: Now) -> Result<(), Fault> {
@@ -89,7 +134,7 @@ impl Session {
     fn client_queries(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         self.flush_pending(now)?;
         let sql = message::query(frame.body()).map_err(|_| Fault::ClientMessage)?;
-        let verdict = decide(sql, self.backslash);
+        let verdict = decide(sql);
         let command = Command {
             kind: Kind::SimpleQuery,
             statement: sql,
@@ -133,8 +178,17 @@ impl Session {
 
     fn client_parses(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let parse = Parse::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        check_name(parse.name)?;
+        // Each statement has a record of its own: planning it can have effects.
+        if self
+            .pending_expects
+            .iter()
+            .any(|expected| matches!(expected.expect, Expect::Parse(_) | Expect::Bind(_)))
+        {
+            self.flush_pending(now)?;
+        }
         let bytes = frame.wire_len();
-        let mut verdict = decide(parse.sql, self.backslash);
+        let mut verdict = decide(parse.sql);
         if self.kept_bytes() + bytes > self.limits.kept_bytes_max {
             verdict = Verdict::Deny(STATEMENTS_TOO_LARGE);
         }
@@ -159,7 +213,6 @@ impl Session {
             declared_type_oids: parse.type_oids,
             verdict,
             parameter_type_oids: OnceLock::new(),
-            columns: OnceLock::new(),
         };
         self.push_pending(now, frame, Expect::Parse(Arc::new(statement)))
     }
@@ -169,22 +222,36 @@ impl Session {
         if self.kept_bytes() + frame.wire_len() > self.limits.kept_bytes_max {
             return Err(Fault::KeptTooLarge);
         }
+        check_name(bind.portal)?;
+        check_name(bind.statement)?;
+        let statement = self.statement_named(bind.statement);
+        let belongs = self.pending_expects.iter().all(|expected| match &expected.expect {
+            Expect::Parse(parsed) => {
+                statement.as_ref().is_some_and(|statement| Arc::ptr_eq(parsed, statement))
+            }
+            Expect::Bind(_) => false,
+            _ => true,
+        });
+        if !belongs {
+            self.flush_pending(now)?;
+        }
         let portal = Portal {
             name: Bytes::copy_from_slice(bind.portal),
-            statement: self.statement_named(bind.statement),
+            statement,
             statement_name: Bytes::copy_from_slice(bind.statement),
             bind: Bytes::copy_from_slice(frame.body()),
-            result_formats: bind.result_formats,
         };
         self.push_pending(now, frame, Expect::Bind(Arc::new(portal)))
     }
 
     fn client_describes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
-        let statement = match Named::decode(frame.body()).map_err(|_| Fault::ClientMessage)? {
-            Named::Statement(name) => self.statement_named(name),
-            Named::Portal(name) => self.portal_named(name).and_then(|portal| portal.statement.clone()),
+        let expect = match Named::decode(frame.body()).map_err(|_| Fault::ClientMessage)? {
+            Named::Statement(name) => Expect::DescribeStatement(self.statement_named(name)),
+            Named::Portal(name) => {
+                Expect::DescribePortal { name: Bytes::copy_from_slice(name), injected: false }
+            }
         };
-        self.push_pending(now, frame, Expect::Describe { statement, injected: false })
+        self.push_pending(now, frame, expect)
     }
 
     fn client_closes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
@@ -197,13 +264,17 @@ impl Session {
 
     fn client_executes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let execute = Execute::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        check_name(execute.portal)?;
         let portal = self.portal_named(execute.portal);
-        self.describe_if_unknown(execute.portal, portal.as_ref());
+        if !self.pending_belongs_to(portal.as_ref()) {
+            self.flush_pending(now)?;
+        }
+        self.describe_unless_asked(execute.portal);
         let command_seq =
             self.record_execute(now, portal.as_deref(), &execute, self.pending_bytes + frame.wire_len())?;
         self.pending.push(frame.into_bytes());
         self.pending_expects.push(Expected {
-            expect: Expect::Execute(portal),
+            expect: Expect::Execute,
             command_seq: None,
             ends_command: false,
         });
@@ -219,37 +290,46 @@ impl Session {
         Ok(())
     }
 
-    /// Rows are read by their columns. Where the client did not ask for them, the gate does.
-    fn describe_if_unknown(&mut self, name: &[u8], portal: Option<&Arc<Portal>>) {
-        let statement = portal.and_then(|portal| portal.statement.clone());
-        let known = statement.as_ref().is_some_and(|statement| statement.columns.get().is_some());
-        let asked = statement.as_ref().is_some_and(|statement| self.is_being_described(statement));
-        if known || asked {
+    /// Whether every statement and portal that is about to be sent is the one that runs.
+    fn pending_belongs_to(&self, portal: Option<&Arc<Portal>>) -> bool {
+        self.pending_expects.iter().all(|expected| match &expected.expect {
+            Expect::Bind(bound) => portal.is_some_and(|portal| Arc::ptr_eq(bound, portal)),
+            Expect::Parse(parsed) => portal
+                .and_then(|portal| portal.statement.as_ref())
+                .is_some_and(|statement| Arc::ptr_eq(parsed, statement)),
+            _ => true,
+        })
+    }
+
+    /// Rows are read by what the target says of their portal right before they come, and by nothing older: SQL can put
+    /// another cursor or statement behind a name. Where the client does not ask, the gate does.
+    fn describe_unless_asked(&mut self, portal_name: &[u8]) {
+        let described_last = self
+            .pending_expects
+            .iter()
+            .rev()
+            .take_while(|expected| !matches!(expected.expect, Expect::Bind(_) | Expect::ClosePortal(_)))
+            .find_map(|expected| match &expected.expect {
+                Expect::DescribePortal { name, .. } => Some(name),
+                _ => None,
+            });
+        if described_last.is_some_and(|name| **name == *portal_name) {
             return;
         }
-        self.pending.push(message::describe_portal(name));
+        self.pending.push(message::describe_portal(portal_name));
         self.pending_expects.push(Expected {
-            expect: Expect::Describe { statement, injected: true },
+            expect: Expect::DescribePortal { name: Bytes::copy_from_slice(portal_name), injected: true },
             command_seq: None,
             ends_command: false,
         });
     }
 
-    /// Whether an answer that comes before this one tells the statement's columns. What is asked before the last Sync
-    /// does not count: it may be skipped over an error where this is not.
-    fn is_being_described(&self, statement: &Arc<Statement>) -> bool {
-        self.newest_first().take_while(|expected| !matches!(expected.expect, Expect::Sync)).any(|expected| {
-            match &expected.expect {
-                Expect::Describe { statement: Some(asked), .. } => Arc::ptr_eq(asked, statement),
-                _ => false,
-            }
-        })
-    }
-
     fn push_pending(&mut self, now: Now, frame: Frame, expect: Expect) -> Result<(), Fault> {
         self.pending_bytes += frame.wire_len();
         self.pending.push(frame.into_bytes());
-        self.pending_expects.push(Expected { expect, command_seq: None, ends_command: false });
+        let expected = Expected { expect, command_seq: None, ends_command: false };
+        self.asked_bytes += expected.kept_bytes();
+        self.pending_expects.push(expected);
         if self.pending.len() >= PENDING_MAX || self.pending_bytes >= client_queue_bytes_max() {
             self.flush_pending(now)?;
         }
@@ -261,28 +341,18 @@ impl Session {
         if self.pending.is_empty() {
             return Ok(());
         }
+        let portal = self.pending_expects.iter().find_map(|expected| match &expected.expect {
+            Expect::Bind(portal) => Some(portal.clone()),
+            _ => None,
+        });
         let named = self.pending_expects.iter().find_map(|expected| match &expected.expect {
             Expect::Parse(statement) => Some(statement.clone()),
-            Expect::Bind(portal) => portal.statement.clone(),
-            Expect::Describe { statement, .. } => statement.clone(),
+            Expect::DescribeStatement(statement) => statement.clone(),
             _ => None,
         });
-        let closed = self.pending_expects.iter().find_map(|expected| match &expected.expect {
-            Expect::CloseStatement(name) => Some(name.clone()),
-            _ => None,
-        });
-        let name = named.as_ref().map(|statement| statement.name.clone()).or(closed).unwrap_or_default();
-        let command = Command {
-            kind: Kind::Prepare,
-            statement: named.as_ref().map_or(&b""[..], |statement| &statement.sql),
-            statement_name: &name,
-            portal_name: b"",
-            parameters: &[],
-            verdict: Verdict::Allow,
-            bytes: self.pending_bytes,
-            row_limit: 0,
-        };
-        let command_seq = self.record_command(now, &command)?;
+        let bound = portal.as_ref().and_then(|portal| portal.statement.clone());
+        let bytes = self.pending_bytes;
+        let command_seq = self.record_prepare(now, bound.or(named), portal.as_deref(), bytes)?;
         self.push_pending_unit(now, command_seq);
         Ok(())
     }
@@ -328,9 +398,7 @@ impl Session {
     ) -> Result<u64, Fault> {
         let statement = portal.and_then(|portal| portal.statement.as_deref());
         let mut printed = Vec::new();
-        let values = portal.map_or(Ok(Vec::new()), |portal| {
-            self.print_parameters(portal, &mut printed).map_err(|_| Fault::ClientMessage)
-        })?;
+        let values = self.print_parameters(portal, &mut printed)?;
         let parameters: Vec<_> = values.iter().map(|value| value.borrow(&printed)).collect();
         let command = Command {
             kind: Kind::Execute,
@@ -345,12 +413,41 @@ impl Session {
         self.record_command(now, &command)
     }
 
+    fn record_prepare(
+        &mut self,
+        now: Now,
+        statement: Option<Arc<Statement>>,
+        portal: Option<&Portal>,
+        bytes: usize,
+    ) -> Result<u64, Fault> {
+        let mut printed = Vec::new();
+        let values = self.print_parameters(portal, &mut printed)?;
+        let parameters: Vec<_> = values.iter().map(|value| value.borrow(&printed)).collect();
+        let statement = statement.as_deref();
+        let statement_name = statement.map(|statement| &statement.name);
+        let command = Command {
+            kind: Kind::Prepare,
+            statement: statement.map_or(&b""[..], |statement| &statement.sql),
+            statement_name: statement_name
+                .or(portal.map(|portal| &portal.statement_name))
+                .map_or(&b""[..], |name| name),
+            portal_name: portal.map_or(&b""[..], |portal| &portal.name),
+            parameters: &parameters,
+            verdict: Verdict::Allow,
+            bytes,
+            row_limit: 0,
+        };
+        self.record_command(now, &command)
+    }
+
     /// Prints the bound values one after the other into `printed`.
     fn print_parameters<'a>(
         &self,
-        portal: &'a Portal,
+        portal: Option<&'a Portal>,
         printed: &mut Vec<u8>,
     ) -> Result<Vec<PrintedParameter<'a>>, Fault> {
+        let Some(portal) = portal else { return Ok(Vec::new()) };
+        let printed_bytes_max = types::printed_bytes_max(portal.bind.len());
         let bind = Bind::decode(&portal.bind).map_err(|_| Fault::ClientMessage)?;
         let values = bind.values.into_iter().enumerate().map(|(index, value)| {
             let type_oid =
@@ -359,17 +456,10 @@ impl Session {
             let start = printed.len();
             let text = match (value, wire_format) {
                 (None, _) => Text::Null,
-                (Some(value), WireFormat::Text) => {
-                    let mut raw = Vec::new();
-                    if type_oid == BYTEA_OID && unhex(value, &mut raw) {
-                        Text::Hex { printed: value, raw }
-                    } else {
-                        Text::AsSent(value)
-                    }
-                }
+                (Some(value), WireFormat::Text) => Text::AsSent(value),
+                (Some(value), WireFormat::Binary) if printed.len() > printed_bytes_max => Text::Opaque(value),
                 (Some(value), WireFormat::Binary) => {
                     match types::print_binary(type_oid, value, &self.settings, printed) {
-                        Ok(()) if type_oid == BYTEA_OID => Text::Bytes(start..printed.len(), value),
                         Ok(()) => Text::Printed(start..printed.len()),
                         Err(_) => {
                             printed.truncate(start);
@@ -446,8 +536,16 @@ impl Session {
 
     /// Texts and bound values that are kept or on their way to be, in bytes, about.
     fn kept_bytes(&self) -> usize {
-        self.confirmed.bytes() + self.pending_bytes + self.gate.to_target_bytes()
+        self.confirmed.bytes() + self.asked_bytes
     }
+}
+
+/// Longest name of a prepared statement or portal, in bytes. PostgreSQL cuts off what is longer, so that two names become
+/// one (`NAMEDATALEN`).
+const NAME_BYTES_MAX: usize = 63;
+
+fn check_name(name: &[u8]) -> Result<(), Fault> {
+    if name.len() > NAME_BYTES_MAX { Err(Fault::NameTooLong) } else { Ok(()) }
 }
 
 /// A bound value, printed or as sent.
@@ -462,13 +560,6 @@ enum Text<'a> {
     AsSent(&'a [u8]),
     /// A range of the buffer of printed values.
     Printed(std::ops::Range<usize>),
-    /// Likewise, with the bytes themselves.
-    Bytes(std::ops::Range<usize>, &'a [u8]),
-    /// Bytes that the client sent as hex.
-    Hex {
-        printed: &'a [u8],
-        raw: Vec<u8>,
-    },
     Opaque(&'a [u8]),
 }
 
@@ -478,8 +569,6 @@ impl PrintedParameter<'_> {
             Text::Null => ParameterText::Null,
             Text::AsSent(value) => ParameterText::Printed(value),
             Text::Printed(range) => ParameterText::Printed(&printed[range.clone()]),
-            Text::Bytes(range, raw) => ParameterText::Bytes { printed: &printed[range.clone()], raw },
-            Text::Hex { printed, raw } => ParameterText::Bytes { printed, raw },
             Text::Opaque(value) => ParameterText::Opaque(value),
         };
         ParameterIn { type_oid: self.type_oid, wire_format: self.wire_format, text }

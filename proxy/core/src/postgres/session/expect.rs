@@ -5,9 +5,6 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use retrace_policy::decide::Verdict;
-use retrace_proto::wire::Column;
-
-use crate::postgres::message::Formats;
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -18,8 +15,6 @@ pub(super) struct Statement {
     pub(super) verdict: Verdict,
     /// What the target says of its parameters, once it was asked.
     pub(super) parameter_type_oids: OnceLock<Vec<u32>>,
-    /// What the target says of its columns, once it was asked; they cannot change without an error of its own.
-    pub(super) columns: OnceLock<Arc<Columns>>,
 }
 
 impl Statement {
@@ -32,10 +27,6 @@ impl Statement {
     }
 }
 
-/// The columns of a result, with their names as the target sent them.
-#[derive(Debug, Default)]
-pub(super) struct Columns(pub(super) Vec<(Column, Bytes)>);
-
 /// A bound portal.
 #[derive(Debug)]
 pub(super) struct Portal {
@@ -45,7 +36,6 @@ pub(super) struct Portal {
     pub(super) statement_name: Bytes,
     /// The body of its Bind, from which parameters are recorded.
     pub(super) bind: Bytes,
-    pub(super) result_formats: Formats,
 }
 
 /// An answer that the target owes.
@@ -55,14 +45,16 @@ pub(super) enum Expect {
     Parse(Arc<Statement>),
     /// BindComplete.
     Bind(Arc<Portal>),
-    /// ParameterDescription, then RowDescription or NoData. `injected`: the client did not ask.
-    Describe { statement: Option<Arc<Statement>>, injected: bool },
+    /// ParameterDescription, then RowDescription or NoData, of a prepared statement.
+    DescribeStatement(Option<Arc<Statement>>),
+    /// RowDescription or NoData, of a portal. `injected`: the client did not ask.
+    DescribePortal { name: Bytes, injected: bool },
     /// CloseComplete.
     CloseStatement(Bytes),
     /// CloseComplete.
     ClosePortal(Bytes),
-    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended.
-    Execute(Option<Arc<Portal>>),
+    /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended, of the portal that was described last.
+    Execute,
     /// Anything, then ReadyForQuery.
     Query,
     /// The error of an impossible Bind, in whose place this goes to the client.
@@ -79,6 +71,17 @@ pub(super) struct Expected {
     pub(super) command_seq: Option<u64>,
     /// Whether the command is complete with this answer.
     pub(super) ends_command: bool,
+}
+
+impl Expected {
+    /// What it keeps in memory, in bytes, about.
+    pub(super) fn kept_bytes(&self) -> usize {
+        match &self.expect {
+            Expect::Parse(statement) => statement_bytes(statement),
+            Expect::Bind(portal) => portal_bytes(portal),
+            _ => 0,
+        }
+    }
 }
 
 /// What prepared statements and portals the target has, as far as it confirmed them.
@@ -98,7 +101,7 @@ impl Confirmed {
     pub(super) fn insert_statement(&mut self, statement: Arc<Statement>) {
         self.bytes += statement_bytes(&statement);
         if let Some(old) = self.statements.insert(statement.name.clone(), statement) {
-            self.bytes -= statement_bytes(&old);
+            self.bytes = self.bytes.saturating_sub(statement_bytes(&old));
         }
     }
 
@@ -111,7 +114,7 @@ impl Confirmed {
 
     pub(super) fn remove_statement(&mut self, name: &[u8]) {
         if let Some(old) = self.statements.remove(name) {
-            self.bytes -= statement_bytes(&old);
+            self.bytes = self.bytes.saturating_sub(statement_bytes(&old));
         }
     }
 
@@ -133,7 +136,10 @@ impl Confirmed {
 const ENTRY_BYTES: usize = 256;
 
 fn statement_bytes(statement: &Statement) -> usize {
-    ENTRY_BYTES + statement.name.len() + statement.sql.len()
+    // A statement's parameters are described once and kept, at four bytes each, like those that were declared.
+    let type_oids =
+        statement.declared_type_oids.len() + statement.parameter_type_oids.get().map_or(0, Vec::len);
+    ENTRY_BYTES + statement.name.len() + statement.sql.len() + 4 * type_oids
 }
 
 fn portal_bytes(portal: &Portal) -> usize {
@@ -155,6 +161,23 @@ pub(super) fn find_statement<'a>(
         }
     }
     confirmed.statements.get(name).cloned()
+}
+
+/// Whether what `name` will mean hangs on an answer that is still owed behind a Sync: if the target refuses what was sent
+/// before it, the name means something older.
+pub(super) fn is_undecided<'a>(
+    newest_first: impl Iterator<Item = &'a Expected>,
+    names: impl Fn(&Expect) -> bool,
+) -> bool {
+    let mut behind_sync = false;
+    for expected in newest_first {
+        match &expected.expect {
+            Expect::Sync | Expect::Query => behind_sync = true,
+            expect if names(expect) => return behind_sync,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The portal that `name` will mean to a message sent now.

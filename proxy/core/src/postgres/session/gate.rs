@@ -37,6 +37,9 @@ struct Reply {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     durable_end: u64,
+    /// Sizes of the events that are sealed and not durable, the first of them at `durable_end`.
+    undurable: VecDeque<usize>,
+    undurable_bytes: usize,
     to_target: VecDeque<Unit>,
     to_target_bytes: usize,
     to_client: VecDeque<Reply>,
@@ -46,8 +49,24 @@ pub(super) struct Gate {
 impl Gate {
     /// Every event below `end` is durable.
     pub(super) fn advance(&mut self, end: u64) {
-        debug_assert!(end >= self.durable_end, "durable events stay durable");
-        self.durable_end = end;
+        while self.durable_end < end
+            && let Some(bytes) = self.undurable.pop_front()
+        {
+            self.undurable_bytes -= bytes;
+            self.durable_end += 1;
+        }
+        debug_assert!(self.durable_end >= end, "only what was sealed is durable");
+    }
+
+    /// An event was sealed, of this size.
+    pub(super) fn push_sealed(&mut self, bytes: usize) {
+        self.undurable.push_back(bytes);
+        self.undurable_bytes += bytes;
+    }
+
+    /// Events that are sealed and not durable, in bytes.
+    pub(super) fn undurable_bytes(&self) -> usize {
+        self.undurable_bytes
     }
 
     pub(super) fn durable_end(&self) -> u64 {

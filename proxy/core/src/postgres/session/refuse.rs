@@ -29,6 +29,8 @@ pub(super) enum Fault {
     CopyBegan,
     /// Bound values take more memory than a session may.
     KeptTooLarge,
+    /// A name is longer than the target tells apart.
+    NameTooLong,
     /// An event could not be sealed.
     Seal,
     /// The instance stops.
@@ -81,6 +83,12 @@ impl Fault {
                 "54000",
                 "retrace: the prepared statements and bound values of this session are too large".to_owned(),
                 "Close prepared statements that are no longer needed, and bind smaller values.",
+                Reason::LimitExceeded,
+            ),
+            Self::NameTooLong => (
+                "42622",
+                "retrace: a name of a prepared statement or portal is longer than 63 bytes".to_owned(),
+                "PostgreSQL cuts longer names off, so that two of them become one. Use shorter names.",
                 Reason::LimitExceeded,
             ),
             Self::Seal => (
@@ -179,7 +187,7 @@ impl Session {
     /// Whether anything was forwarded whose answer the client does not have. What waits before the first command is only
     /// the end of the login.
     fn outcome_is_open(&self) -> bool {
-        let unanswered = !self.in_flight.is_empty() || self.gate.replies_wait() || !self.held.is_empty();
+        let unanswered = !self.expected.is_empty() || self.gate.replies_wait() || !self.held.is_empty();
         unanswered && self.commands > 0
     }
 
@@ -191,7 +199,7 @@ impl Session {
             return Ok(());
         }
         let error = error_response(Severity::Error, "57P03", NOT_EXECUTED, LOG_HINT);
-        let units = self.gate.take_units();
+        let units = self.take_units();
         let mut refused_extended = false;
         for unit in units {
             if let Some(command_seq) = unit.command_seq {
@@ -212,7 +220,14 @@ impl Session {
                 self.gate.push_unit(refusal);
             }
         }
-        self.client_skips |= refused_extended;
+        if refused_extended {
+            // What was sent ahead of an Execute that will be skipped is skipped with it.
+            self.client_skips = true;
+            let pending = std::mem::take(&mut self.pending_expects);
+            self.asked_bytes -= pending.iter().map(Expected::kept_bytes).sum::<usize>();
+            self.pending.clear();
+            self.pending_bytes = 0;
+        }
         self.reply_needs = self.gate.durable_end();
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What the target answers: matched to what was asked, masked, recorded, held until the record is durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,10 +8,10 @@ use retrace_policy::statement::Backslash;
 use retrace_proto::Event;
 use retrace_proto::wire::{self, command_completed::Status, session_closed::Reason};
 
-use super::expect::{Columns, Expect, Expected};
+use super::expect::{Expect, Expected};
 use super::gate::Unit;
 use super::refuse::Fault;
-use super::{Greeting, InFlight, Session, rows};
+use super::{Greeting, InFlight, Session, State, rows};
 use crate::Now;
 use crate::postgres::frame::{Frame, Reader};
 use crate::postgres::message;
@@ -20,23 +21,28 @@ impl Session {
     pub(super) fn greet(&mut self, now: Now, greeting: &Greeting, opened: Event) {
         const AUTHENTICATION_OK: &[u8] = b"R\x00\x00\x00\x08\x00\x00\x00\x00";
         const READY_FOR_QUERY_IDLE: &[u8] = b"Z\x00\x00\x00\x05I";
-        match self.append(now, None, opened) {
-            Ok(end) => self.reply_needs = end,
-            Err(fault) => return self.fail(now, fault),
-        }
         self.hold(Bytes::from_static(AUTHENTICATION_OK));
         for (name, value) in &greeting.settings {
             self.note_setting(name, value);
+            let masked = self.content.setting(name, value);
+            let value = masked.as_deref().unwrap_or(value);
             self.hold(message::parameter_status(name, value));
         }
         let (process_id, secret) = greeting.cancel_key;
         self.hold(message::backend_key_data(process_id, secret));
         self.hold(Bytes::from_static(READY_FOR_QUERY_IDLE));
-        self.let_go_held(now);
+        let recorded = self.append(now, None, opened).and_then(|_| self.record_async(now));
+        if let Err(fault) = recorded {
+            self.fail(now, fault);
+        }
     }
 
     /// Writes a unit to the target and owes the client its answers.
     pub(super) fn forward(&mut self, now: Now, unit: Unit) {
+        if self.target_skips && unit.simple && unit.command_seq.is_none() {
+            // The target skips up to the client's own Sync, and so must what stands for the client's message.
+            return;
+        }
         for bytes in unit.bytes {
             self.outputs.push_back(super::Output::ToTarget(bytes));
         }
@@ -55,7 +61,15 @@ impl Session {
         self.target_bytes += bytes.len() as u64;
         self.last_target_us = now.monotonic_us;
         self.target.push(bytes);
-        while let Some(frame) = self.target.poll_frame().map_err(Fault::TargetFrame)? {
+        Ok(())
+    }
+
+    /// Takes up the target's messages, as far as they may be.
+    pub(super) fn handle_target_frames(&mut self, now: Now) -> Result<(), Fault> {
+        while self.state == State::Open
+            && !self.is_behind()
+            && let Some(frame) = self.target.poll_frame().map_err(Fault::TargetFrame)?
+        {
             if let Some(command) = self.in_flight.front_mut() {
                 command.response_bytes += frame.wire_len() as u64;
             }
@@ -64,10 +78,13 @@ impl Session {
         if self.content.is_empty() {
             self.let_go_held(now);
         }
+        if self.target_closed && !self.is_behind() && self.state == State::Open {
+            return self.end_with_target(now);
+        }
         Ok(())
     }
 
-    pub(super) fn handle_target_closed(&mut self, now: Now) -> Result<(), Fault> {
+    fn end_with_target(&mut self, now: Now) -> Result<(), Fault> {
         if self.client_done {
             return self.finish(now, Reason::ClientClosed);
         }
@@ -103,10 +120,8 @@ impl Session {
     }
 
     fn target_sends_row(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
-        let layout = match &self.layout {
-            Some(layout) => layout.clone(),
-            None => self.layout_of_execute()?,
-        };
+        // Every Execute has its portal described right before it.
+        let Some(layout) = self.layout.clone() else { return Err(Fault::TargetMessage) };
         if let Some(command) = self.in_flight.front_mut() {
             command.rows += 1;
         }
@@ -116,93 +131,53 @@ impl Session {
         Ok(())
     }
 
-    /// How to read the rows of the Execute that is being answered, from what is known of its statement.
-    fn layout_of_execute(&mut self) -> Result<Arc<rows::Layout>, Fault> {
-        let Some(Expected { expect: Expect::Execute(portal), .. }) = self.expected.front() else {
-            return Err(Fault::TargetMessage);
-        };
-        let columns = portal
-            .as_ref()
-            .and_then(|portal| portal.statement.as_ref())
-            .and_then(|statement| statement.columns.get().cloned());
-        let formats = portal.as_ref().map(|portal| portal.result_formats.clone()).unwrap_or_default();
-        let layout = Arc::new(rows::Layout::of_columns(columns.as_deref(), &formats));
-        self.layout = Some(layout.clone());
-        self.record_known_columns();
-        Ok(layout)
-    }
-
-    /// A command's record names its columns even where the client asked for them at another time.
-    fn record_known_columns(&mut self) {
-        let Some(Expected { expect: Expect::Execute(Some(portal)), .. }) = self.expected.front() else {
-            return;
-        };
-        let Some(command) = self.in_flight.front_mut() else { return };
-        let Some(columns) = portal.statement.as_ref().and_then(|statement| statement.columns.get()) else {
-            return;
-        };
-        if std::mem::replace(&mut command.columns_recorded, true) || columns.0.is_empty() {
-            return;
-        }
-        let described = columns.0.iter().enumerate().map(|(index, (column, name))| {
-            let mut column = column.clone();
-            column.wire_format = portal.result_formats.of(index).into();
-            (column, &name[..])
-        });
-        self.content.columns(described.collect());
-    }
-
     fn target_describes_rows(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let described = message::row_description(frame.body()).map_err(|_| Fault::TargetMessage)?;
-        let columns =
-            described.iter().map(|(column, name)| (column.clone(), Bytes::copy_from_slice(name))).collect();
-        let columns = Arc::new(Columns(columns));
-        let renamed = self.content.columns(described);
-        if let Some(command) = self.in_flight.front_mut() {
-            command.columns_recorded = true;
-        }
-        let bytes = match renamed {
+        let layout = Arc::new(rows::Layout::new(&described));
+        let bytes = match self.content.columns(described) {
             Some(names) => message::rename_columns(frame.body(), &names).map_err(|_| Fault::TargetMessage)?,
-            None => frame.into_bytes(),
+            None => frame.bytes(),
         };
-        match self.expected.front() {
-            Some(Expected { expect: Expect::Query, .. }) => {
-                self.layout = Some(Arc::new(rows::Layout::of_result(&columns)));
-            }
-            Some(Expected { expect: Expect::Describe { statement, injected }, .. }) => {
-                if let Some(statement) = statement {
-                    let _ = statement.columns.set(columns);
-                }
-                if *injected {
-                    return self.answered(now);
-                }
+        match self.expected.front().map(|expected| &expected.expect) {
+            Some(Expect::Query) => {
+                self.layout = Some(layout);
+                self.record_full(now)?;
                 self.hold(bytes);
-                return self.answered(now);
+                Ok(())
             }
-            _ => return Err(Fault::TargetMessage),
+            Some(Expect::DescribeStatement(_)) => {
+                self.hold(bytes);
+                self.answered(now)
+            }
+            Some(Expect::DescribePortal { injected, .. }) => {
+                if !*injected {
+                    self.hold(bytes);
+                }
+                self.layout = Some(layout);
+                self.answered(now)
+            }
+            _ => Err(Fault::TargetMessage),
         }
-        self.record_full(now)?;
-        self.hold(bytes);
-        Ok(())
     }
 
     fn target_has_no_rows(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
-        let Some(Expected { expect: Expect::Describe { statement, injected }, .. }) = self.expected.front()
-        else {
-            return Err(Fault::TargetMessage);
-        };
-        if let Some(statement) = statement {
-            let _ = statement.columns.set(Arc::default());
-        }
-        if !*injected {
-            self.hold(frame.into_bytes());
+        match self.expected.front().map(|expected| &expected.expect) {
+            Some(Expect::DescribeStatement(_)) => self.hold(frame.into_bytes()),
+            Some(Expect::DescribePortal { injected, .. }) => {
+                if !*injected {
+                    self.hold(frame.into_bytes());
+                }
+                self.layout = None;
+            }
+            _ => return Err(Fault::TargetMessage),
         }
         self.answered(now)
     }
 
     fn target_describes_parameters(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let oids = message::parameter_description(frame.body()).map_err(|_| Fault::TargetMessage)?;
-        let Some(Expected { expect: Expect::Describe { statement, .. }, .. }) = self.expected.front() else {
+        let Some(Expected { expect: Expect::DescribeStatement(statement), .. }) = self.expected.front()
+        else {
             return Err(Fault::TargetMessage);
         };
         if let Some(statement) = statement {
@@ -230,7 +205,6 @@ impl Session {
     fn target_ends_statement(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let mut reader = Reader::new(frame.body());
         let tag = reader.c_str().map_err(|_| Fault::TargetMessage)?;
-        self.record_known_columns();
         let bytes = match self.content.command_tag(tag) {
             Some(masked) => message::command_complete(&masked),
             None => frame.into_bytes(),
@@ -245,8 +219,8 @@ impl Session {
         self.layout = None;
         match self.expected.front().map(|expected| &expected.expect) {
             Some(Expect::Query) => Ok(()),
-            Some(Expect::Execute(_)) => {
-                let ends = self.expected.pop_front().is_some_and(|expected| expected.ends_command);
+            Some(Expect::Execute) => {
+                let ends = self.pop_expected().is_some_and(|expected| expected.ends_command);
                 if ends { self.complete(now, status, "") } else { Ok(()) }
             }
             _ => Err(Fault::TargetMessage),
@@ -266,7 +240,7 @@ impl Session {
         self.target_skips = false;
         self.layout = None;
         self.hold(frame.into_bytes());
-        match self.expected.pop_front().map(|expected| expected.expect) {
+        match self.pop_expected().map(|expected| expected.expect) {
             Some(Expect::Query) => {
                 self.confirmed.remove_statement(b"");
                 self.confirmed.remove_portal(b"");
@@ -374,10 +348,25 @@ impl Session {
         Ok(())
     }
 
+    /// Takes the first answer owed off the list.
+    fn pop_expected(&mut self) -> Option<Expected> {
+        let expected = self.expected.pop_front()?;
+        self.asked_bytes -= expected.kept_bytes();
+        Some(expected)
+    }
+
+    /// Takes away every unit that waits for the target; none of them was forwarded.
+    pub(super) fn take_units(&mut self) -> VecDeque<Unit> {
+        let units = self.gate.take_units();
+        let expects = units.iter().flat_map(|unit| &unit.expects);
+        self.asked_bytes -= expects.map(Expected::kept_bytes).sum::<usize>();
+        units
+    }
+
     /// The first answer owed has come.
     fn answered(&mut self, now: Now) -> Result<(), Fault> {
         self.record_full(now)?;
-        match self.expected.pop_front() {
+        match self.pop_expected() {
             Some(Expected { ends_command: true, .. }) => self.complete(now, Status::Ok, ""),
             _ => Ok(()),
         }
@@ -387,7 +376,7 @@ impl Session {
     fn complete_failed(&mut self, now: Now) -> Result<(), Fault> {
         let failed_seq = self.in_flight.front().map(|command| command.seq);
         while self.expected.front().is_some_and(|expected| expected.command_seq == failed_seq) {
-            self.expected.pop_front();
+            self.pop_expected();
         }
         self.complete(now, Status::Error, "")
     }
@@ -401,7 +390,7 @@ impl Session {
 
     fn pop_to_sync(&mut self, now: Now) -> Result<(), Fault> {
         while self.expected.front().is_some_and(|expected| !matches!(expected.expect, Expect::Sync)) {
-            let skipped = self.expected.pop_front();
+            let skipped = self.pop_expected();
             if skipped.is_some_and(|expected| expected.ends_command) {
                 self.complete(now, Status::Skipped, "")?;
             }

@@ -1,7 +1,7 @@
 use std::io::Write as _;
 
 use super::kind::Kind;
-use super::{NotPrintable, Reader, Settings, print_scalar};
+use super::{NotPrintable, Reader, Settings, print_scalar, printed_bytes_max};
 
 /// Most dimensions of an array (`MAXDIM`).
 const DIMENSIONS_MAX: usize = 6;
@@ -35,10 +35,14 @@ pub(super) fn print(value: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Res
         subscripts(&dimensions, out)?;
     }
     let mut element = Vec::new();
+    let out_bytes_max = out.len() + printed_bytes_max(value.len());
     let mut at = vec![0_usize; dimensions.len()];
     out.extend(std::iter::repeat_n(b'{', dimensions.len()));
     loop {
         print_element(kind, &mut reader, settings, &mut element, out)?;
+        if out.len() > out_bytes_max {
+            return Err(NotPrintable::Unknown);
+        }
         // The next element: close the dimensions that are full, open them anew.
         let mut level = dimensions.len();
         while level > 0 && at[level - 1] + 1 == dimensions[level - 1].count {
