@@ -46,7 +46,7 @@ soak: build ## Run the end-to-end tests with 50 kills and longer loads
 	RETRACE_SOAK=1 $(E2E) --nocapture
 
 proto: setup ## Generate the Rust code of the .proto files again
-	RETRACE_BLESS=1 $(CARGO) test --locked -p retrace-proto --test codegen
+	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test codegen
 
 clean: ## Remove the build output
 	rm -rf '$(CARGO_TARGET_DIR)'

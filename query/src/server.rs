@@ -66,7 +66,7 @@ impl QueryService {
         let shutdown = async move {
             shutdown.await;
             // Fails only if there is nobody to tell.
-            drop(stopping.send(true));
+            let _ = stopping.send(true);
         };
         Server::builder()
             .tls_config(tls(&identity, self.options.handshake_ms_max)?)

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Starts its arguments, says their pid, and waits for the end of its input, which the kernel brings about however the
-/// holder of the other end dies. Then it interrupts what it started, waits for it and takes its folder away.
+/// holder of the other end dies. Then it ends what it started without ceremony (nobody will read its data again), waits for
+/// it and takes its folder away.
 const KEEPER: &str = r#"
 trap "" INT TERM HUP
 folder=$1; shift
@@ -14,7 +15,7 @@ folder=$1; shift
 pid=$!
 echo "$pid"
 read -r _
-kill -INT "$pid"
+kill -QUIT "$pid"
 wait "$pid"
 rm -rf "$folder"
 "#;

@@ -1,6 +1,6 @@
 //! The promises, kept or broken, seen from outside: a real psql, a real PostgreSQL, the real `retrace`.
 //!
-//! A test's name is a behaviour; those of a promise of DESIGN.md begin with its number. Every test has a database and a
+//! A test's name is a behaviour; those of a promise begin with its number. Every test has a database and a
 //! gate of its own. `RETRACE_SOAK=1` makes loads longer and kills more.
 
 mod bad_input;
@@ -11,6 +11,7 @@ mod common;
 mod configuration;
 mod evidence;
 mod load;
+mod log_failures;
 mod masking;
 mod reads;
 mod refusals;

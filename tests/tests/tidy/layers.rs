@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{assert_none, cargo, root};
 
-/// DESIGN.md's table: a crate's folder, and the crates of ours it may use. `cli` and `tests` may use all.
+/// The layers: a crate's folder, and the crates of ours it may use. `cli` and `tests` may use all.
 const LAYERS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("policy", &["proto"]),
@@ -117,10 +117,10 @@ fn crates_depend_only_on_layers_below() {
             }
         }
         if !TOPS.contains(&from) && !layers.contains_key(from) {
-            breaches.push(format!("{from} is not in the table of DESIGN.md"));
+            breaches.push(format!("{from} is not in the table of layers"));
         }
     }
-    assert_none("the layers of DESIGN.md", &breaches);
+    assert_none("the layers", &breaches);
 }
 
 #[test]

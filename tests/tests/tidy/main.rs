@@ -1,6 +1,6 @@
 //! The checks of the house: what no compiler and no lint sees.
 //!
-//! * [`layers`]: DESIGN.md's table of crates against what they depend on.
+//! * [`layers`]: the table of layers against what they depend on.
 //! * [`text`]: sizes, names and words of the files themselves.
 //! * [`supply`]: licences, bans and duplicates, as deny.toml has them.
 

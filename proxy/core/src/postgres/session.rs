@@ -1,6 +1,7 @@
 mod client;
 mod expect;
 mod gate;
+mod record;
 mod refuse;
 mod rows;
 mod target;
@@ -30,7 +31,7 @@ pub const fn client_queue_bytes_max() -> usize {
 
 /// Answers owed by the target, above which reading the client stops. With this many on the way, the target has more
 /// than its own output buffer to say, so that it says it.
-const EXPECTED_MAX: usize = 4096;
+const EXPECTED_ANSWERS_MAX: usize = 4096;
 
 /// Events of the session that may be sealed and not yet durable, in bytes, above which neither side is listened to. A few
 /// bytes of a peer can be many of a record.
@@ -323,7 +324,7 @@ impl Session {
             && self.client_stalled.is_none()
             && !self.is_behind()
             && self.gate.to_target_bytes() + self.pending_bytes < client_queue_bytes_max()
-            && self.expected.len() + self.gate.units().len() < EXPECTED_MAX
+            && self.expected.len() + self.gate.units().len() < EXPECTED_ANSWERS_MAX
     }
 
     /// Whether the target's bytes are wanted now; `unsent_bytes` is what the shell has not yet written to the client.

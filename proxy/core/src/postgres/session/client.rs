@@ -3,34 +3,20 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use retrace_policy::decide::{Denial, FUNCTION_CALL, STATEMENTS_TOO_LARGE, Verdict, decide};
-use retrace_policy::mask::command::{CommandIn, ParameterIn, ParameterText};
-use retrace_proto::wire::{self, WireFormat, command_received::Kind};
-use retrace_proto::{CommandReceived, Event};
+use retrace_policy::decide::{FUNCTION_CALL, STATEMENTS_TOO_LARGE, Verdict, decide};
+use retrace_proto::wire::{self, command_received::Kind};
 
 use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_statement, is_undecided};
 use super::gate::Unit;
+use super::record::Command;
 use super::refuse::Fault;
 use super::{Session, State, client_queue_bytes_max};
 use crate::Now;
 use crate::postgres::frame::Frame;
 use crate::postgres::message::{self, Bind, Execute, Named, Parse};
-use crate::postgres::types;
 
 /// Messages that may wait for the Execute, Flush or Sync that makes them a unit.
-const PENDING_MAX: usize = 1024;
-
-/// A command on its way into the record.
-struct Command<'a> {
-    kind: Kind,
-    statement: &'a [u8],
-    statement_name: &'a [u8],
-    portal_name: &'a [u8],
-    parameters: &'a [ParameterIn<'a>],
-    verdict: Verdict,
-    bytes: usize,
-    row_limit: u32,
-}
+const PENDING_MESSAGES_MAX: usize = 1024;
 
 impl Session {
     pub(super) fn handle_client_bytes(&mut self, bytes: &[u8]) -> Result<(), Fault> {
@@ -330,7 +316,7 @@ impl Session {
         let expected = Expected { expect, command_seq: None, ends_command: false };
         self.asked_bytes += expected.kept_bytes();
         self.pending_expects.push(expected);
-        if self.pending.len() >= PENDING_MAX || self.pending_bytes >= client_queue_bytes_max() {
+        if self.pending.len() >= PENDING_MESSAGES_MAX || self.pending_bytes >= client_queue_bytes_max() {
             self.flush_pending(now)?;
         }
         Ok(())
@@ -389,125 +375,6 @@ impl Session {
         });
     }
 
-    fn record_execute(
-        &mut self,
-        now: Now,
-        portal: Option<&Portal>,
-        execute: &Execute<'_>,
-        bytes: usize,
-    ) -> Result<u64, Fault> {
-        let statement = portal.and_then(|portal| portal.statement.as_deref());
-        let mut printed = Vec::new();
-        let values = self.print_parameters(portal, &mut printed)?;
-        let parameters: Vec<_> = values.iter().map(|value| value.borrow(&printed)).collect();
-        let command = Command {
-            kind: Kind::Execute,
-            statement: statement.map_or(&b""[..], |statement| &statement.sql),
-            statement_name: portal.map_or(&b""[..], |portal| &portal.statement_name),
-            portal_name: execute.portal,
-            parameters: &parameters,
-            verdict: statement.map_or(Verdict::Allow, |statement| statement.verdict),
-            bytes,
-            row_limit: execute.row_limit,
-        };
-        self.record_command(now, &command)
-    }
-
-    fn record_prepare(
-        &mut self,
-        now: Now,
-        statement: Option<Arc<Statement>>,
-        portal: Option<&Portal>,
-        bytes: usize,
-    ) -> Result<u64, Fault> {
-        let mut printed = Vec::new();
-        let values = self.print_parameters(portal, &mut printed)?;
-        let parameters: Vec<_> = values.iter().map(|value| value.borrow(&printed)).collect();
-        let statement = statement.as_deref();
-        let statement_name = statement.map(|statement| &statement.name);
-        let command = Command {
-            kind: Kind::Prepare,
-            statement: statement.map_or(&b""[..], |statement| &statement.sql),
-            statement_name: statement_name
-                .or(portal.map(|portal| &portal.statement_name))
-                .map_or(&b""[..], |name| name),
-            portal_name: portal.map_or(&b""[..], |portal| &portal.name),
-            parameters: &parameters,
-            verdict: Verdict::Allow,
-            bytes,
-            row_limit: 0,
-        };
-        self.record_command(now, &command)
-    }
-
-    /// Prints the bound values one after the other into `printed`.
-    fn print_parameters<'a>(
-        &self,
-        portal: Option<&'a Portal>,
-        printed: &mut Vec<u8>,
-    ) -> Result<Vec<PrintedParameter<'a>>, Fault> {
-        let Some(portal) = portal else { return Ok(Vec::new()) };
-        let printed_bytes_max = types::printed_bytes_max(portal.bind.len());
-        let bind = Bind::decode(&portal.bind).map_err(|_| Fault::ClientMessage)?;
-        let values = bind.values.into_iter().enumerate().map(|(index, value)| {
-            let type_oid =
-                portal.statement.as_ref().map_or(0, |statement| statement.parameter_type_oid(index));
-            let wire_format = bind.formats.of(index);
-            let start = printed.len();
-            let text = match (value, wire_format) {
-                (None, _) => Text::Null,
-                (Some(value), WireFormat::Text) => Text::AsSent(value),
-                (Some(value), WireFormat::Binary) if printed.len() > printed_bytes_max => Text::Opaque(value),
-                (Some(value), WireFormat::Binary) => {
-                    match types::print_binary(type_oid, value, &self.settings, printed) {
-                        Ok(()) => Text::Printed(start..printed.len()),
-                        Err(_) => {
-                            printed.truncate(start);
-                            if is_printable(value) { Text::AsSent(value) } else { Text::Opaque(value) }
-                        }
-                    }
-                }
-            };
-            PrintedParameter { type_oid, wire_format, text }
-        });
-        Ok(values.collect())
-    }
-
-    /// Seals the command's events. Returns the sequence number of the first.
-    fn record_command(&mut self, now: Now, command: &Command<'_>) -> Result<u64, Fault> {
-        let out = self.masker.mask_command(&CommandIn {
-            statement: command.statement,
-            backslash: self.backslash,
-            statement_name: command.statement_name,
-            portal_name: command.portal_name,
-            parameters: command.parameters,
-        });
-        let (effect, rule, reason) = match command.verdict {
-            Verdict::Allow => (wire::decision::Effect::Allow, "", ""),
-            Verdict::Deny(Denial { rule, message, .. }) => (wire::decision::Effect::Deny, rule, message),
-        };
-        let facts = CommandReceived {
-            kind: command.kind,
-            decision: wire::Decision {
-                effect: effect.into(),
-                rule: rule.to_owned(),
-                reason: reason.to_owned(),
-            },
-            policy_version: self.policy_version.clone(),
-            command_bytes: command.bytes as u64,
-            chunks: u32::try_from(out.chunks.len()).expect("bounded by the limit on frames"),
-            row_limit: command.row_limit,
-        };
-        let command_seq = self.audit.end();
-        self.append(now, Some(command_seq), Event::command_received(facts, out.texts))?;
-        for chunk in out.chunks {
-            self.append(now, Some(command_seq), Event::command_chunk(chunk))?;
-        }
-        self.commands += 1;
-        self.last_command_seq = Some(command_seq);
-        Ok(command_seq)
-    }
-
     /// What a client sends on after a refusal is skipped; an Execute among it is recorded as asked and not forwarded.
     fn record_skipped(&mut self, now: Now, frame: &Frame) -> Result<(), Fault> {
         if frame.tag() != b'E' {
@@ -546,38 +413,4 @@ const NAME_BYTES_MAX: usize = 63;
 
 fn check_name(name: &[u8]) -> Result<(), Fault> {
     if name.len() > NAME_BYTES_MAX { Err(Fault::NameTooLong) } else { Ok(()) }
-}
-
-/// A bound value, printed or as sent.
-struct PrintedParameter<'a> {
-    type_oid: u32,
-    wire_format: WireFormat,
-    text: Text<'a>,
-}
-
-enum Text<'a> {
-    Null,
-    AsSent(&'a [u8]),
-    /// A range of the buffer of printed values.
-    Printed(std::ops::Range<usize>),
-    Opaque(&'a [u8]),
-}
-
-impl PrintedParameter<'_> {
-    fn borrow<'b>(&'b self, printed: &'b [u8]) -> ParameterIn<'b> {
-        let text = match &self.text {
-            Text::Null => ParameterText::Null,
-            Text::AsSent(value) => ParameterText::Printed(value),
-            Text::Printed(range) => ParameterText::Printed(&printed[range.clone()]),
-            Text::Opaque(value) => ParameterText::Opaque(value),
-        };
-        ParameterIn { type_oid: self.type_oid, wire_format: self.wire_format, text }
-    }
-}
-
-/// Whether a value of an unknown type is plain text: many types send their text as their binary form. One that holds
-/// numbers in binary has zero bytes or other control characters among them.
-pub(super) fn is_printable(value: &[u8]) -> bool {
-    std::str::from_utf8(value)
-        .is_ok_and(|text| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')))
 }

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes};
 use retrace_policy::mask::{Cell, ClientText, ColumnText, ContentBuilder};
 use retrace_proto::wire::{Column, WireFormat};
 
-use super::client::is_printable;
+use super::record::is_printable;
 use super::refuse::Fault;
 use crate::postgres::frame::{Frame, Reader};
 use crate::postgres::message::MessageWriter;

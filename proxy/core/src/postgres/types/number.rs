@@ -168,7 +168,7 @@ fn float(digits: &str, fixed_max: i32, out: &mut Vec<u8>) {
 /// `numeric_out`: base 10,000 digits, printed with as many decimals as the value says.
 pub(super) fn numeric(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), NotPrintable> {
     /// Most decimals (`NUMERIC_DSCALE_MASK`).
-    const SCALE_MAX: usize = 0x3fff;
+    const SCALE_DIGITS_MAX: usize = 0x3fff;
     let digits_count = usize::from(reader.u16()?);
     let weight = i16::from_be_bytes(reader.take()?);
     let sign = reader.u16()?;
@@ -187,7 +187,7 @@ pub(super) fn numeric(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), 
     if sign >= 0xc000 {
         return Ok(());
     }
-    if scale > SCALE_MAX || digits.iter().any(|digit| *digit > 9_999) {
+    if scale > SCALE_DIGITS_MAX || digits.iter().any(|digit| *digit > 9_999) {
         return Err(NotPrintable::Malformed);
     }
     let digit_at = |place: i32| {

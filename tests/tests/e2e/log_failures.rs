@@ -1,0 +1,213 @@
+//! P1 and P6: what a client is told when the log fails, with the real proxy, a real PostgreSQL, and a log that fails on
+//! demand.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use retrace_access::{
+    Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TokenFile, tls,
+};
+use retrace_eventlog::{AppendError, EventLog, InstanceStream, MemoryLog};
+use retrace_policy::mask::{FingerprintKey, Masker};
+use retrace_proto::log::{Topic, TopicPartition};
+use retrace_proto::wire::{Durability, PrincipalKind, RetentionClass};
+use retrace_proto::{Envelope, Id};
+use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+use retrace_proxy_core::postgres::SessionLimits;
+use retrace_tests::client::Tls;
+use retrace_tests::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_postgres::{Client, Config, config::SslMode};
+
+use crate::common::{PATIENCE, code, sentence};
+
+const EVENTS: TopicPartition = TopicPartition { topic: Topic::Events, partition: 0 };
+
+fn now_unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_micros()).expect("before the year 290,000")
+}
+
+/// A proxy in this process.
+struct Proxy {
+    dir: TempDir,
+    log: MemoryLog,
+    port: u16,
+    token: String,
+    _running: watch::Sender<bool>,
+}
+
+impl Proxy {
+    async fn before(database: Database<'_>) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let keys = Keys::create(dir.path()).expect("keys");
+        let identity = Ca::create(dir.path())
+            .and_then(|ca| ca.issue_server(&["127.0.0.1".to_owned()]))
+            .expect("a certificate");
+        let tokens = TokenFile::init(&dir.path().join("tokens.toml")).expect("a token file");
+        let (token, _) =
+            tokens.create("dev", TOKEN_TTL_DEFAULT, now_unix_us() / 1_000_000).expect("a token");
+        let principal = Principal {
+            name: "dev".to_owned(),
+            kind: PrincipalKind::Human,
+            on_behalf_of: None,
+            targets: vec!["*".to_owned()],
+            evidence: EvidenceRight::None,
+        };
+        let log = MemoryLog::new();
+        let shared: Arc<dyn EventLog> = Arc::new(log.clone());
+        let stream_id = Id::from_parts(1, [1; 10]);
+        let instance = InstanceStream::open(shared.clone(), "test".to_owned(), now_unix_us, stream_id);
+        let gateway = Gateway::new(GatewayParts {
+            directory: Directory::new(vec![principal], tokens, keys.mock.clone()).expect("a directory"),
+            targets: vec![target(database)],
+            log: shared,
+            instance: Arc::new(instance),
+            proxy_id: "test".to_owned(),
+            policy_version: String::new(),
+            cancel_key: keys.cancel.clone(),
+            fingerprint_key: FingerprintKey::new(keys.mask.expose()),
+            tls: tls::server_config(&identity.certificate, &identity.key).expect("TLS"),
+            limits: GatewayLimits {
+                session: SessionLimits { log_wait_us_max: 500_000, ..SessionLimits::default() },
+                ..GatewayLimits::default()
+            },
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let running = watch::Sender::new(false);
+        tokio::spawn(retrace_proxy::serve(Arc::new(gateway), listener, running.subscribe()));
+        let token = String::from_utf8(token.expose().to_vec()).expect("tokens are text");
+        Self { dir, log, port, token, _running: running }
+    }
+
+    async fn connect(&self) -> Client {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.port).user("dev").password(&self.token).dbname("shop");
+        config.ssl_mode(SslMode::Require);
+        let tls = Tls::trusting(&Ca::certificate_path(self.dir.path()));
+        let (client, connection) = config.connect(tls).await.expect("a login");
+        tokio::spawn(connection);
+        client
+    }
+
+    /// The events that readers of the log see, in order.
+    async fn events(&self) -> Vec<&'static str> {
+        let records = self.log.read(EVENTS, 0, usize::MAX).await.expect("readable");
+        let open = |value| Envelope::open(value).expect("an envelope");
+        records.into_iter().map(|record| open(record.value).event_type()).collect()
+    }
+}
+
+fn target(database: Database<'_>) -> Target {
+    Target {
+        name: "shop".to_owned(),
+        address: format!("127.0.0.1:{}", Postgres::shared().port()),
+        database: database.name(),
+        user: TARGET_USER.to_owned(),
+        password: Secret::new(TARGET_PASSWORD.as_bytes().to_vec()),
+        encryption: TargetEncryption::Cleartext,
+        durability: Durability::Exchange,
+        retention_class: RetentionClass::Standard,
+        masker: Arc::new(Masker::new(&[], FingerprintKey::new(b"key"))),
+    }
+}
+
+fn rows(database: Database<'_>) -> u64 {
+    tokio::task::block_in_place(|| database.number("SELECT count(*) FROM t"))
+}
+
+fn prepared() -> Database<'static> {
+    let database = Postgres::shared().database();
+    tokio::task::block_in_place(|| database.seed("CREATE TABLE t (n int); GRANT ALL ON t TO PUBLIC"));
+    database
+}
+
+const INSERT: &str = "INSERT INTO t VALUES (1)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_log_that_is_late_before_forwarding_refuses_and_the_session_lives_on() {
+    let database = prepared();
+    let proxy = Proxy::before(database).await;
+    let client = proxy.connect().await;
+    let held = proxy.log.faults().hold();
+    let refused = client.batch_execute(INSERT).await.expect_err("the log is late");
+    assert_eq!(code(&refused), "57P03");
+    assert!(sentence(&refused).contains("not executed"), "{}", sentence(&refused));
+    assert_eq!(rows(database), 0);
+    held.open();
+    client.batch_execute("SELECT 1").await.expect("the session lives on");
+    assert_eq!(rows(database), 0, "a refused command never runs, however late its record is");
+    client.batch_execute(INSERT).await.expect("the log answers again");
+    assert_eq!(rows(database), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_refusal_of_a_late_log_rolls_the_transaction_back() {
+    let database = prepared();
+    let proxy = Proxy::before(database).await;
+    let client = proxy.connect().await;
+    client.batch_execute("BEGIN").await.expect("begun");
+    client.batch_execute(INSERT).await.expect("inserted");
+    let held = proxy.log.faults().hold();
+    let refused = client.execute(INSERT, &[]).await.expect_err("the log is late");
+    assert_eq!(code(&refused), "57P03");
+    held.open();
+    let aborted = client.batch_execute("SELECT 1").await.expect_err("the transaction failed");
+    assert_eq!(code(&aborted), "25P02");
+    client.batch_execute("COMMIT").await.expect("which rolls back");
+    assert_eq!(rows(database), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_log_that_fails_after_forwarding_says_that_the_outcome_is_unknown() {
+    let database = prepared();
+    let proxy = Proxy::before(database).await;
+    let client = proxy.connect().await;
+    proxy.log.faults().pass_next(1);
+    proxy.log.faults().fail_next(1, AppendError::Unknown);
+    let refused = client.batch_execute(INSERT).await.expect_err("the response has no record");
+    assert_eq!(code(&refused), "08007");
+    assert!(sentence(&refused).contains("outcome unknown"));
+    assert_eq!(rows(database), 1, "it did run, which nobody could promise");
+    assert!(client.batch_execute("SELECT 1").await.is_err(), "the connection is closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_a_log_that_fails_before_forwarding_ends_the_session_with_nothing_executed() {
+    let database = prepared();
+    let proxy = Proxy::before(database).await;
+    let client = proxy.connect().await;
+    proxy.log.faults().fail_next(1, AppendError::Refused);
+    let refused = client.batch_execute(INSERT).await.expect_err("the command has no record");
+    assert_eq!(code(&refused), "57P03");
+    assert_eq!(rows(database), 0);
+    assert!(client.batch_execute("SELECT 1").await.is_err(), "the connection is closed");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !proxy.events().await.contains(&"stream_aborted") {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", proxy.events().await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_no_row_reaches_the_client_before_its_record_is_durable() {
+    let database = prepared();
+    let proxy = Proxy::before(database).await;
+    let client = proxy.connect().await;
+    let held = proxy.log.faults().hold();
+    let asked = client.query_one("SELECT 7", &[]);
+    let release = async {
+        // tokio-postgres prepares first: two commands with their answers, each let through only when it is asked for.
+        for _ in 0..4 {
+            held.wait_held(1).await;
+            held.release(1);
+        }
+    };
+    let (row, ()) = tokio::join!(asked, release);
+    assert_eq!(row.expect("an answer").get::<_, i32>(0), 7);
+    assert_eq!(proxy.events().await.iter().filter(|event| **event == "command_completed").count(), 2);
+    held.open();
+}
