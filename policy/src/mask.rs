@@ -150,6 +150,18 @@ impl Masker {
         Masked::by_masking(Asserted { name, value })
     }
 
+    /// Masks a setting that the target reports. Also says what the client may see of its value, where that is not the value.
+    #[must_use]
+    pub fn mask_setting(&self, name: &[u8], value: &[u8]) -> (Masked<Asserted>, Option<Vec<u8>>) {
+        let mut unlisted = MaskList::default();
+        let mut out = Vec::new();
+        let sink = Sink { place: Place::default(), out: &mut out, masks: &mut unlisted };
+        let for_client = self.mask_said_into(value, ColumnText::Any, sink).then_some(out);
+        let value = into_text(for_client.as_deref().unwrap_or(value)).0;
+        let name = self.mask_string(&into_text(name).0).into_inner();
+        (Masked::by_masking(Asserted { name, value }), for_client)
+    }
+
     /// Finds what must be replaced, in order, without overlaps. Where two detectors claim the same bytes, their union
     /// is one hit under the stricter action.
     fn hits(&self, text: &[u8]) -> Vec<Hit> {

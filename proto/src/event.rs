@@ -66,8 +66,13 @@ pub struct ResponseEnd {
 
 impl Event {
     /// A client was let in and its target answered.
-    pub fn session_opened(mut facts: wire::SessionOpened, asserted: Masked<Vec<wire::Asserted>>) -> Self {
+    pub fn session_opened(
+        mut facts: wire::SessionOpened,
+        asserted: Masked<Vec<wire::Asserted>>,
+        settings: Masked<Vec<wire::Asserted>>,
+    ) -> Self {
         facts.asserted = asserted.into_inner();
+        facts.settings = settings.into_inner();
         Self(Payload::SessionOpened(facts))
     }
 

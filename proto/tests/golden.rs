@@ -199,7 +199,7 @@ fn events() -> Vec<Event> {
     };
     let started = wire::InstanceStarted { version: "0.1.0".to_owned(), roles: vec!["proxy".to_owned()] };
     vec![
-        Event::session_opened(opened, asserted()),
+        Event::session_opened(opened, asserted(), asserted()),
         command(),
         Event::command_chunk(Masked::by_masking(chunk)),
         Event::command_refused(refused),

@@ -126,12 +126,13 @@ async fn run_session(
         stream: StreamWriter::new(session_id, wire::StreamKind::Session),
         subject: about.clone(),
         masker: login.target.masker.clone(),
-        greeting: Greeting { settings: dialled.settings, cancel_key: cancel_place.key() },
         opened: wire::SessionOpened {
             client_address: address.ip().to_string(),
             tls_version: tls_version(&client),
+            server_version: server_version(&dialled.settings),
             ..wire::SessionOpened::default()
         },
+        greeting: Greeting { settings: dialled.settings, cancel_key: cancel_place.key() },
         asserted: login.asserted,
         policy_version: gateway.policy_version.clone(),
         impossible_name: impossible_name(),
@@ -200,6 +201,17 @@ fn tls_version(client: &TlsStream<TcpStream>) -> String {
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
         _ => String::new(),
     }
+}
+
+/// The version that the target reports, if it has the form of one.
+fn server_version(settings: &[(Bytes, Bytes)]) -> String {
+    let version = settings.iter().find(|(name, _)| name == "server_version").map(|(_, value)| value);
+    let number = version.and_then(|value| value.split(|byte| *byte == b' ').next()).unwrap_or_default();
+    String::from_utf8_lossy(number)
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '.')
+        .take(16)
+        .collect()
 }
 
 /// The name of a prepared statement that cannot exist, since nobody can guess it.

@@ -59,7 +59,7 @@ const FUNCTIONS_WITHOUT_LIMIT: [&str; 10] = [
 /// another. Queries run on their own threads, so that a long one does not hold up the gate that may run beside it.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    threads: Threads,
+    threads: Arc<Threads>,
     state: SessionState,
     memory_bytes_max: usize,
     query_ms_max: u64,
@@ -90,6 +90,8 @@ pub(crate) struct Running {
     deadline: Instant,
     query_ms_max: u64,
     task: AbortHandle,
+    /// The answer goes on when whoever asked lets go of the engine.
+    _threads: Arc<Threads>,
 }
 
 impl Running {
@@ -117,7 +119,7 @@ impl Engine {
     /// # Errors
     /// If the operating system gives no threads.
     pub(crate) fn new(table: &Table, options: &Options) -> Result<Self, std::io::Error> {
-        let threads = Threads::start()?;
+        let threads = Arc::new(Threads::start()?);
         let runtime = runtime(table.store(), options).map_err(std::io::Error::other)?;
         let config = SessionConfig::new()
             .with_information_schema(true)
@@ -158,6 +160,7 @@ impl Engine {
             deadline,
             query_ms_max: self.query_ms_max,
             task,
+            _threads: Arc::clone(&self.threads),
         };
         running.schema = match timeout_at(deadline, start).await {
             Err(_elapsed) => return Err(QueryError::Deadline { ms_max: self.query_ms_max }),

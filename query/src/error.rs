@@ -194,7 +194,8 @@ impl QueryError {
             | Self::Stopping
             | Self::TokensUnreadable
             | Self::Unreachable { .. } => ErrorKind::Unavailable,
-            Self::LogBehindTable { .. } | Self::ForeignLog { .. }
+            Self::LogBehindTable { .. }
+            | Self::ForeignLog { .. }
             | Self::Row(_)
             | Self::Encoding(_)
             | Self::NotUnderstood

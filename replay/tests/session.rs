@@ -61,7 +61,7 @@ impl Session {
             ..wire::SessionOpened::default()
         };
         let says = wire::Asserted { name: "application_name".to_owned(), value: "psql\x1b[2J".to_owned() };
-        self.add(None, Event::session_opened(facts, masked(vec![says])));
+        self.add(None, Event::session_opened(facts, masked(vec![says]), masked(Vec::new())));
     }
 
     fn close(&mut self) {

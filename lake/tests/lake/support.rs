@@ -100,6 +100,7 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         text().prop_map(|server_version| Event::session_opened(
             wire::SessionOpened { server_version, ..wire::SessionOpened::default() },
+            Masked::default(),
             Masked::default()
         )),
         (-1i32..12)

@@ -130,6 +130,9 @@ pub struct SessionOpened {
     /// the session this one goes on from, after a roll
     #[prost(bytes = "bytes", tag = "5")]
     pub continues: ::prost::bytes::Bytes,
+    /// what the target reported at its login, masked
+    #[prost(message, repeated, tag = "6")]
+    pub settings: ::prost::alloc::vec::Vec<Asserted>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Asserted {

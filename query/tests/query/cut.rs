@@ -5,6 +5,7 @@ use retrace_access::EvidenceRight;
 use retrace_eventlog::{EventLog, MemoryLog};
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_query::{ErrorKind, Options, QueryError};
+use tokio::sync::Semaphore;
 
 use crate::world::{Hooked, Session, World, caller, commit, number, truncate};
 
@@ -73,12 +74,15 @@ async fn p4_a_thousand_interleavings_with_ingest_show_every_event_once() {
 async fn p4_holds_while_writers_and_ingest_run() {
     let world = Arc::new(World::new().await);
     let written = Arc::new(AtomicUsize::new(0));
+    // So many events may be written while each query runs: memory is bounded, and so must be what has no disk to wait for.
+    let credits = Arc::new(Semaphore::new(0));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let writer = tokio::spawn({
-        let (world, written, stopped) = (Arc::clone(&world), Arc::clone(&written), stopped.clone());
+        let (world, written, credits) = (Arc::clone(&world), Arc::clone(&written), Arc::clone(&credits));
         async move {
             let mut session = Session::new(&world, "ann");
-            while !*stopped.borrow() {
+            while let Ok(credit) = credits.acquire().await {
+                credit.forget();
                 session.command("SELECT 1", &[]).await;
                 written.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
@@ -94,6 +98,7 @@ async fn p4_holds_while_writers_and_ingest_run() {
         }
     });
     for _query in 0..60 {
+        credits.add_permits(500);
         let before = written.load(Ordering::SeqCst) as i64;
         let seen = world
             .sql(
@@ -110,6 +115,7 @@ async fn p4_holds_while_writers_and_ingest_run() {
         assert_eq!(seen[0][2], seen[0][0], "none missing");
     }
     stop.send(true).unwrap();
+    credits.close();
     writer.await.unwrap();
     ingest.await.unwrap();
     assert_eq!(world.number(COUNT).await, written.load(Ordering::SeqCst) as i64);

@@ -272,7 +272,7 @@ impl Session {
 
     pub(crate) async fn open(&mut self) {
         let facts = wire::SessionOpened { client_address: "192.0.2.7:5000".to_owned(), ..Default::default() };
-        self.write(None, Event::session_opened(facts, masked(Vec::new()))).await;
+        self.write(None, Event::session_opened(facts, masked(Vec::new()), masked(Vec::new()))).await;
     }
 
     pub(crate) async fn close(&mut self) {

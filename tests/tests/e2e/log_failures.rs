@@ -47,8 +47,7 @@ impl Proxy {
             .and_then(|ca| ca.issue_server(&["127.0.0.1".to_owned()]))
             .expect("a certificate");
         let tokens = TokenFile::init(&dir.path().join("tokens.toml")).expect("a token file");
-        let (token, _) =
-            tokens.create("dev", TOKEN_TTL_DEFAULT, now_unix_us() / 1_000_000).expect("a token");
+        let (token, _) = tokens.create("dev", TOKEN_TTL_DEFAULT, now_unix_us() / 1_000_000).expect("a token");
         let principal = Principal {
             name: "dev".to_owned(),
             kind: PrincipalKind::Human,

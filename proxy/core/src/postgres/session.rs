@@ -260,7 +260,7 @@ impl Session {
             target_bytes: 0,
             fatal_passed_on: false,
         };
-        session.greet(now, &greeting, Event::session_opened(opened, asserted));
+        session.greet(now, &greeting, opened, asserted);
         session.release(now);
         session
     }

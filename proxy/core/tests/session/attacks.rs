@@ -201,9 +201,10 @@ fn a_commit_on_its_way_is_not_called_not_executed() {
 
 #[test]
 fn settings_of_the_login_are_masked_and_recorded_too() {
-    let bench = Bench::open();
-    assert_eq!(bench.log[1].event_type(), "async_message");
-    assert!(bench.recorded("standard_conforming_strings"));
+    let mut bench = Bench::opening(true);
+    bench.settle();
+    assert!(contains(&bench.take_client(), b"application_name\0j***@example.com\0"));
+    assert!(bench.recorded("application_name") && bench.recorded("j***@example.com"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn the_client_is_let_in_once_its_session_is_recorded() {
     bench.settle();
     assert_eq!(bench.to_client, b"");
     bench.make_durable();
-    assert_eq!(tags(&bench.take_client()), "RSKZ");
+    assert_eq!(tags(&bench.take_client()), "RSSKZ");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use retrace_policy::statement::Backslash;
-use retrace_proto::Event;
 use retrace_proto::wire::{self, command_completed::Status, session_closed::Reason};
+use retrace_proto::{Event, Masked};
 
 use super::expect::{Expect, Expected};
 use super::gate::Unit;
@@ -18,23 +18,32 @@ use crate::postgres::message;
 
 impl Session {
     /// The first event, and what ends the client's login once it is durable.
-    pub(super) fn greet(&mut self, now: Now, greeting: &Greeting, opened: Event) {
+    pub(super) fn greet(
+        &mut self,
+        now: Now,
+        greeting: &Greeting,
+        opened: wire::SessionOpened,
+        asserted: Masked<Vec<wire::Asserted>>,
+    ) {
         const AUTHENTICATION_OK: &[u8] = b"R\x00\x00\x00\x08\x00\x00\x00\x00";
         const READY_FOR_QUERY_IDLE: &[u8] = b"Z\x00\x00\x00\x05I";
         self.hold(Bytes::from_static(AUTHENTICATION_OK));
+        let mut settings = Vec::with_capacity(greeting.settings.len());
         for (name, value) in &greeting.settings {
             self.note_setting(name, value);
-            let masked = self.content.setting(name, value);
-            let value = masked.as_deref().unwrap_or(value);
-            self.hold(message::parameter_status(name, value));
+            let (masked, for_client) = self.masker.mask_setting(name, value);
+            settings.push(masked);
+            self.hold(message::parameter_status(name, for_client.as_deref().unwrap_or(value)));
         }
         let (process_id, secret) = greeting.cancel_key;
         self.hold(message::backend_key_data(process_id, secret));
         self.hold(Bytes::from_static(READY_FOR_QUERY_IDLE));
-        let recorded = self.append(now, None, opened).and_then(|_| self.record_async(now));
-        if let Err(fault) = recorded {
-            self.fail(now, fault);
+        let event = Event::session_opened(opened, asserted, settings.into_iter().collect());
+        match self.append(now, None, event) {
+            Ok(end) => self.reply_needs = end,
+            Err(fault) => return self.fail(now, fault),
         }
+        self.let_go_held(now);
     }
 
     /// Writes a unit to the target and owes the client its answers.
@@ -448,7 +457,7 @@ impl Session {
     fn record_chunk(
         &mut self,
         now: Now,
-        content: retrace_proto::Masked<retrace_proto::ResponseContent>,
+        content: Masked<retrace_proto::ResponseContent>,
     ) -> Result<(), Fault> {
         let (chunk_index, command_seq) = match self.in_flight.front_mut() {
             Some(command) => {
