@@ -107,7 +107,11 @@ impl EventsTable {
 
     fn scan_tail(&self, part: &Part<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let wanted = indices(&schema(), &part.columns)?;
-        let scan = MemorySourceConfig::try_new_exec(&[self.source.tail.clone()], schema(), Some(wanted))?;
+        let scan = MemorySourceConfig::try_new_exec(
+            std::slice::from_ref(&self.source.tail),
+            schema(),
+            Some(wanted),
+        )?;
         Ok(scan)
     }
 }

@@ -82,8 +82,9 @@ impl Reader {
             Err(error) => return refusal.record(masked, error).await,
         };
         let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
-        let reading = Read { kind: Kind::Sql, statement: masked, what: What::Statement(Box::new(parsed)) };
-        let (cut, running, record) = self.start(caller, right, reading, permit, deadline).await?;
+        let what = What::Statement(Box::new(parsed));
+        let read = Read { kind: Kind::Sql, statement: masked, what, right, deadline };
+        let (cut, running, record) = self.start(caller, read, permit).await?;
         let schema = Arc::clone(&running.schema);
         Ok(SqlAnswer { cut, schema, batches: batches(running, record) })
     }
@@ -103,8 +104,9 @@ impl Reader {
             Err(error) => return refusal.record(statement, error).await,
         };
         let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
-        let reading = Read { kind: Kind::Session, statement, what: What::Session(session) };
-        let (cut, running, record) = self.start(caller, right, reading, permit, deadline).await?;
+        let what = What::Session(session);
+        let read = Read { kind: Kind::Session, statement, what, right, deadline };
+        let (cut, running, record) = self.start(caller, read, permit).await?;
         let events = batches(running, record).flat_map(|batch| stream::iter(records(batch))).boxed();
         Ok(EventsAnswer { cut, events })
     }
@@ -144,20 +146,19 @@ impl Reader {
     async fn start(
         &self,
         caller: &Authenticated,
-        right: Right,
         read: Read,
         permit: OwnedSemaphorePermit,
-        deadline: Instant,
     ) -> Result<(Cut, Running, ReadRecord), QueryError> {
+        let Read { kind, statement, what, right, deadline } = read;
         let Inner { sources, options, engine, .. } = self.0.as_ref();
         let taken = Source::take(sources.log.as_ref(), &sources.table, options);
         let source = tokio::time::timeout_at(deadline.into(), taken)
             .await
             .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })??;
         let cut = source.cut.clone();
-        let reading = Reading { kind: read.kind, statement: read.statement, cut: &cut, right: right.name() };
+        let reading = Reading { kind, statement, cut: &cut, right: right.name() };
         let record = ReadRecord::begin(&sources.instance, caller, reading, deadline).await?;
-        let job = Job { source, right, what: read.what, deadline: deadline.into(), permit };
+        let job = Job { source, right, what, deadline: deadline.into(), permit };
         match engine.run(job).await {
             Ok(running) => Ok((cut, running, record)),
             Err(error) => {
@@ -179,6 +180,8 @@ struct Read {
     kind: Kind,
     statement: Masked<String>,
     what: What,
+    right: Right,
+    deadline: Instant,
 }
 
 /// A read that may not: it leaves a record like any other.

@@ -42,7 +42,7 @@ impl Assembler {
                 self.push(Item::Opened { seq, at_unix_us, header, opened });
             }
             Payload::SessionClosed(closed) => {
-                self.push(Item::Closed { seq, at_unix_us, closed: closed.clone() });
+                self.push(Item::Closed { seq, at_unix_us, closed: *closed });
             }
             Payload::AsyncMessage(message) => {
                 let mut joiner = Joiner::default();

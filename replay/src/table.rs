@@ -46,7 +46,10 @@ impl Table<'_> {
             })
             .collect();
         match fit(&natural, look.width) {
-            Some(widths) => self.draw_across(&names, &rows, &widths, look, out),
+            Some(widths) => {
+                draw_heads(&names, &widths, out);
+                self.draw_rows(&rows, &widths, look, out);
+            }
             None => draw_down(&names, &rows, look, out),
         }
     }
@@ -56,23 +59,7 @@ impl Table<'_> {
         shown.map(|cell| Cell::new(cell.as_deref(), look)).collect()
     }
 
-    fn draw_across(
-        &self,
-        names: &[String],
-        rows: &[Vec<Cell>],
-        widths: &[usize],
-        look: &Look,
-        out: &mut String,
-    ) {
-        let heads = names.iter().zip(widths).map(|(name, &width)| {
-            let mut name = name.clone();
-            safe::cut(&mut name, width);
-            let spare = width - safe::width(&name);
-            format!(" {}{name}{} ", " ".repeat(spare / 2), " ".repeat(spare - spare / 2))
-        });
-        push_row(out, heads.collect::<Vec<_>>().join("|"));
-        let rules = widths.iter().map(|width| "-".repeat(width + 2));
-        push_row(out, rules.collect::<Vec<_>>().join("+"));
+    fn draw_rows(&self, rows: &[Vec<Cell>], widths: &[usize], look: &Look, out: &mut String) {
         for row in rows {
             let cells = widths.iter().zip(self.headings).enumerate().map(|(column, (&width, heading))| {
                 row.get(column)
@@ -81,6 +68,19 @@ impl Table<'_> {
             push_row(out, cells.collect::<Vec<_>>().join("|"));
         }
     }
+}
+
+/// The names, each in the middle of its column, and a rule below.
+fn draw_heads(names: &[String], widths: &[usize], out: &mut String) {
+    let heads = names.iter().zip(widths).map(|(name, &width)| {
+        let mut name = name.clone();
+        safe::cut(&mut name, width);
+        let spare = width - safe::width(&name);
+        format!(" {}{name}{} ", " ".repeat(spare / 2), " ".repeat(spare - spare / 2))
+    });
+    push_row(out, heads.collect::<Vec<_>>().join("|"));
+    let rules = widths.iter().map(|width| "-".repeat(width + 2));
+    push_row(out, rules.collect::<Vec<_>>().join("+"));
 }
 
 /// `(2 rows)`, as psql says it.

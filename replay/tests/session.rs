@@ -1,5 +1,12 @@
 //! Sessions as they are recorded, and as a replay shows them: whole, and with every kind of damage.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "tests are data, and long"
+)]
+
 use retrace_proto::wire::{self, command_received::Kind, response_part::Part};
 use retrace_proto::{
     CommandReceived, CommandTexts, Envelope, Event, Id, Masked, ResponseContent, ResponseEnd, StreamWriter,

@@ -1,5 +1,12 @@
 //! The query service against a log in memory and a table in a temporary folder.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "tests are data, and long"
+)]
+
 mod world;
 
 mod cut;
