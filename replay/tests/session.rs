@@ -406,6 +406,11 @@ fn responses_read_like_psql() {
             "NOTICE:  hello\n        shop=> DROP\\r\\x1B[2J\nDO\n",
         ),
         (
+            "columns, then an error before any row",
+            vec![one(), diagnostic(true, "ERROR", "no", &[])],
+            "ERROR:  no\n",
+        ),
+        (
             "rows, then an error",
             vec![one(), rows(1, 1, false, &[Some("x")]), diagnostic(true, "ERROR", "no", &[])],
             " a\n---\n x\n(1 row)\nERROR:  no\n",

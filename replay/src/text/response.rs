@@ -17,11 +17,15 @@ impl Renderer {
     /// Appends a response; `asked` is what it answers, if that is recorded.
     pub(super) fn response(&self, response: &[ResponseItem], asked: Option<&Asked>, out: &mut String) {
         let mut after_rows = false;
-        for item in response {
+        for (index, item) in response.iter().enumerate() {
+            let fails =
+                matches!(response.get(index + 1), Some(ResponseItem::Diagnostic(next)) if next.is_error);
             match item {
                 ResponseItem::Rows(set) if asked.is_some_and(|asked| asked.kind == Kind::Prepare) => {
                     *out += &self.description(set);
                 }
+                // Described and then failed: like psql, show the error alone.
+                ResponseItem::Rows(set) if set.rows.is_empty() && fails => {}
                 ResponseItem::Rows(set) => self.rows(set, out),
                 ResponseItem::Tag(tag) if after_rows && !changes_rows(tag) => {}
                 ResponseItem::Tag(tag) => *out += &format!("{}\n", safe::line(tag)),
