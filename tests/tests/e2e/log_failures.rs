@@ -2,14 +2,17 @@
 //! demand.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use retrace_access::{
     Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TokenFile, tls,
 };
-use retrace_eventlog::{AppendError, EventLog, InstanceStream, MemoryLog};
+use retrace_eventlog::{Append, AppendError, EventLog, InstanceStream, MemoryLog, ReadError};
 use retrace_policy::mask::{FingerprintKey, Masker};
-use retrace_proto::log::{Topic, TopicPartition};
+use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use retrace_proto::wire::{Durability, PrincipalKind, RetentionClass};
 use retrace_proto::{Envelope, Id};
 use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
@@ -39,8 +42,58 @@ struct Proxy {
     _running: watch::Sender<bool>,
 }
 
+/// A log whose next append panics once it is armed: a bug in the middle of a session.
+#[derive(Debug)]
+struct PanicsOnce {
+    log: MemoryLog,
+    armed: AtomicBool,
+}
+
+#[async_trait]
+impl EventLog for PanicsOnce {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.log.partitions(topic)
+    }
+
+    fn topic_id(&self, topic: Topic) -> Id {
+        self.log.topic_id(topic)
+    }
+
+    fn append(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append {
+        assert!(!self.armed.swap(false, Ordering::SeqCst), "the bug of this test");
+        self.log.append(to, key, value)
+    }
+
+    async fn read(
+        &self,
+        from: TopicPartition,
+        start: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        self.log.read(from, start, bytes_max).await
+    }
+
+    async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError> {
+        self.log.offsets(of).await
+    }
+
+    async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
+        self.log.wait_past(of, end_exclusive).await
+    }
+
+    async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
+        self.log.truncate_below(of, offset).await
+    }
+}
+
 impl Proxy {
     async fn before(database: Database<'_>) -> Self {
+        let log = MemoryLog::new();
+        Self::on(log.clone(), Arc::new(log), database).await
+    }
+
+    /// A proxy that appends to `shared`, whose records are those of `log`.
+    async fn on(log: MemoryLog, shared: Arc<dyn EventLog>, database: Database<'_>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let keys = Keys::create(dir.path()).expect("keys");
         let identity = Ca::create(dir.path())
@@ -55,8 +108,6 @@ impl Proxy {
             targets: vec!["*".to_owned()],
             evidence: EvidenceRight::None,
         };
-        let log = MemoryLog::new();
-        let shared: Arc<dyn EventLog> = Arc::new(log.clone());
         let stream_id = Id::from_parts(1, [1; 10]);
         let instance = InstanceStream::open(shared.clone(), "test".to_owned(), now_unix_us, stream_id);
         let gateway = Gateway::new(GatewayParts {
@@ -90,6 +141,14 @@ impl Proxy {
         let (client, connection) = config.connect(tls).await.expect("a login");
         tokio::spawn(connection);
         client
+    }
+
+    async fn wait_for(&self, event: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !self.events().await.contains(&event) {
+            assert!(tokio::time::Instant::now() < deadline, "{:?}", self.events().await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The events that readers of the log see, in order.
@@ -184,11 +243,24 @@ async fn p6_a_log_that_fails_before_forwarding_ends_the_session_with_nothing_exe
     assert_eq!(code(&refused), "57P03");
     assert_eq!(rows(database), 0);
     assert!(client.batch_execute("SELECT 1").await.is_err(), "the connection is closed");
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !proxy.events().await.contains(&"stream_aborted") {
-        assert!(tokio::time::Instant::now() < deadline, "{:?}", proxy.events().await);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    proxy.wait_for("stream_aborted").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_panics_ends_alone_and_on_the_record() {
+    let database = prepared();
+    let log = MemoryLog::new();
+    let shared = Arc::new(PanicsOnce { log: log.clone(), armed: AtomicBool::new(false) });
+    let proxy = Proxy::on(log, shared.clone(), database).await;
+    let (unlucky, other) = (proxy.connect().await, proxy.connect().await);
+    unlucky.batch_execute("SELECT 1").await.expect("it works");
+    shared.armed.store(true, Ordering::SeqCst);
+    unlucky.batch_execute(INSERT).await.expect_err("its session panicked");
+    proxy.wait_for("stream_aborted").await;
+    assert_eq!(rows(database), 0, "nothing was forwarded without its record");
+    other.batch_execute(INSERT).await.expect("another session goes on");
+    let _ = proxy.connect().await;
+    assert_eq!(rows(database), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
