@@ -223,8 +223,12 @@ impl Masker {
     /// into, since another encoding can write digits and letters in other bytes; so it is hidden.
     fn mask_said_into(&self, text: &[u8], allows: ColumnText, sink: Sink<'_>) -> bool {
         if !self.is_empty() && std::str::from_utf8(text).is_err() {
-            sink.out.extend_from_slice(UNREADABLE.as_bytes());
-            sink.masks.push_unreadable(sink.place);
+            let begin = sink.out.len();
+            match allows {
+                ColumnText::Json => sink.out.extend_from_slice(format!("\"{UNREADABLE}\"").as_bytes()),
+                ColumnText::Any | ColumnText::Typed => sink.out.extend_from_slice(UNREADABLE.as_bytes()),
+            }
+            sink.masks.push_unreadable(sink.place, sink.out.len() - begin);
             return true;
         }
         match allows {
@@ -324,12 +328,12 @@ impl MaskList {
     }
 
     /// Notes a value that was hidden since it could not be inspected. It has no fingerprint.
-    fn push_unreadable(&mut self, place: Place) {
+    fn push_unreadable(&mut self, place: Place, bytes: usize) {
         self.masks.push(Mask {
             row: place.row,
             column: place.column,
             start_inclusive: 0,
-            end_exclusive: bounded(UNREADABLE.len()),
+            end_exclusive: bounded(bytes),
             kind: MaskKind::Unreadable.into(),
             action: MaskAction::Redact.into(),
             rule: String::new(),

@@ -81,6 +81,46 @@ pub fn first_words(sql: &[u8], backslash: Backslash) -> impl Iterator<Item = &[u
     })
 }
 
+/// The names that PREPARE and DEALLOCATE among the statements of `sql` give another meaning, in order, as PostgreSQL reads
+/// them: folded to lower case unless quoted. `ALL` is no name and stands among them as `all`.
+pub fn redefined_names(sql: &[u8], backslash: Backslash) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut words: Option<usize> = Some(0);
+    for token in tokens(sql, backslash).filter(|token| token.kind != TokenKind::Comment) {
+        let text = &sql[token.range.clone()];
+        let is = |word: &[u8]| token.kind == TokenKind::Word && text.eq_ignore_ascii_case(word);
+        words = match words {
+            _ if token.kind == TokenKind::Semicolon => Some(0),
+            Some(0) if is(b"deallocate") || is(b"prepare") => Some(1),
+            // DEALLOCATE PREPARE name.
+            Some(1) if is(b"prepare") => Some(1),
+            Some(1) => {
+                names.push(name(text, token.kind));
+                None
+            }
+            _ => None,
+        };
+    }
+    names
+}
+
+fn name(text: &[u8], kind: TokenKind) -> Vec<u8> {
+    if kind != TokenKind::QuotedName {
+        return text.to_ascii_lowercase();
+    }
+    let inner = text.strip_prefix(b"\"").unwrap_or(text);
+    let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
+    let mut name = Vec::with_capacity(inner.len());
+    let mut quote_before = false;
+    for &byte in inner {
+        quote_before = byte == b'"' && !quote_before;
+        if !quote_before {
+            name.push(byte);
+        }
+    }
+    name
+}
+
 fn next_token(sql: &[u8], start: usize, backslash: Backslash) -> (TokenKind, usize) {
     let byte = sql[start];
     let after = sql.get(start + 1).copied();
@@ -288,6 +328,20 @@ mod tests {
         let plain = first_words(sql, Backslash::Plain).count();
         let escaped = first_words(sql, Backslash::Escape).count();
         assert_eq!((plain, escaped), (1, 0));
+    }
+
+    #[test]
+    fn names_that_sql_gives_another_meaning_are_read_as_postgresql_reads_them() {
+        for (sql, expect) in [
+            ("deallocate S1", &["s1"][..]),
+            ("DEALLOCATE PREPARE \"S\"\"1\"; select 1; /* x */ prepare b (int) as select $1", &["S\"1", "b"]),
+            ("deallocate all", &["all"]),
+            ("select 'deallocate x'; execute prepare", &[]),
+        ] {
+            let names = redefined_names(sql.as_bytes(), Backslash::Plain);
+            let names: Vec<_> = names.iter().map(|name| std::str::from_utf8(name).expect("ASCII")).collect();
+            assert_eq!(names, expect, "{sql}");
+        }
     }
 
     #[test]

@@ -155,6 +155,9 @@ impl Driver {
         let deadline = self.session.poll_deadline();
         tokio::select! {
             biased;
+            _ = self.shutdown.wait_for(|stop| *stop), if !self.stopping => Event::Shutdown,
+            Some(CancelRequested) = self.cancel_requests.recv() => Event::Cancel,
+            () = sleep_until(clock::instant(deadline.unwrap_or(0))), if deadline.is_some() => Event::Deadline,
             progress = self.outbox.progress(), if self.outbox.is_waiting() => Event::Log(progress),
             written = target.unsent.write_some(&mut target.write),
                 if target.open && target.unsent.is_waiting() => Event::TargetWritten(written),
@@ -162,9 +165,6 @@ impl Driver {
                 if client.open && client.unsent.is_waiting() => Event::ClientWritten(written),
             read = target.read.read_buf(&mut target.incoming), if wants_target => Event::TargetRead(read),
             read = client.read.read_buf(&mut client.incoming), if wants_client => Event::ClientRead(read),
-            Some(CancelRequested) = self.cancel_requests.recv() => Event::Cancel,
-            _ = self.shutdown.wait_for(|stop| *stop), if !self.stopping => Event::Shutdown,
-            () = sleep_until(clock::instant(deadline.unwrap_or(0))), if deadline.is_some() => Event::Deadline,
         }
     }
 

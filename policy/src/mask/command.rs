@@ -125,7 +125,11 @@ impl Masker {
                 (Some(into_text(masked).0), false)
             }
             ParameterText::Opaque(_) if !self.is_empty() => {
-                masks.push_unreadable(place);
+                if masks.has_place() {
+                    masks.push_unreadable(place, UNREADABLE.len());
+                } else {
+                    masks.omitted += 1;
+                }
                 (Some(UNREADABLE.to_owned()), false)
             }
             ParameterText::Opaque(bytes) => (Some(super::content::hex(bytes)), true),

@@ -194,7 +194,8 @@ impl ContentBuilder {
                 ClientText::AsItCame
             }
             Cell::Opaque(_) => {
-                self.masks.push_unreadable(Place { row: self.row, column, offset_bytes: 0 });
+                let place = Place { row: self.row, column, offset_bytes: 0 };
+                self.masks.push_unreadable(place, UNREADABLE.len());
                 self.push_cell(Some(UNREADABLE), false);
                 ClientText::Null
             }
@@ -235,7 +236,12 @@ impl ContentBuilder {
             // The message is column 0 of the masks, wherever it stands among the fields.
             let column = if *code == b'M' { 0 } else { bounded(index) + 1 };
             let text = self.replace_at(Place { column, ..Place::default() }, text, &mut changed);
+            let omitted_before = diagnostic.omitted_bytes;
             let kept = Self::kept_text(&text, &mut diagnostic.omitted_bytes);
+            // What the record does not keep, the client does not get.
+            let cut = diagnostic.omitted_bytes > omitted_before;
+            let text = if cut { kept.clone().into_bytes() } else { text };
+            changed |= cut;
             match code {
                 b'V' => diagnostic.severity = kept,
                 b'S' if diagnostic.severity.is_empty() => diagnostic.severity = kept,
@@ -418,8 +424,11 @@ impl ContentBuilder {
 
     /// The text for the record, and for the client where it changed.
     fn lone_text(&mut self, text: &[u8]) -> (String, Option<Vec<u8>>) {
-        let for_client = self.replace(text).map(<[u8]>::to_vec);
-        let kept = Self::kept_text(for_client.as_deref().unwrap_or(text), &mut 0);
+        let masked = self.replace(text).map(<[u8]>::to_vec);
+        let mut omitted_bytes = 0;
+        let kept = Self::kept_text(masked.as_deref().unwrap_or(text), &mut omitted_bytes);
+        // What the record does not keep, the client does not get.
+        let for_client = if omitted_bytes > 0 { Some(kept.clone().into_bytes()) } else { masked };
         (kept, for_client)
     }
 

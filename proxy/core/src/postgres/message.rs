@@ -286,6 +286,11 @@ pub(crate) fn sync() -> Bytes {
     Bytes::from_static(b"S\x00\x00\x00\x04")
 }
 
+/// A Flush.
+pub(crate) fn flush() -> Bytes {
+    Bytes::from_static(b"H\x00\x00\x00\x04")
+}
+
 /// A Terminate.
 pub(crate) fn terminate() -> Bytes {
     Bytes::from_static(b"X\x00\x00\x00\x04")

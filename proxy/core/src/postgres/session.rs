@@ -3,6 +3,7 @@ mod expect;
 mod gate;
 mod record;
 mod refuse;
+mod reply;
 mod rows;
 mod target;
 
@@ -190,7 +191,8 @@ pub struct Session {
     target_skips: bool,
     expected: VecDeque<Expected>,
     in_flight: VecDeque<InFlight>,
-    last_command_seq: Option<u64>,
+    /// The command that was answered last.
+    last_answered_seq: Option<u64>,
     confirmed: Confirmed,
     settings: Settings,
     backslash: Backslash,
@@ -243,7 +245,7 @@ impl Session {
             target_skips: false,
             expected: VecDeque::new(),
             in_flight: VecDeque::new(),
-            last_command_seq: None,
+            last_answered_seq: None,
             confirmed: Confirmed::default(),
             settings: Settings::default(),
             backslash: Backslash::Plain,
@@ -311,7 +313,7 @@ impl Session {
         if self.state == State::Closed {
             return None;
         }
-        let log = self.gate.waiting_since_us().map(|since| since + self.limits.log_wait_us_max);
+        let log = self.log_awaited_since_us().map(|since| since + self.limits.log_wait_us_max);
         let silent = (!self.held.is_empty()).then_some(self.last_target_us + SILENCE_US);
         log.into_iter().chain(silent).min()
     }
@@ -324,6 +326,7 @@ impl Session {
             && self.client_stalled.is_none()
             && !self.is_behind()
             && self.gate.to_target_bytes() + self.pending_bytes < client_queue_bytes_max()
+            && !self.owes_too_many()
             && self.expected.len() + self.gate.units().len() < EXPECTED_ANSWERS_MAX
     }
 
@@ -336,9 +339,20 @@ impl Session {
             && (self.client_gone || held_bytes < self.limits.held_bytes_max)
     }
 
+    /// Since when something waits for the log: a unit, a reply, or, where the log is behind, both sides.
+    fn log_awaited_since_us(&self) -> Option<u64> {
+        let behind = self.gate.undurable_since_us().filter(|_| self.is_behind());
+        self.gate.waiting_since_us().into_iter().chain(behind).min()
+    }
+
     /// Whether the log is so far behind that nothing more may be sealed.
     fn is_behind(&self) -> bool {
         self.gate.undurable_bytes() >= UNDURABLE_BYTES_MAX
+    }
+
+    /// Whether the target owes so many answers that nothing more is asked of it.
+    fn owes_too_many(&self) -> bool {
+        self.expected.len() + self.gate.to_target_answers() >= EXPECTED_ANSWERS_MAX
     }
 
     /// The sequence number below which every event is durable, as far as the session was told.
@@ -351,7 +365,7 @@ impl Session {
     fn append(&mut self, now: Now, command_seq: Option<u64>, event: Event) -> Result<u64, Fault> {
         if !self.poisoned {
             let envelope = self.audit.seal(now, command_seq, event).map_err(|_| Fault::Seal)?;
-            self.gate.push_sealed(envelope.bytes().len());
+            self.gate.push_sealed(envelope.bytes().len(), now.monotonic_us);
             self.outputs.push_back(Output::Append(envelope));
         }
         Ok(self.audit.end())
@@ -388,7 +402,12 @@ impl Session {
     /// Seals the session's last events: what is unanswered is abandoned, and the stream is closed.
     fn finish(&mut self, now: Now, reason: session_closed::Reason) -> Result<(), Fault> {
         self.state = State::Closing;
-        self.take_units();
+        for unit in self.take_units() {
+            if let Some(command_seq) = unit.command_seq {
+                let reason = wire::command_refused::Reason::Cancelled;
+                self.record_refused(now, command_seq, reason, ("", ""))?;
+            }
+        }
         while !self.in_flight.is_empty() {
             self.complete(now, command_completed::Status::Abandoned, "")?;
         }

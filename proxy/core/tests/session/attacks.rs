@@ -221,17 +221,133 @@ fn a_refusal_while_the_target_skips_sends_nothing_that_ends_the_skip() {
 }
 
 #[test]
-fn many_binds_that_are_not_answered_are_bounded() {
+fn many_binds_that_are_not_answered_wait_for_answers_that_the_gate_asks_for() {
     let mut bench = Bench::open();
     let value = vec![b'x'; 1_000_000];
     let values: [Option<&[u8]>; 1] = [Some(&value)];
-    bench.client(&parse("s", "select $1", &[25]));
-    for _ in 0..200 {
-        if bench.closed {
-            break;
-        }
-        bench.client(&bind("s", 0, &values, 0));
+    bench.client(&parse("s", "insert into t values ($1)", &[25]));
+    let mut sent = 0;
+    while bench.session.wants_client_bytes() {
+        bench.client(&[bind("s", 0, &values, 0), execute()].concat());
+        sent += 1;
+        assert!(sent < 100, "not everything is taken in");
     }
-    assert!(bench.closed, "200 MB are not kept");
-    assert!(contains(&bench.take_client(), b"C54000\0"));
+    let asked = tags(&bench.take_target());
+    assert!(asked.ends_with("BDEH"), "{asked}");
+    bench.target(PARSED);
+    let answer = [BOUND.to_vec(), message(b'n', b""), complete("INSERT 0 1")].concat();
+    bench.target(&answer.repeat(sent - 1));
+    assert_eq!(tags(&bench.take_target()), "BDE", "the one that waited");
+    assert!(bench.session.wants_client_bytes() && !bench.closed);
+}
+
+#[test]
+fn statements_that_are_described_and_closed_leave_nothing_behind() {
+    let mut bench = Bench::open();
+    bench.client(&query("begin"));
+    bench.target(&[complete("BEGIN"), ready(b'T')].concat());
+    let named = |tag: u8| message(tag, b"Ss\0");
+    for _ in 0..3 {
+        bench.client(&[parse("s", "select $1::int", &[]), named(b'D'), sync()].concat());
+        let described = [message(b't', b"\0\x01\0\0\0\x17"), row_description(&[("a", 23, 0)])].concat();
+        bench.target(&[PARSED.to_vec(), described, ready(b'T')].concat());
+        bench.client(&[bind("s", 0, &[Some(b"1")], 0), execute(), sync(), named(b'C'), sync()].concat());
+        let rows = [row_description(&[("a", 23, 0)]), row(&[Some(b"1")]), complete("SELECT 1"), ready(b'T')];
+        bench.target(&[BOUND.to_vec(), rows.concat(), message(b'3', b""), ready(b'T')].concat());
+    }
+    bench.client(&query("commit"));
+    bench.target(&[complete("COMMIT"), ready(b'I')].concat());
+    assert!(!bench.closed);
+}
+
+#[test]
+fn a_refusal_behind_a_sync_whose_answer_is_on_its_way_is_answered() {
+    let mut bench = Bench::open();
+    bench.log_is_healthy = false;
+    bench.client(&[parse("", "bad", &[]), sync()].concat());
+    bench.make_durable();
+    bench.client(&query("copy t to stdout"));
+    bench.target(&error("42601", "syntax error"));
+    bench.make_durable();
+    bench.take_target();
+    bench.target(&ready(b'I'));
+    bench.target(&[error("26000", "x"), ready(b'I')].concat());
+    bench.make_durable();
+    assert_eq!(tags(&bench.take_client()), "EZEZ");
+}
+
+#[test]
+fn many_parameters_that_cannot_be_read_are_counted() {
+    let mut bench = Bench::open();
+    let values: Vec<Option<&[u8]>> = vec![Some(&[0, 0, 0, 1]); 20_000];
+    bench.client(&[parse("", "select 1", &[]), bind("", 1, &values, 0), execute(), sync()].concat());
+    assert!(!bench.closed);
+    assert!(bench.commands()[0].masks_omitted > 19_000);
+}
+
+#[test]
+fn an_error_at_a_sync_belongs_to_what_that_sync_ends() {
+    let mut bench = Bench::open();
+    let one = [parse("", "insert into t values (1)", &[]), bind("", 0, &[], 0), execute(), sync()].concat();
+    bench.client(&[one.clone(), one].concat());
+    let answer = [PARSED.to_vec(), BOUND.to_vec(), message(b'n', b""), complete("INSERT 0 1")].concat();
+    bench.target(&[answer, error("23503", "deferred"), ready(b'I')].concat());
+    let failed = bench.log.iter().find(|recorded| recorded.event_type() == "async_message").unwrap();
+    assert_eq!(failed.header().command_seq, Some(1), "the first command, not the one behind it");
+}
+
+#[test]
+fn a_command_that_never_leaves_the_gate_has_its_end_recorded() {
+    let mut bench = Bench::open();
+    bench.log_is_healthy = false;
+    bench.client(&query("delete from customers"));
+    bench.input(Input::TargetClosed);
+    assert_eq!(bench.events(), ["command_received", "command_refused", "session_closed"]);
+    assert_eq!(bench.to_target, b"");
+}
+
+#[test]
+fn a_log_that_hangs_has_a_deadline_though_nobody_waits_for_a_reply() {
+    let mut bench = Bench::open();
+    bench.client(&query("select big"));
+    bench.input(Input::ClientClosed);
+    bench.log_is_healthy = false;
+    bench.target(&row_description(&[("x", 25, 0)]));
+    let value = "x".repeat(100_000);
+    let mut sent = 0;
+    while bench.session.wants_target_bytes(0) {
+        bench.target(&row(&[Some(value.as_bytes())]));
+        sent += 1;
+        assert!(sent < 200, "what is sealed and not durable is bounded");
+    }
+    // The first one is of the target's silence.
+    bench.deadline();
+    bench.deadline();
+    assert!(bench.closed);
+}
+
+#[test]
+fn a_statement_that_sql_deallocates_is_not_named_in_the_record() {
+    let mut bench = Bench::open();
+    bench.client(&[parse("s", "select 1", &[]), sync()].concat());
+    bench.target(&[PARSED.to_vec(), ready(b'I')].concat());
+    let redefine = query("deallocate s; prepare s as delete from customers");
+    bench.client(&[redefine, bind("s", 0, &[], 0), execute(), sync()].concat());
+    assert!(tags(&bench.take_target()).ends_with('Q'), "what the name means is not known yet");
+    bench.target(&[complete("DEALLOCATE"), complete("PREPARE"), ready(b'I')].concat());
+    assert_eq!(tags(&bench.take_target()), "BDES");
+    let executed = bench.commands().into_iter().next_back().unwrap();
+    assert_eq!(executed.statement.as_ref().unwrap().text, "");
+    assert_eq!(executed.statement_name, "s", "its PREPARE is on record");
+}
+
+#[test]
+fn a_notice_longer_than_the_record_keeps_is_cut_for_the_client_too() {
+    let mut bench = Bench::open();
+    bench.client(&query("do"));
+    let long = "n".repeat(100_000);
+    bench.target(&message(b'N', format!("SNOTICE\0VNOTICE\0C00000\0M{long}\0\0").as_bytes()));
+    bench.target(&[complete("DO"), ready(b'I')].concat());
+    let client = bench.take_client();
+    assert!(client.len() < 10_000 && contains(&client, b"bytes omitted"));
 }

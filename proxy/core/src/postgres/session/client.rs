@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use retrace_policy::decide::{FUNCTION_CALL, STATEMENTS_TOO_LARGE, Verdict, decide};
+use retrace_policy::statement::redefined_names;
 use retrace_proto::wire::{self, command_received::Kind};
 
 use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_statement, is_undecided};
@@ -18,6 +19,10 @@ use crate::postgres::message::{self, Bind, Execute, Named, Parse};
 /// Messages that may wait for the Execute, Flush or Sync that makes them a unit.
 const PENDING_MESSAGES_MAX: usize = 1024;
 
+/// Statements and bound values that are asked for and not answered, in bytes, above which the target is told to answer and
+/// further ones wait for it.
+const ASKED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 impl Session {
     pub(super) fn handle_client_bytes(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.client_bytes += bytes.len() as u64;
@@ -27,7 +32,7 @@ impl Session {
 
     /// Takes up the client's messages, as far as they may be.
     pub(super) fn handle_client_frames(&mut self, now: Now) -> Result<(), Fault> {
-        while self.state == State::Open && !self.client_done && !self.is_behind() {
+        while self.state == State::Open && !self.client_done && !self.is_behind() && !self.owes_too_many() {
             let frame = match self.client_stalled.take() {
                 Some(frame) => Some(frame),
                 None => self.client.poll_frame().map_err(Fault::ClientFrame)?,
@@ -39,7 +44,7 @@ impl Session {
             }
             self.handle_client_frame(now, frame)?;
         }
-        if self.client_gone && !self.is_behind() && self.client_stalled.is_none() {
+        if self.client_gone && !self.is_behind() && !self.owes_too_many() && self.client_stalled.is_none() {
             self.client_terminates(now)?;
         }
         Ok(())
@@ -49,6 +54,10 @@ impl Session {
     fn must_wait(&self, frame: &Frame) -> Result<bool, Fault> {
         let malformed = |_| Fault::ClientMessage;
         let body = frame.body();
+        let answers_come = !self.expected.is_empty() || self.gate.units().len() > 0;
+        if matches!(frame.tag(), b'P' | b'B') && self.asked_bytes >= ASKED_BYTES_MAX && answers_come {
+            return Ok(true);
+        }
         Ok(match frame.tag() {
             b'B' => self.statement_is_undecided(Bind::decode(body).map_err(malformed)?.statement),
             b'E' => self.portal_is_undecided(Execute::decode(body).map_err(malformed)?.portal),
@@ -64,6 +73,9 @@ impl Session {
         is_undecided(self.newest_first(), |expect| match expect {
             Expect::Parse(statement) => *statement.name == *name,
             Expect::CloseStatement(closed) => **closed == *name,
+            Expect::Query(redefined) | Expect::Execute(redefined) => {
+                redefined.iter().any(|other| **other == *name || other == b"all")
+            }
             _ => false,
         })
     }
@@ -135,7 +147,7 @@ impl Session {
         match verdict {
             Verdict::Allow => {
                 let expects = vec![Expected {
-                    expect: Expect::Query,
+                    expect: Expect::Query(redefined_names(sql, self.backslash).into()),
                     command_seq: Some(command_seq),
                     ends_command: true,
                 }];
@@ -175,7 +187,7 @@ impl Session {
         }
         let bytes = frame.wire_len();
         let mut verdict = decide(parse.sql);
-        if self.kept_bytes() + bytes > self.limits.kept_bytes_max {
+        if self.confirmed.bytes() + bytes > self.limits.kept_bytes_max {
             verdict = Verdict::Deny(STATEMENTS_TOO_LARGE);
         }
         if let Verdict::Deny(denial) = verdict {
@@ -205,7 +217,7 @@ impl Session {
 
     fn client_binds(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let bind = Bind::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
-        if self.kept_bytes() + frame.wire_len() > self.limits.kept_bytes_max {
+        if self.confirmed.bytes() + frame.wire_len() > self.limits.kept_bytes_max {
             return Err(Fault::KeptTooLarge);
         }
         check_name(bind.portal)?;
@@ -232,8 +244,12 @@ impl Session {
 
     fn client_describes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let expect = match Named::decode(frame.body()).map_err(|_| Fault::ClientMessage)? {
-            Named::Statement(name) => Expect::DescribeStatement(self.statement_named(name)),
+            Named::Statement(name) => {
+                check_name(name)?;
+                Expect::DescribeStatement(self.statement_named(name))
+            }
             Named::Portal(name) => {
+                check_name(name)?;
                 Expect::DescribePortal { name: Bytes::copy_from_slice(name), injected: false }
             }
         };
@@ -241,7 +257,10 @@ impl Session {
     }
 
     fn client_closes(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
-        let expect = match Named::decode(frame.body()).map_err(|_| Fault::ClientMessage)? {
+        let named = Named::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
+        let (Named::Statement(name) | Named::Portal(name)) = named;
+        check_name(name)?;
+        let expect = match named {
             Named::Statement(name) => Expect::CloseStatement(Bytes::copy_from_slice(name)),
             Named::Portal(name) => Expect::ClosePortal(Bytes::copy_from_slice(name)),
         };
@@ -255,12 +274,17 @@ impl Session {
         if !self.pending_belongs_to(portal.as_ref()) {
             self.flush_pending(now)?;
         }
+        let redefined = portal
+            .as_ref()
+            .and_then(|portal| portal.statement.as_ref())
+            .map(|statement| redefined_names(&statement.sql, self.backslash).into())
+            .unwrap_or_default();
         self.describe_unless_asked(execute.portal);
         let command_seq =
             self.record_execute(now, portal.as_deref(), &execute, self.pending_bytes + frame.wire_len())?;
         self.pending.push(frame.into_bytes());
         self.pending_expects.push(Expected {
-            expect: Expect::Execute,
+            expect: Expect::Execute(redefined),
             command_seq: None,
             ends_command: false,
         });
@@ -344,7 +368,7 @@ impl Session {
     }
 
     fn push_pending_unit(&mut self, now: Now, command_seq: u64) {
-        let bytes = std::mem::take(&mut self.pending);
+        let mut bytes = std::mem::take(&mut self.pending);
         let mut expects = std::mem::take(&mut self.pending_expects);
         self.pending_bytes = 0;
         for expected in &mut expects {
@@ -352,6 +376,10 @@ impl Session {
         }
         if let Some(last) = expects.last_mut() {
             last.ends_command = true;
+        }
+        if self.asked_bytes >= ASKED_BYTES_MAX {
+            // The client may not say so before its batch is whole; the target would keep its answers until then.
+            bytes.push(message::flush());
         }
         self.push_unit(now, bytes, expects, Some(command_seq));
     }
@@ -364,7 +392,7 @@ impl Session {
         expects: Vec<Expected>,
         command_seq: Option<u64>,
     ) {
-        let simple = matches!(expects.first(), Some(Expected { expect: Expect::Query, .. }));
+        let simple = matches!(expects.first(), Some(Expected { expect: Expect::Query(_), .. }));
         self.gate.push_unit(Unit {
             needs: self.audit.end(),
             since_us: now.monotonic_us,
@@ -381,8 +409,8 @@ impl Session {
             return Ok(());
         }
         let execute = Execute::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
-        let portal = self.portal_named(execute.portal);
-        let command_seq = self.record_execute(now, portal.as_deref(), &execute, frame.wire_len())?;
+        // Its Bind was skipped too, so nothing is known of what it would have run.
+        let command_seq = self.record_execute(now, None, &execute, frame.wire_len())?;
         self.record_refused(now, command_seq, wire::command_refused::Reason::Skipped, ("", ""))?;
         Ok(())
     }
@@ -399,11 +427,6 @@ impl Session {
     fn newest_first(&self) -> impl Iterator<Item = &Expected> {
         let waiting = self.gate.units().rev().flat_map(|unit| unit.expects.iter().rev());
         self.pending_expects.iter().rev().chain(waiting).chain(self.expected.iter().rev())
-    }
-
-    /// Texts and bound values that are kept or on their way to be, in bytes, about.
-    fn kept_bytes(&self) -> usize {
-        self.confirmed.bytes() + self.asked_bytes
     }
 }
 

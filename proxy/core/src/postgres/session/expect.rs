@@ -1,6 +1,6 @@
 //! What has been asked of the target and is not answered yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -38,6 +38,9 @@ pub(super) struct Portal {
     pub(super) bind: Bytes,
 }
 
+/// Names that a statement of SQL's own gives another meaning once it ends, in order.
+pub(super) type Redefined = VecDeque<Vec<u8>>;
+
 /// An answer that the target owes.
 #[derive(Debug)]
 pub(super) enum Expect {
@@ -54,9 +57,9 @@ pub(super) enum Expect {
     /// CloseComplete.
     ClosePortal(Bytes),
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended, of the portal that was described last.
-    Execute,
+    Execute(Redefined),
     /// Anything, then ReadyForQuery.
-    Query,
+    Query(Redefined),
     /// The error of an impossible Bind, in whose place this goes to the client.
     Refusal(Bytes),
     /// ReadyForQuery.
@@ -124,6 +127,13 @@ impl Confirmed {
         }
     }
 
+    /// Nothing is known any more of what a name means.
+    pub(super) fn clear_statements(&mut self) {
+        for (_, statement) in self.statements.drain() {
+            self.bytes = self.bytes.saturating_sub(statement_bytes(&statement));
+        }
+    }
+
     /// Outside a transaction there are no portals.
     pub(super) fn clear_portals(&mut self) {
         for (_, portal) in self.portals.drain() {
@@ -137,9 +147,7 @@ const ENTRY_BYTES: usize = 256;
 
 fn statement_bytes(statement: &Statement) -> usize {
     // A statement's parameters are described once and kept, at four bytes each, like those that were declared.
-    let type_oids =
-        statement.declared_type_oids.len() + statement.parameter_type_oids.get().map_or(0, Vec::len);
-    ENTRY_BYTES + statement.name.len() + statement.sql.len() + 4 * type_oids
+    ENTRY_BYTES + statement.name.len() + statement.sql.len() + 4 * statement.declared_type_oids.len()
 }
 
 fn portal_bytes(portal: &Portal) -> usize {
@@ -156,7 +164,7 @@ pub(super) fn find_statement<'a>(
         match &expected.expect {
             Expect::Parse(statement) if *statement.name == *name => return Some(statement.clone()),
             Expect::CloseStatement(closed) if **closed == *name => return None,
-            Expect::Query if name.is_empty() => return None,
+            Expect::Query(_) if name.is_empty() => return None,
             _ => {}
         }
     }
@@ -172,7 +180,8 @@ pub(super) fn is_undecided<'a>(
     let mut behind_sync = false;
     for expected in newest_first {
         match &expected.expect {
-            Expect::Sync | Expect::Query => behind_sync = true,
+            Expect::Query(_) if names(&expected.expect) => return true,
+            Expect::Sync | Expect::Query(_) => behind_sync = true,
             expect if names(expect) => return behind_sync,
             _ => {}
         }
@@ -190,7 +199,7 @@ pub(super) fn find_portal<'a>(
         match &expected.expect {
             Expect::Bind(portal) if *portal.name == *name => return Some(portal.clone()),
             Expect::ClosePortal(closed) if **closed == *name => return None,
-            Expect::Query if name.is_empty() => return None,
+            Expect::Query(_) if name.is_empty() => return None,
             _ => {}
         }
     }

@@ -33,15 +33,23 @@ struct Reply {
     bytes: Bytes,
 }
 
+/// An event that is sealed and not durable.
+#[derive(Debug)]
+struct Undurable {
+    bytes: usize,
+    since_us: u64,
+}
+
 /// The two queues and the one position they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     durable_end: u64,
-    /// Sizes of the events that are sealed and not durable, the first of them at `durable_end`.
-    undurable: VecDeque<usize>,
+    /// What is sealed and not durable, the first at `durable_end`.
+    undurable: VecDeque<Undurable>,
     undurable_bytes: usize,
     to_target: VecDeque<Unit>,
     to_target_bytes: usize,
+    to_target_answers: usize,
     to_client: VecDeque<Reply>,
     to_client_bytes: usize,
 }
@@ -50,18 +58,23 @@ impl Gate {
     /// Every event below `end` is durable.
     pub(super) fn advance(&mut self, end: u64) {
         while self.durable_end < end
-            && let Some(bytes) = self.undurable.pop_front()
+            && let Some(event) = self.undurable.pop_front()
         {
-            self.undurable_bytes -= bytes;
+            self.undurable_bytes -= event.bytes;
             self.durable_end += 1;
         }
         debug_assert!(self.durable_end >= end, "only what was sealed is durable");
     }
 
     /// An event was sealed, of this size.
-    pub(super) fn push_sealed(&mut self, bytes: usize) {
-        self.undurable.push_back(bytes);
+    pub(super) fn push_sealed(&mut self, bytes: usize, since_us: u64) {
+        self.undurable.push_back(Undurable { bytes, since_us });
         self.undurable_bytes += bytes;
+    }
+
+    /// When the oldest event that is not durable was sealed.
+    pub(super) fn undurable_since_us(&self) -> Option<u64> {
+        self.undurable.front().map(|event| event.since_us)
     }
 
     /// Events that are sealed and not durable, in bytes.
@@ -75,6 +88,7 @@ impl Gate {
 
     pub(super) fn push_unit(&mut self, unit: Unit) {
         self.to_target_bytes += unit.len();
+        self.to_target_answers += unit.expects.len();
         self.to_target.push_back(unit);
     }
 
@@ -90,6 +104,7 @@ impl Gate {
         }
         let unit = self.to_target.pop_front()?;
         self.to_target_bytes -= unit.len();
+        self.to_target_answers -= unit.expects.len();
         Some(unit)
     }
 
@@ -106,6 +121,7 @@ impl Gate {
     /// Takes away every unit that waits; none of them was forwarded.
     pub(super) fn take_units(&mut self) -> VecDeque<Unit> {
         self.to_target_bytes = 0;
+        self.to_target_answers = 0;
         std::mem::take(&mut self.to_target)
     }
 
@@ -132,6 +148,10 @@ impl Gate {
 
     pub(super) fn to_target_bytes(&self) -> usize {
         self.to_target_bytes
+    }
+
+    pub(super) fn to_target_answers(&self) -> usize {
+        self.to_target_answers
     }
 
     pub(super) fn to_client_bytes(&self) -> usize {

@@ -142,7 +142,6 @@ impl Session {
             self.append(now, Some(command_seq), Event::command_chunk(chunk))?;
         }
         self.commands += 1;
-        self.last_command_seq = Some(command_seq);
         Ok(command_seq)
     }
 }

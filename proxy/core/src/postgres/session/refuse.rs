@@ -171,8 +171,7 @@ impl Session {
 
     pub(super) fn handle_deadline(&mut self, now: Now) -> Result<(), Fault> {
         let late = self
-            .gate
-            .waiting_since_us()
+            .log_awaited_since_us()
             .is_some_and(|since| now.monotonic_us >= since + self.limits.log_wait_us_max);
         if late {
             return self.log_is_late(now);
@@ -194,7 +193,11 @@ impl Session {
     /// A record is not durable in time. What was not forwarded is refused and the session goes on; if an answer is
     /// open, nobody can say more than that its outcome is unknown.
     fn log_is_late(&mut self, now: Now) -> Result<(), Fault> {
-        if self.state != State::Open || self.outcome_is_open() || self.gate.replies_wait() {
+        if self.state != State::Open
+            || self.outcome_is_open()
+            || self.gate.replies_wait()
+            || self.gate.units().len() == 0
+        {
             self.end_unrecorded(now);
             return Ok(());
         }

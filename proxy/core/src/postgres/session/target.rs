@@ -48,7 +48,7 @@ impl Session {
 
     /// Writes a unit to the target and owes the client its answers.
     pub(super) fn forward(&mut self, now: Now, unit: Unit) {
-        if self.target_skips && unit.simple && unit.command_seq.is_none() {
+        if self.target_skips && self.expected.is_empty() && unit.simple && unit.command_seq.is_none() {
             // The target skips up to the client's own Sync, and so must what stands for the client's message.
             return;
         }
@@ -148,7 +148,7 @@ impl Session {
             None => frame.bytes(),
         };
         match self.expected.front().map(|expected| &expected.expect) {
-            Some(Expect::Query) => {
+            Some(Expect::Query(_)) => {
                 self.layout = Some(layout);
                 self.record_full(now)?;
                 self.hold(bytes);
@@ -214,11 +214,32 @@ impl Session {
     fn target_ends_statement(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let mut reader = Reader::new(frame.body());
         let tag = reader.c_str().map_err(|_| Fault::TargetMessage)?;
+        self.forget_redefined(tag);
         let bytes = match self.content.command_tag(tag) {
             Some(masked) => message::command_complete(&masked),
             None => frame.into_bytes(),
         };
         self.end_execute(now, bytes, Status::Ok)
+    }
+
+    /// SQL has its own ways to give a name another meaning. What is not known for sure is forgotten.
+    fn forget_redefined(&mut self, tag: &[u8]) {
+        let redefined = match self.expected.front_mut().map(|expected| &mut expected.expect) {
+            Some(Expect::Query(redefined) | Expect::Execute(redefined))
+                if matches!(tag, b"DEALLOCATE" | b"PREPARE" | b"DEALLOCATE ALL") =>
+            {
+                redefined.pop_front()
+            }
+            _ => None,
+        };
+        match (tag, redefined) {
+            (b"DEALLOCATE" | b"PREPARE", Some(name)) => self.confirmed.remove_statement(&name),
+            (b"DEALLOCATE" | b"PREPARE" | b"DEALLOCATE ALL" | b"DISCARD ALL", _) => {
+                self.confirmed.clear_statements();
+            }
+            (b"CLOSE CURSOR" | b"CLOSE CURSOR ALL" | b"DECLARE CURSOR", _) => self.confirmed.clear_portals(),
+            _ => {}
+        }
     }
 
     /// An Execute ends with this message; a simple query goes on with its next statement.
@@ -227,8 +248,8 @@ impl Session {
         self.hold(bytes);
         self.layout = None;
         match self.expected.front().map(|expected| &expected.expect) {
-            Some(Expect::Query) => Ok(()),
-            Some(Expect::Execute) => {
+            Some(Expect::Query(_)) => Ok(()),
+            Some(Expect::Execute(_)) => {
                 let ends = self.pop_expected().is_some_and(|expected| expected.ends_command);
                 if ends { self.complete(now, status, "") } else { Ok(()) }
             }
@@ -250,7 +271,7 @@ impl Session {
         self.layout = None;
         self.hold(frame.into_bytes());
         match self.pop_expected().map(|expected| expected.expect) {
-            Some(Expect::Query) => {
+            Some(Expect::Query(_)) => {
                 self.confirmed.remove_statement(b"");
                 self.confirmed.remove_portal(b"");
                 let failed = self.in_flight.front().is_some_and(|command| command.failed);
@@ -286,7 +307,7 @@ impl Session {
         self.record_full(now)?;
         self.hold(bytes);
         match self.expected.front() {
-            Some(Expected { expect: Expect::Query, .. }) => {
+            Some(Expected { expect: Expect::Query(_), .. }) => {
                 if let Some(command) = self.in_flight.front_mut() {
                     command.failed |= is_error;
                 }
@@ -351,7 +372,7 @@ impl Session {
     fn record_async(&mut self, now: Now) -> Result<(), Fault> {
         let content = self.content.take();
         self.content.take_end();
-        let belongs_to = self.expected.front().and(self.last_command_seq);
+        let belongs_to = self.expected.front().and(self.last_answered_seq);
         self.reply_needs = self.append(now, belongs_to, Event::async_message(content))?;
         self.let_go_held(now);
         Ok(())
@@ -405,85 +426,5 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// Seals the end of the command that is being answered, and lets its answer go once that is durable.
-    pub(super) fn complete(
-        &mut self,
-        now: Now,
-        status: Status,
-        transaction_status: &str,
-    ) -> Result<(), Fault> {
-        self.record_full(now)?;
-        let Some(command) = self.in_flight.pop_front() else {
-            return Err(Fault::TargetMessage);
-        };
-        let facts = wire::CommandCompleted {
-            status: status.into(),
-            rows: command.rows,
-            response_bytes: command.response_bytes,
-            duration_us: now.monotonic_us.saturating_sub(command.forwarded_us),
-            chunks: command.chunks,
-            transaction_status: transaction_status.to_owned(),
-            ..wire::CommandCompleted::default()
-        };
-        let content = self.content.take();
-        let end = self.content.take_end();
-        let event = Event::command_completed(facts, content, end);
-        self.reply_needs = self.append(now, Some(command.seq), event)?;
-        self.let_go_held(now);
-        Ok(())
-    }
-
-    /// Seals what is as large as one event may be.
-    fn record_full(&mut self, now: Now) -> Result<(), Fault> {
-        while let Some(content) = self.content.poll_full() {
-            self.record_chunk(now, content)?;
-        }
-        Ok(())
-    }
-
-    /// Seals what the target said so far and lets it go.
-    pub(super) fn cut_chunk(&mut self, now: Now) -> Result<(), Fault> {
-        self.record_full(now)?;
-        if !self.content.is_empty() {
-            let content = self.content.take();
-            self.record_chunk(now, content)?;
-        }
-        self.let_go_held(now);
-        Ok(())
-    }
-
-    fn record_chunk(
-        &mut self,
-        now: Now,
-        content: Masked<retrace_proto::ResponseContent>,
-    ) -> Result<(), Fault> {
-        let (chunk_index, command_seq) = match self.in_flight.front_mut() {
-            Some(command) => {
-                command.chunks += 1;
-                (command.chunks - 1, Some(command.seq))
-            }
-            None => (0, self.last_command_seq),
-        };
-        self.reply_needs = self.append(now, command_seq, Event::response_chunk(chunk_index, content))?;
-        self.let_go_held(now);
-        Ok(())
-    }
-
-    /// Keeps bytes for the client until their content is sealed.
-    pub(super) fn hold(&mut self, bytes: Bytes) {
-        self.held_bytes += bytes.len();
-        self.held.push(bytes);
-    }
-
-    /// Puts what is held into the gate, behind the last record that has a part of it.
-    pub(super) fn let_go_held(&mut self, now: Now) {
-        self.held_bytes = 0;
-        for bytes in self.held.drain(..) {
-            if !self.client_gone {
-                self.gate.push_reply(self.reply_needs, now.monotonic_us, bytes);
-            }
-        }
     }
 }
