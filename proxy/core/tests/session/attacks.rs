@@ -242,6 +242,24 @@ fn many_binds_that_are_not_answered_wait_for_answers_that_the_gate_asks_for() {
 }
 
 #[test]
+fn binds_without_an_execute_are_asked_to_be_answered_too() {
+    let mut bench = Bench::open();
+    let value = vec![b'x'; 1_000_000];
+    let values: [Option<&[u8]>; 1] = [Some(&value)];
+    bench.client(&parse("s", "insert into t values ($1)", &[25]));
+    let mut sent = 0;
+    while bench.session.wants_client_bytes() {
+        bench.client(&bind("s", 0, &values, 0));
+        sent += 1;
+        assert!(sent < 100, "not everything is taken in");
+    }
+    let asked = tags(&bench.take_target());
+    assert!(asked.ends_with("BH"), "{asked}");
+    bench.target(&[PARSED.to_vec(), BOUND.repeat(sent - 1)].concat());
+    assert!(bench.session.wants_client_bytes() && !bench.closed);
+}
+
+#[test]
 fn statements_that_are_described_and_closed_leave_nothing_behind() {
     let mut bench = Bench::open();
     bench.client(&query("begin"));

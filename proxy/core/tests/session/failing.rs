@@ -97,6 +97,20 @@ fn a_response_that_is_not_recorded_never_reaches_the_client() {
 }
 
 #[test]
+fn a_last_word_that_cannot_be_recorded_is_told_as_a_failure_of_the_log() {
+    let mut bench = Bench::open();
+    bench.client(&query("select 1"));
+    bench.log_is_healthy = false;
+    bench.target(&[row_description(&[("a", 23, 0)]), row(&[Some(b"1")])].concat());
+    bench.input(Input::TargetClosed);
+    assert_eq!(bench.to_client, b"");
+    bench.input(Input::LogFailed(LogFailure::Permanent));
+    let client = bench.take_client();
+    assert_eq!(tags(&client), "E");
+    assert!(contains(&client, b"C08007\0") && bench.closed);
+}
+
+#[test]
 fn a_target_that_goes_without_a_word_is_spoken_for() {
     let mut bench = Bench::open();
     bench.client(&query("select 1"));

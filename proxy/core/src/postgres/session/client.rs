@@ -40,6 +40,10 @@ impl Session {
             let Some(frame) = frame else { break };
             if self.must_wait(&frame)? {
                 self.client_stalled = Some(frame);
+                if self.asked_bytes >= ASKED_BYTES_MAX {
+                    // Without a Flush behind what was asked, the target may keep its answers.
+                    self.flush_pending(now)?;
+                }
                 break;
             }
             self.handle_client_frame(now, frame)?;

@@ -248,10 +248,12 @@ impl Session {
         let (sqlstate, message) =
             if self.outcome_is_open() { ("08007", OUTCOME_UNKNOWN) } else { ("57P03", NOT_EXECUTED) };
         let open = self.state == State::Open;
+        // A session that is ending may still have its last word in the gate.
+        let is_owed_a_word = open || self.gate.replies_wait();
         self.held.clear();
         self.held_bytes = 0;
         self.gate.drop_replies();
-        if open && !self.client_gone {
+        if is_owed_a_word && !self.client_gone {
             let error = error_response(Severity::Fatal, sqlstate, message, LOG_HINT);
             self.outputs.push_back(Output::ToClient(error));
         }
