@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use prost_build::Config;
 
 fn root(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    // Where the test runs, not where it was built: two checkouts may share their build output.
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
+    Path::new(&here).join("..").join(path)
 }
 
 /// Makes `committed` hold what `generated` holds, or fails naming the difference.

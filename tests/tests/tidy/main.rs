@@ -13,7 +13,9 @@ use std::process::Command;
 
 /// The folder of the workspace.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the workspace").to_owned()
+    // Where the test runs, not where it was built: two checkouts may share their build output.
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
+    Path::new(&here).parent().expect("the crate is in the workspace").to_owned()
 }
 
 /// The standard output of `cargo` with `arguments`.
