@@ -14,6 +14,4 @@ pub mod types;
 
 mod session;
 
-pub use session::{
-    Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits, client_queue_bytes_max,
-};
+pub use session::{Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};

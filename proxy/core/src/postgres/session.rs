@@ -25,10 +25,7 @@ use crate::Now;
 use crate::audit::Audit;
 
 /// Bytes of a client that wait for their records, above which reading the client stops.
-#[must_use]
-pub const fn client_queue_bytes_max() -> usize {
-    1024 * 1024
-}
+const CLIENT_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Answers owed by the target, above which reading the client stops. With this many on the way, the target has more
 /// than its own output buffer to say, so that it says it.
@@ -325,7 +322,7 @@ impl Session {
             && !self.client_done
             && self.client_stalled.is_none()
             && !self.is_behind()
-            && self.gate.to_target_bytes() + self.pending_bytes < client_queue_bytes_max()
+            && self.gate.to_target_bytes() + self.pending_bytes < CLIENT_QUEUE_BYTES_MAX
             && !self.owes_too_many()
             && self.expected.len() + self.gate.units().len() < EXPECTED_ANSWERS_MAX
     }

@@ -11,7 +11,7 @@ use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_state
 use super::gate::Unit;
 use super::record::Command;
 use super::refuse::Fault;
-use super::{Session, State, client_queue_bytes_max};
+use super::{CLIENT_QUEUE_BYTES_MAX, Session, State};
 use crate::Now;
 use crate::postgres::frame::Frame;
 use crate::postgres::message::{self, Bind, Execute, Named, Parse};
@@ -344,7 +344,7 @@ impl Session {
         let expected = Expected { expect, command_seq: None, ends_command: false };
         self.asked_bytes += expected.kept_bytes();
         self.pending_expects.push(expected);
-        if self.pending.len() >= PENDING_MESSAGES_MAX || self.pending_bytes >= client_queue_bytes_max() {
+        if self.pending.len() >= PENDING_MESSAGES_MAX || self.pending_bytes >= CLIENT_QUEUE_BYTES_MAX {
             self.flush_pending(now)?;
         }
         Ok(())
