@@ -1,6 +1,7 @@
 //! P1 and P6: what a client is told when the log fails, with the real proxy, a real PostgreSQL, and a log that fails on
 //! demand.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -269,15 +270,22 @@ async fn p1_no_row_reaches_the_client_before_its_record_is_durable() {
     let proxy = Proxy::before(database).await;
     let client = proxy.connect().await;
     let held = proxy.log.faults().hold();
-    let asked = client.query_one("SELECT 7", &[]);
-    let release = async {
-        // tokio-postgres prepares first: two commands with their answers, each let through only when it is asked for.
-        for _ in 0..4 {
-            held.wait_held(1).await;
-            held.release(1);
+    let mut asked = pin!(client.query_one("SELECT 7", &[]));
+    // tokio-postgres prepares first: two commands with their answers, each let through only when it is asked for.
+    for record in 1..=4 {
+        tokio::select! {
+            biased;
+            _ = &mut asked => panic!("answered before record {record} was durable"),
+            () = held.wait_held(1) => {}
         }
-    };
-    let (row, ()) = tokio::join!(asked, release);
+        if record == 4 {
+            // Nothing says that an answer will not come; one that does not wait comes within a millisecond.
+            let early = tokio::time::timeout(Duration::from_millis(250), &mut asked).await;
+            assert!(early.is_err(), "answered before its record was durable");
+        }
+        held.release(1);
+    }
+    let row = asked.await;
     assert_eq!(row.expect("an answer").get::<_, i32>(0), 7);
     assert_eq!(proxy.events().await.iter().filter(|event| **event == "command_completed").count(), 2);
     held.open();

@@ -35,6 +35,13 @@ pub(crate) struct Bind<'a> {
 }
 
 impl<'a> Bind<'a> {
+    /// The name of the prepared statement alone.
+    pub(crate) fn statement_name(body: &'a [u8]) -> Result<&'a [u8], MalformedBody> {
+        let mut reader = Reader::new(body);
+        let _portal = reader.c_str()?;
+        reader.c_str()
+    }
+
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, MalformedBody> {
         let mut reader = Reader::new(body);
         let portal = reader.c_str()?;

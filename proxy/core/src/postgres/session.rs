@@ -311,7 +311,8 @@ impl Session {
             return None;
         }
         let log = self.log_awaited_since_us().map(|since| since + self.limits.log_wait_us_max);
-        let silent = (!self.held.is_empty()).then_some(self.last_target_us + SILENCE_US);
+        let holds = self.state == State::Open && !self.held.is_empty();
+        let silent = holds.then_some(self.last_target_us + SILENCE_US);
         log.into_iter().chain(silent).min()
     }
 

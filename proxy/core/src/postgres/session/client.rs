@@ -63,7 +63,7 @@ impl Session {
             return Ok(true);
         }
         Ok(match frame.tag() {
-            b'B' => self.statement_is_undecided(Bind::decode(body).map_err(malformed)?.statement),
+            b'B' => self.statement_is_undecided(Bind::statement_name(body).map_err(malformed)?),
             b'E' => self.portal_is_undecided(Execute::decode(body).map_err(malformed)?.portal),
             b'D' => match Named::decode(body).map_err(malformed)? {
                 Named::Statement(name) => self.statement_is_undecided(name),
