@@ -119,6 +119,11 @@ impl Event {
         Self(Payload::CommandRefused(facts))
     }
 
+    /// Command data was passed on and not kept.
+    pub fn command_omitted(facts: wire::CommandOmitted) -> Self {
+        Self(Payload::CommandOmitted(facts))
+    }
+
     /// Part of a response.
     pub fn response_chunk(chunk_index: u32, content: Masked<ResponseContent>) -> Self {
         let ResponseContent { parts, fingerprints } = content.into_inner();
@@ -140,6 +145,11 @@ impl Event {
         Self(Payload::CommandCompleted(facts))
     }
 
+    /// Part of a response is left out of the record.
+    pub fn response_omitted(facts: wire::ResponseOmitted) -> Self {
+        Self(Payload::ResponseOmitted(facts))
+    }
+
     /// The target said something unasked.
     pub fn async_message(content: Masked<ResponseContent>) -> Self {
         let ResponseContent { parts, fingerprints } = content.into_inner();
@@ -149,6 +159,11 @@ impl Event {
     /// A policy came into force at this instance.
     pub fn policy_loaded(policy_version: String) -> Self {
         Self(Payload::PolicyLoaded(wire::PolicyLoaded { policy_version }))
+    }
+
+    /// A target's column masks were resolved by another catalogue.
+    pub fn catalogue_changed(facts: wire::CatalogueChanged) -> Self {
+        Self(Payload::CatalogueChanged(facts))
     }
 
     /// A cancel request is about to be forwarded.
@@ -172,6 +187,11 @@ impl Event {
         Self(Payload::InstanceStarted(facts))
     }
 
+    /// Where the instance's open streams stand.
+    pub fn stream_heads(facts: wire::StreamHeads) -> Self {
+        Self(Payload::StreamHeads(facts))
+    }
+
     /// A stream will get no further event, since a record of it failed for good.
     pub fn stream_aborted(stream: Id, last_durable_seq: Option<u64>) -> Self {
         Self(Payload::StreamAborted(wire::StreamAborted { stream_id: stream.to_bytes(), last_durable_seq }))
@@ -192,14 +212,18 @@ pub fn event_type(payload: &Payload) -> &'static str {
         Payload::CommandReceived(_) => "command_received",
         Payload::CommandChunk(_) => "command_chunk",
         Payload::CommandRefused(_) => "command_refused",
+        Payload::CommandOmitted(_) => "command_omitted",
         Payload::ResponseChunk(_) => "response_chunk",
         Payload::CommandCompleted(_) => "command_completed",
+        Payload::ResponseOmitted(_) => "response_omitted",
         Payload::AsyncMessage(_) => "async_message",
         Payload::PolicyLoaded(_) => "policy_loaded",
+        Payload::CatalogueChanged(_) => "catalogue_changed",
         Payload::CancelApplied(_) => "cancel_applied",
         Payload::EvidenceRead(_) => "evidence_read",
         Payload::EvidenceReadCompleted(_) => "evidence_read_completed",
         Payload::InstanceStarted(_) => "instance_started",
+        Payload::StreamHeads(_) => "stream_heads",
         Payload::StreamAborted(_) => "stream_aborted",
     }
 }

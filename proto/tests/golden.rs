@@ -79,7 +79,7 @@ fn content() -> Masked<ResponseContent> {
         omitted_bytes: 6,
     };
     let parts = [
-        Part::Columns(wire::ResultColumns { columns: vec![column] }),
+        Part::Columns(wire::ResultColumns { columns: vec![column], ..wire::ResultColumns::default() }),
         Part::Rows(rows),
         Part::Diagnostic(diagnostic),
         Part::CommandTag("SELECT 1".to_owned()),

@@ -141,7 +141,10 @@ fn columns(named: &[(&str, u32)]) -> Part {
         type_oid: *type_oid,
         ..wire::Column::default()
     };
-    Part::Columns(wire::ResultColumns { columns: named.iter().map(column).collect() })
+    Part::Columns(wire::ResultColumns {
+        columns: named.iter().map(column).collect(),
+        ..wire::ResultColumns::default()
+    })
 }
 
 fn rows(begun: u32, column_count: u32, continued: bool, cells: &[Option<&str>]) -> Part {
@@ -530,6 +533,7 @@ fn commands_are_joined_and_what_is_missing_of_them_is_said() {
         parameter_index: Some(0),
         parameter: " long".to_owned(),
         parameters: vec![parameter("new", false)],
+        ..wire::CommandChunk::default()
     };
     session.add(Some(seq), Event::command_chunk(masked(chunk)));
     session.complete(seq, 0, Vec::new());

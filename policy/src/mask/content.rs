@@ -157,7 +157,7 @@ impl ContentBuilder {
             names.push(name);
             recorded.push(column);
         }
-        self.push(Part::Columns(ResultColumns { columns: recorded }), cost);
+        self.push(Part::Columns(ResultColumns { columns: recorded, ..ResultColumns::default() }), cost);
         changed.then_some(names)
     }
 

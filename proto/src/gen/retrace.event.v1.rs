@@ -4,25 +4,23 @@ pub struct Envelope {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<Header>,
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
-    /// 16 CommandOmitted      17 ReviewRequested     18 ReviewDecided      19 ReviewApplied
-    /// 20 ReviewWithdrawn     21 GrantUsed           24 ResponseOmitted    26 TerminalOutput
-    /// 27 TerminalInput       28 TerminalResized     29 FileTransferred    31 CatalogueChanged
-    /// 32 TokenIssued         33 TokenRevoked        34 KillRequested      35 KillApplied
-    /// 40 StreamHeads         42 LegalHoldSet        43 LegalHoldLifted    44 RetentionApplied
+    /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
+    /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
+    /// 29 FileTransferred     32 TokenIssued         33 TokenRevoked       34 KillRequested
+    /// 35 KillApplied         42 LegalHoldSet        43 LegalHoldLifted    44 RetentionApplied
     #[prost(
         oneof = "envelope::Payload",
-        tags = "10, 11, 12, 13, 14, 15, 22, 23, 25, 30, 36, 37, 38, 39, 41"
+        tags = "10, 11, 12, 13, 14, 15, 16, 22, 23, 24, 25, 30, 31, 36, 37, 38, 39, 40, 41"
     )]
     pub payload: ::core::option::Option<envelope::Payload>,
 }
 /// Nested message and enum types in `Envelope`.
 pub mod envelope {
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
-    /// 16 CommandOmitted      17 ReviewRequested     18 ReviewDecided      19 ReviewApplied
-    /// 20 ReviewWithdrawn     21 GrantUsed           24 ResponseOmitted    26 TerminalOutput
-    /// 27 TerminalInput       28 TerminalResized     29 FileTransferred    31 CatalogueChanged
-    /// 32 TokenIssued         33 TokenRevoked        34 KillRequested      35 KillApplied
-    /// 40 StreamHeads         42 LegalHoldSet        43 LegalHoldLifted    44 RetentionApplied
+    /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
+    /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
+    /// 29 FileTransferred     32 TokenIssued         33 TokenRevoked       34 KillRequested
+    /// 35 KillApplied         42 LegalHoldSet        43 LegalHoldLifted    44 RetentionApplied
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Payload {
         #[prost(message, tag = "10")]
@@ -37,14 +35,20 @@ pub mod envelope {
         CommandChunk(super::CommandChunk),
         #[prost(message, tag = "15")]
         CommandRefused(super::CommandRefused),
+        #[prost(message, tag = "16")]
+        CommandOmitted(super::CommandOmitted),
         #[prost(message, tag = "22")]
         ResponseChunk(super::ResponseChunk),
         #[prost(message, tag = "23")]
         CommandCompleted(super::CommandCompleted),
+        #[prost(message, tag = "24")]
+        ResponseOmitted(super::ResponseOmitted),
         #[prost(message, tag = "25")]
         AsyncMessage(super::AsyncMessage),
         #[prost(message, tag = "30")]
         PolicyLoaded(super::PolicyLoaded),
+        #[prost(message, tag = "31")]
+        CatalogueChanged(super::CatalogueChanged),
         #[prost(message, tag = "36")]
         CancelApplied(super::CancelApplied),
         #[prost(message, tag = "37")]
@@ -53,6 +57,8 @@ pub mod envelope {
         EvidenceReadCompleted(super::EvidenceReadCompleted),
         #[prost(message, tag = "39")]
         InstanceStarted(super::InstanceStarted),
+        #[prost(message, tag = "40")]
+        StreamHeads(super::StreamHeads),
         #[prost(message, tag = "41")]
         StreamAborted(super::StreamAborted),
     }
@@ -133,6 +139,8 @@ pub struct SessionOpened {
     /// what the target reported at its login, masked
     #[prost(message, repeated, tag = "6")]
     pub settings: ::prost::alloc::vec::Vec<Asserted>,
+    #[prost(enumeration = "RecordResponses", tag = "7")]
+    pub record_responses: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Asserted {
@@ -478,6 +486,32 @@ pub struct CommandChunk {
     /// appended to the parameters
     #[prost(message, repeated, tag = "5")]
     pub parameters: ::prost::alloc::vec::Vec<Parameter>,
+    /// appended to the rows of a COPY FROM STDIN, masked
+    #[prost(message, optional, tag = "6")]
+    pub copy_rows: ::core::option::Option<ResultRows>,
+    /// what the masks of copy_rows point into
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub fingerprints: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// of COPY data on the wire that this chunk stands for
+    #[prost(uint64, tag = "8")]
+    pub data_bytes: u64,
+}
+/// Command data that was passed on and not kept, as the target's configuration allows.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommandOmitted {
+    #[prost(uint64, tag = "1")]
+    pub data_bytes: u64,
+    /// over the bytes as the target got them
+    #[prost(message, optional, tag = "2")]
+    pub hash: ::core::option::Option<KeyedHash>,
+}
+/// A hash of bytes that may hold what must not be known, so that it tells nothing without the key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyedHash {
+    #[prost(string, tag = "1")]
+    pub key_id: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub hmac_sha256: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommandRefused {
@@ -672,6 +706,9 @@ pub struct ParameterTypes {
 pub struct ResultColumns {
     #[prost(message, repeated, tag = "1")]
     pub columns: ::prost::alloc::vec::Vec<Column>,
+    /// of a COPY TO STDOUT, whose columns have no types on the wire
+    #[prost(enumeration = "CopyFormat", tag = "2")]
+    pub copy_format: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Column {
@@ -852,6 +889,19 @@ pub mod command_completed {
         }
     }
 }
+/// Part of a response that the target's configuration leaves out, before its CommandCompleted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResponseOmitted {
+    /// whose cells are left out, whole or in part
+    #[prost(uint64, tag = "1")]
+    pub rows: u64,
+    /// of those rows on the wire, from the target
+    #[prost(uint64, tag = "2")]
+    pub row_bytes: u64,
+    /// over their messages as the target sent them
+    #[prost(message, optional, tag = "3")]
+    pub hash: ::core::option::Option<KeyedHash>,
+}
 /// What the target says unasked.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AsyncMessage {
@@ -865,6 +915,17 @@ pub struct PolicyLoaded {
     /// hex SHA-256 of the configuration that decides
     #[prost(string, tag = "1")]
     pub policy_version: ::prost::alloc::string::String,
+}
+/// The gate read another catalogue of the header's target: what its column masks are resolved by.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CatalogueChanged {
+    /// hex SHA-256 of what was read
+    #[prost(string, tag = "1")]
+    pub catalogue_version: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub relations: u32,
+    #[prost(uint32, tag = "3")]
+    pub masked_columns: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelApplied {
@@ -1028,6 +1089,41 @@ pub struct StreamAborted {
     /// absent: none was
     #[prost(uint64, optional, tag = "2")]
     pub last_durable_seq: ::core::option::Option<u64>,
+}
+/// Where the open streams of an instance stand, signed: every 10 seconds and at its stop. A stream that later ends before
+/// its head was cut off.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamHeads {
+    /// by stream_id, rising
+    #[prost(message, repeated, tag = "1")]
+    pub heads: ::prost::alloc::vec::Vec<StreamHead>,
+    /// Merkle tree hash (RFC 9162, section 2.1) over the heads
+    #[prost(bytes = "bytes", tag = "2")]
+    pub root_hash: ::prost::bytes::Bytes,
+    #[prost(string, tag = "3")]
+    pub key_id: ::prost::alloc::string::String,
+    /// Ed25519 (RFC 8032), over what the evidence crate says
+    #[prost(bytes = "bytes", tag = "4")]
+    pub signature: ::prost::bytes::Bytes,
+    /// the instance stops
+    #[prost(bool, tag = "5")]
+    pub last: bool,
+    /// 0-based; more heads than one event holds go on in further ones
+    #[prost(uint32, tag = "6")]
+    pub part_index: u32,
+    #[prost(uint32, tag = "7")]
+    pub parts: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamHead {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub stream_id: ::prost::bytes::Bytes,
+    /// events of the stream that are durable
+    #[prost(uint64, tag = "2")]
+    pub end_exclusive: u64,
+    /// SHA-256 of the last one
+    #[prost(bytes = "bytes", tag = "3")]
+    pub hash: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1197,6 +1293,46 @@ impl PrincipalKind {
         }
     }
 }
+/// How much of a target's responses is recorded. What is left out is counted and hashed in a ResponseOmitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RecordResponses {
+    Unspecified = 0,
+    /// every cell
+    Full = 1,
+    /// cells in which something was masked; the others stand as NULL
+    MaskedOnly = 2,
+    /// columns, counts, tags and diagnostics; no cell
+    Shape = 3,
+    /// how the command ended; no column and no cell
+    None = 4,
+}
+impl RecordResponses {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RECORD_RESPONSES_UNSPECIFIED",
+            Self::Full => "RECORD_RESPONSES_FULL",
+            Self::MaskedOnly => "RECORD_RESPONSES_MASKED_ONLY",
+            Self::Shape => "RECORD_RESPONSES_SHAPE",
+            Self::None => "RECORD_RESPONSES_NONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RECORD_RESPONSES_UNSPECIFIED" => Some(Self::Unspecified),
+            "RECORD_RESPONSES_FULL" => Some(Self::Full),
+            "RECORD_RESPONSES_MASKED_ONLY" => Some(Self::MaskedOnly),
+            "RECORD_RESPONSES_SHAPE" => Some(Self::Shape),
+            "RECORD_RESPONSES_NONE" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum WireFormat {
@@ -1232,6 +1368,15 @@ pub enum MaskKind {
     Column = 3,
     /// could not be inspected, so hidden
     Unreadable = 4,
+    UsSsn = 5,
+    Iban = 6,
+    Phone = 7,
+    ApiKey = 8,
+    PrivateKey = 9,
+    Jwt = 10,
+    NationalId = 11,
+    /// not known to be free of a masked column's values
+    UnknownOrigin = 12,
 }
 impl MaskKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1245,6 +1390,14 @@ impl MaskKind {
             Self::Email => "MASK_KIND_EMAIL",
             Self::Column => "MASK_KIND_COLUMN",
             Self::Unreadable => "MASK_KIND_UNREADABLE",
+            Self::UsSsn => "MASK_KIND_US_SSN",
+            Self::Iban => "MASK_KIND_IBAN",
+            Self::Phone => "MASK_KIND_PHONE",
+            Self::ApiKey => "MASK_KIND_API_KEY",
+            Self::PrivateKey => "MASK_KIND_PRIVATE_KEY",
+            Self::Jwt => "MASK_KIND_JWT",
+            Self::NationalId => "MASK_KIND_NATIONAL_ID",
+            Self::UnknownOrigin => "MASK_KIND_UNKNOWN_ORIGIN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1255,6 +1408,14 @@ impl MaskKind {
             "MASK_KIND_EMAIL" => Some(Self::Email),
             "MASK_KIND_COLUMN" => Some(Self::Column),
             "MASK_KIND_UNREADABLE" => Some(Self::Unreadable),
+            "MASK_KIND_US_SSN" => Some(Self::UsSsn),
+            "MASK_KIND_IBAN" => Some(Self::Iban),
+            "MASK_KIND_PHONE" => Some(Self::Phone),
+            "MASK_KIND_API_KEY" => Some(Self::ApiKey),
+            "MASK_KIND_PRIVATE_KEY" => Some(Self::PrivateKey),
+            "MASK_KIND_JWT" => Some(Self::Jwt),
+            "MASK_KIND_NATIONAL_ID" => Some(Self::NationalId),
+            "MASK_KIND_UNKNOWN_ORIGIN" => Some(Self::UnknownOrigin),
             _ => None,
         }
     }
@@ -1287,6 +1448,39 @@ impl MaskAction {
             "MASK_ACTION_REDACT" => Some(Self::Redact),
             "MASK_ACTION_PARTIAL" => Some(Self::Partial),
             "MASK_ACTION_TOKEN" => Some(Self::Token),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CopyFormat {
+    /// not a COPY
+    Unspecified = 0,
+    Text = 1,
+    Csv = 2,
+    Binary = 3,
+}
+impl CopyFormat {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "COPY_FORMAT_UNSPECIFIED",
+            Self::Text => "COPY_FORMAT_TEXT",
+            Self::Csv => "COPY_FORMAT_CSV",
+            Self::Binary => "COPY_FORMAT_BINARY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "COPY_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
+            "COPY_FORMAT_TEXT" => Some(Self::Text),
+            "COPY_FORMAT_CSV" => Some(Self::Csv),
+            "COPY_FORMAT_BINARY" => Some(Self::Binary),
             _ => None,
         }
     }

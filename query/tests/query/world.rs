@@ -343,6 +343,7 @@ fn content(cells: &[&str]) -> ResponseContent {
     let part = |part| wire::ResponsePart { part: Some(part) };
     let columns = wire::ResultColumns {
         columns: vec![wire::Column { name: "name".to_owned(), type_oid: 25, ..Default::default() }],
+        ..Default::default()
     };
     let rows = wire::ResultRows {
         row_count: cells.len() as u32,
