@@ -171,6 +171,7 @@ fn events() -> Vec<Event> {
         parameter_index: Some(0),
         parameter: "8".to_owned(),
         parameters: vec![wire::Parameter::default()],
+        ..wire::CommandChunk::default()
     };
     let refused = wire::CommandRefused {
         reason: wire::command_refused::Reason::Denied.into(),
@@ -214,6 +215,61 @@ fn events() -> Vec<Event> {
         Event::evidence_read_completed(read_completed),
         Event::instance_started(started),
         Event::stream_aborted(id(5), Some(6)),
+    ]
+    .into_iter()
+    .chain(later_events())
+    .collect()
+}
+
+/// Events and fields that came after the first ones; those keep their lines.
+fn later_events() -> Vec<Event> {
+    let hash = wire::KeyedHash { key_id: "00aa".to_owned(), hmac_sha256: Bytes::from_static(&[6; 32]) };
+    let copied = wire::CommandChunk {
+        copy_rows: Some(wire::ResultRows {
+            row_count: 1,
+            column_count: 1,
+            cell_bytes: vec![1],
+            cells: "x".to_owned(),
+            ..wire::ResultRows::default()
+        }),
+        fingerprints: vec![Bytes::from_static(&[5; 16])],
+        data_bytes: 2,
+        ..wire::CommandChunk::default()
+    };
+    let columns =
+        wire::ResultColumns { copy_format: wire::CopyFormat::Csv.into(), ..wire::ResultColumns::default() };
+    let columns = wire::ResponsePart { part: Some(Part::Columns(columns)) };
+    let opened = wire::SessionOpened {
+        record_responses: wire::RecordResponses::Shape.into(),
+        ..wire::SessionOpened::default()
+    };
+    let head = wire::StreamHead {
+        stream_id: id(6).to_bytes(),
+        end_exclusive: 7,
+        hash: Bytes::from_static(&[8; 32]),
+    };
+    let heads = wire::StreamHeads {
+        heads: vec![head],
+        root_hash: Bytes::from_static(&[9; 32]),
+        key_id: "00bb".to_owned(),
+        signature: Bytes::from_static(&[10; 64]),
+        last: true,
+        part_index: 1,
+        parts: 2,
+    };
+    let catalogue =
+        wire::CatalogueChanged { catalogue_version: "00cc".to_owned(), relations: 1, masked_columns: 2 };
+    vec![
+        Event::command_chunk(Masked::by_masking(copied)),
+        Event::command_omitted(wire::CommandOmitted { data_bytes: 1, hash: Some(hash.clone()) }),
+        Event::response_omitted(wire::ResponseOmitted { rows: 1, row_bytes: 2, hash: Some(hash) }),
+        Event::response_chunk(
+            0,
+            Masked::by_masking(ResponseContent { parts: vec![columns], ..ResponseContent::default() }),
+        ),
+        Event::session_opened(opened, Masked::default(), Masked::default()),
+        Event::catalogue_changed(catalogue),
+        Event::stream_heads(heads),
     ]
 }
 
