@@ -23,13 +23,19 @@ fn on_a_large_stack(test: fn()) {
 fn what_is_nested_deep_is_parsed() {
     on_a_large_stack(|| {
         for (sql, kind) in [
-            (format!("select {}", vec!["1"; 5_000].join("+")), StatementKind::Select),
-            (vec!["select 1"; 2_000].join(" union all "), StatementKind::Select),
-            (format!("select {}1{}", "(".repeat(2_000), ")".repeat(2_000)), StatementKind::Select),
+            // As deep as libpg_query hands over; deeper is no tree any more, whatever stack there is.
+            (format!("select {}", vec!["1"; 4_990].join("+")), StatementKind::Select),
+            (format!("select {}1{}", "f(".repeat(4_990), ")".repeat(4_990)), StatementKind::Select),
             (
-                format!("select {}1{}", "case when true then ".repeat(500), " end".repeat(500)),
+                format!("select {}1{}", "xmlforest(".repeat(2_490), " as a)".repeat(2_490)),
                 StatementKind::Select,
             ),
+            (
+                format!("select {}1{}", "case when true then ".repeat(1_990), " end".repeat(1_990)),
+                StatementKind::Select,
+            ),
+            (format!("select {}1{}", "(select ".repeat(1_660), ")".repeat(1_660)), StatementKind::Unknown),
+            (vec!["select 1"; 2_000].join(" union all "), StatementKind::Select),
             (format!("select 1 where {}", vec!["a = 1"; 20_000].join(" or ")), StatementKind::Select),
             (format!("insert into t values {}", vec!["(1, 'a')"; 50_000].join(",")), StatementKind::Insert),
         ] {
