@@ -4,7 +4,7 @@ use super::deny::{COPIED, COPIED_AT_TARGET};
 use super::harmless::{SystemRelation, system_relation};
 use super::query::Queried;
 use super::{CopyColumn, CopyPlan};
-use crate::catalogue::{Catalogue, Column, Relation, Resolved, name_key};
+use crate::catalogue::{Catalogue, Column, Relation, Resolved, name_key, same_name};
 use crate::decide::Denial;
 use crate::facts::{CopyDirection, CopyEndpoint, CopyFacts, Name, OutputValue, Shape, Source};
 
@@ -30,24 +30,35 @@ fn of_relation(
     catalogue: &Catalogue,
     resolved: &Resolved,
 ) -> Result<Option<Vec<CopyColumn>>, Denial> {
-    let candidates = catalogue.relations_named(name.schema.as_deref(), &name.name);
     let is_masked = |relation: &&Relation| resolved.names(relation.oid).is_some();
-    match candidates.as_slice() {
-        [] => match (system_relation(name), facts.direction) {
-            (Some(SystemRelation::Harmless), _) | (None, CopyDirection::From) => Ok(None),
-            _ => Err(COPIED),
-        },
-        _ if candidates.iter().any(|relation| resolved.is_opaque(relation.oid)) => Err(COPIED),
-        [relation] if relation.is_base() => listed(relation, facts, resolved).map(Some),
-        _ if candidates.iter().any(is_masked) => Err(COPIED),
+    let named = catalogue.relations_named(name.schema.as_deref(), &name.name);
+    match system_relation(name) {
+        Some(SystemRelation::Harmless) if !named.iter().any(is_masked) => return Ok(None),
+        Some(_) => return Err(COPIED),
+        None => {}
+    }
+    if named.iter().any(|relation| resolved.is_opaque(relation.oid)) {
+        return Err(COPIED);
+    }
+    match named.as_slice() {
+        // Its own data goes into a relation that is newer than the catalogue.
+        [] if facts.direction == CopyDirection::From => Ok(None),
+        [relation] if relation.is_base() && is_of_schema(relation, name) => {
+            listed(relation, facts, resolved).map(Some)
+        }
+        [] => Err(COPIED),
+        _ if named.iter().any(is_masked) => Err(COPIED),
         // Views, foreign tables, or one of several relations without masked columns.
-        _ if facts.direction == CopyDirection::From
-            || candidates.iter().all(|relation| relation.is_base()) =>
-        {
+        _ if facts.direction == CopyDirection::From || named.iter().all(|relation| relation.is_base()) => {
             Ok(None)
         }
         _ => Err(COPIED),
     }
+}
+
+/// Whether a relation is of the schema that a name gives, if it gives one, and not merely called alike.
+fn is_of_schema(relation: &Relation, name: &Name) -> bool {
+    name.schema.as_ref().is_none_or(|schema| same_name(&relation.schema, schema))
 }
 
 /// The listed columns, or all that are not generated, in the order of their numbers (`CopyGetAttnums`).
@@ -165,7 +176,7 @@ fn single<'a>(catalogue: &'a Catalogue, source: &Source) -> Option<&'a Relation>
         return None;
     }
     match catalogue.relations_named(name.schema.as_deref(), &name.name).as_slice() {
-        [relation] if relation.is_base() => Some(relation),
+        [relation] if relation.is_base() && is_of_schema(relation, name) => Some(relation),
         _ => None,
     }
 }

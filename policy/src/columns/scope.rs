@@ -199,12 +199,16 @@ impl<'a> Scope<'a> {
         for relation in &candidates {
             self.candidate(relation, &mut carrier);
         }
+        // A name that only some of them have as a column is a function's for the others.
+        let everywhere = |key: &String| candidates.iter().all(|relation| relation.column(key).is_some());
+        let before = carrier.clear.len();
+        carrier.clear.retain(everywhere);
+        carrier.incomplete |= carrier.clear.len() < before;
+        // A relation of the system counts though others have its name: anybody may make a table that is called like one.
         match system_relation(name) {
             Some(SystemRelation::Harmless) => carrier.incomplete = true,
-            Some(SystemRelation::Holds(columns)) if candidates.is_empty() => {
-                self.holds(columns, &mut carrier)
-            }
-            Some(SystemRelation::Unknown) if candidates.is_empty() => {
+            Some(SystemRelation::Holds(columns)) => self.holds(columns, &mut carrier),
+            Some(SystemRelation::Unknown) => {
                 self.uncertain = true;
                 carrier.absorb(&Carrier::opaque());
             }
@@ -215,7 +219,7 @@ impl<'a> Scope<'a> {
                 carrier.masked = self.resolved.every_name().clone();
                 carrier.incomplete = true;
             }
-            _ => {}
+            None => {}
         }
         // What one relation of the name has, another that may be meant may have as anything.
         if carrier.opaque {
@@ -248,6 +252,7 @@ impl<'a> Scope<'a> {
     fn holds(&mut self, columns: &[&str], carrier: &mut Carrier) {
         self.uncertain = true;
         carrier.masked.extend(columns.iter().map(|column| (*column).to_owned()));
+        carrier.clear.clear();
         carrier.incomplete = true;
     }
 

@@ -247,8 +247,10 @@ impl Walk {
     pub(super) fn call(&mut self, at: At, call: &FuncCall, place: FunctionPlace) {
         match self.name(&call.funcname) {
             Some(name) => {
-                let texts =
-                    call.args.iter().map(|argument| constant_text(argument).map(str::to_owned)).collect();
+                // Facts keep no value of the traffic but this, which says what the session will be.
+                let keeps = name.name == "set_config";
+                let arguments = call.args.iter().filter(|_| keeps);
+                let texts = arguments.map(|argument| constant_text(argument).map(str::to_owned)).collect();
                 self.functions.push(FunctionUse { name, place, texts });
             }
             None => self.unknown = true,

@@ -14,13 +14,13 @@ pub(super) fn name_of(relation: &RangeVar) -> Name {
 }
 
 impl Walk {
-    pub(super) fn from(&mut self, level: usize, nodes: &[Node]) {
+    pub(super) fn enter_from(&mut self, level: usize, nodes: &[Node]) {
         for node in nodes {
-            self.from_item(level, node);
+            self.enter_item(level, node);
         }
     }
 
-    pub(super) fn from_item(&mut self, level: usize, node: &Node) {
+    pub(super) fn enter_item(&mut self, level: usize, node: &Node) {
         match &node.node {
             Some(NodeEnum::RangeVar(relation)) => {
                 let source = self.relation_or_cte(level, relation);
@@ -46,7 +46,7 @@ impl Walk {
                 self.each(at, &sample.args);
                 self.maybe(at, sample.repeatable.as_deref());
                 match sample.relation.as_deref() {
-                    Some(relation) => self.from_item(level, relation),
+                    Some(relation) => self.enter_item(level, relation),
                     None => self.unknown = true,
                 }
             }
@@ -85,7 +85,7 @@ impl Walk {
         let first = self.levels[level].from.len();
         for side in [&join.larg, &join.rarg] {
             match side.as_deref() {
-                Some(side) => self.from_item(level, side),
+                Some(side) => self.enter_item(level, side),
                 None => self.unknown = true,
             }
         }

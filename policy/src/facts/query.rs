@@ -84,7 +84,7 @@ impl Walk {
             let branches = self.branches(level, select);
             self.levels[level].shape = Shape::SetOperation(branches);
         }
-        self.from(level, &select.from_clause);
+        self.enter_from(level, &select.from_clause);
         self.outputs(level, &select.target_list);
         if let Some(condition) = select.where_clause.as_deref() {
             self.condition(At::new(level, Clause::Where), condition);

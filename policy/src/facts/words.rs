@@ -22,7 +22,8 @@ pub(super) fn words(sql: &str) -> Words {
         let text = sql.get(token.range.clone()).unwrap_or_default();
         let adjacent = token.range.start == end;
         end = token.range.end;
-        if !operator.is_empty() && !(adjacent && is_operator(token.kind, text)) {
+        let goes_on = adjacent && is_operator(token.kind, text);
+        if !operator.is_empty() && !goes_on {
             operators.insert(std::mem::take(&mut operator));
         }
         match token.kind {

@@ -50,7 +50,7 @@ impl Walk {
         let level = self.level(parent, place, Shape::Update);
         self.with(level, update.with_clause.as_ref());
         let mut write = self.target(level, update.relation.as_ref());
-        self.from(level, &update.from_clause);
+        self.enter_from(level, &update.from_clause);
         self.assignments(At::new(level, Clause::Assignment), &update.target_list, &mut write);
         if let Some(condition) = update.where_clause.as_deref() {
             self.condition(At::new(level, Clause::Where), condition);
@@ -64,7 +64,7 @@ impl Walk {
         let level = self.level(parent, place, Shape::Delete);
         self.with(level, delete.with_clause.as_ref());
         let write = self.target(level, delete.relation.as_ref());
-        self.from(level, &delete.using_clause);
+        self.enter_from(level, &delete.using_clause);
         if let Some(condition) = delete.where_clause.as_deref() {
             self.condition(At::new(level, Clause::Where), condition);
         }
@@ -78,7 +78,7 @@ impl Walk {
         self.with(level, merge.with_clause.as_ref());
         let mut write = self.target(level, merge.relation.as_ref());
         match merge.source_relation.as_deref() {
-            Some(source) => self.from_item(level, source),
+            Some(source) => self.enter_item(level, source),
             None => self.unknown = true,
         }
         self.maybe(At::new(level, Clause::Join), merge.join_condition.as_deref());

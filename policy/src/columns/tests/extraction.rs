@@ -188,6 +188,8 @@ fn whole_rows_are_denied() {
         ("select row(c.*) from customers c", Deny("columns.whole_row")),
         ("select row_to_json(c) from customers c", Deny("columns.whole_row")),
         ("select c.row_to_json from customers c", Deny("columns.whole_row")),
+        ("select 1 from customers c where c.to_json::text > '5'", Deny("columns.whole_row")),
+        ("select 1 from pg_stats s where s.row_to_json::text > '5'", Deny("columns.whole_row")),
         ("select s.to_json from (select * from customers) s", Deny("columns.whole_row")),
         ("select to_jsonb(s) -> 'ssn' from (select ssn from customers) s", Deny("columns.whole_row")),
         ("select json_agg(c) from customers c", Deny("columns.whole_row")),
