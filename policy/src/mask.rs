@@ -10,6 +10,7 @@
 
 pub mod command;
 
+mod column;
 mod content;
 mod hex;
 mod json;
@@ -27,6 +28,7 @@ use sha2::Sha256;
 
 use crate::detect::{self, Detector, Detectors, Finding};
 
+pub use column::{HIDDEN, HiddenColumn};
 pub use content::{
     Cell, ClientText, ColumnText, ContentBuilder, DIAGNOSTIC_TEXT_BYTES_MAX, MASKS_PER_VALUE_MAX,
     RULE_NAME_BYTES_MAX, RawField,
@@ -329,6 +331,10 @@ impl MaskList {
 
     /// Notes a value that was hidden since it could not be inspected. It has no fingerprint.
     fn push_unreadable(&mut self, place: Place, bytes: usize) {
+        if !self.has_place() {
+            self.omitted += 1;
+            return;
+        }
         self.masks.push(Mask {
             row: place.row,
             column: place.column,

@@ -8,10 +8,11 @@
 //!   waits in the gate in its turn.
 //! * [`types`]: binary values as PostgreSQL prints them.
 
+mod copy;
 pub mod frame;
 pub mod message;
 pub mod types;
 
 mod session;
 
-pub use session::{Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};
+pub use session::{Beyond, Recording, Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};
