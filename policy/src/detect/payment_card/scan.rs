@@ -2,8 +2,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::issuer::{Lengths, is_card};
-use super::{DIGITS_MAX, DIGITS_MIN, SEPARATORS_MAX, VISIBLE_DIGITS};
+use super::{DIGITS_MAX, DIGITS_MIN, VISIBLE_DIGITS};
 use crate::detect::chars;
+use crate::detect::separators::separators;
 
 /// Digits that a group has at least in a number that is written as most people do, but for its last group.
 const REGULAR_GROUP_DIGITS: usize = 4;
@@ -64,30 +65,30 @@ impl Number {
 }
 
 /// The state of one scan: the groups of the current span, which is digits and separators without anything between.
-pub(super) struct Scanner<'a> {
+pub(in crate::detect) struct Scanner<'a> {
     text: &'a [u8],
+    /// Where the last span ends.
+    next: usize,
     groups: VecDeque<Group>,
     /// The run of hex digits that was looked at last.
     hex: Range<usize>,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, groups: VecDeque::new(), hex: 0..0 }
+    pub(in crate::detect) fn new(text: &'a [u8]) -> Self {
+        Self { text, next: 0, groups: VecDeque::new(), hex: 0..0 }
     }
 
-    /// Reports every card that begins in `region`, in order of their ends.
-    pub(super) fn scan(&mut self, region: Range<usize>, mut report: impl FnMut(Range<usize>)) {
-        let mut at = region.start;
-        while let Some(skip) =
-            self.text[at.min(region.end)..region.end].iter().position(|byte| chars::may_be_digit(*byte))
-        {
-            at += skip;
-            let (digits, end) = self.span(at);
-            if digits >= DIGITS_MIN {
-                self.scan_span(at, &mut report);
-            }
-            at = end;
+    /// A digit stands at `start`, and no earlier one belongs to the same run. Reports every card of the span that begins
+    /// there, in order of their ends. A start within the last span is passed over.
+    pub(in crate::detect) fn scan_at(&mut self, start: usize, mut report: impl FnMut(Range<usize>)) {
+        if start < self.next {
+            return;
+        }
+        let (digits, end) = self.span(start);
+        self.next = end;
+        if digits >= DIGITS_MIN {
+            self.scan_span(start, &mut report);
         }
     }
 
@@ -317,53 +318,6 @@ impl<'a> Scanner<'a> {
 
 fn lengths(regular: bool) -> Lengths {
     if regular { Lengths::All } else { Lengths::Usual }
-}
-
-/// Bytes of the separators that `text` begins with, at most [`SEPARATORS_MAX`] of them.
-fn separators(text: &[u8]) -> usize {
-    let mut bytes = 0;
-    for _ in 0..SEPARATORS_MAX {
-        match separator(&text[bytes..]) {
-            0 => break,
-            len => bytes += len,
-        }
-    }
-    bytes
-}
-
-/// Bytes of the one separator that `text` begins with, 0 if there is none.
-pub(super) fn separator(text: &[u8]) -> usize {
-    let Some(byte) = text.first() else { return 0 };
-    match byte {
-        b' ' | b'-' | b'.' | b'/' | b'_' | b'+' | b'\t' | b'\n' | b'\r' => 1,
-        b'\\' => match (text.get(1), chars::json_escape(text).and_then(char::from_u32)) {
-            (Some(b'n' | b'r' | b't'), _) => 2,
-            (_, Some(character)) if is_separator(character) => 6,
-            _ => 0,
-        },
-        b'%' if text.starts_with(b"%C2%A0") => 6,
-        b'%' => match chars::percent_escape(text) {
-            Some(b' ' | b'-' | b'.' | b'/' | b'+' | b'\t' | b'\n' | b'\r') => 3,
-            _ => 0,
-        },
-        b'&' if text.starts_with(b"&nbsp;") || text.starts_with(b"&#160;") => 6,
-        // Latin-1 and Windows-1252: a no-break space, a soft hyphen, dashes.
-        0x96 | 0x97 | 0xa0 | 0xad => 1,
-        0xc2.. => match chars::first(text) {
-            Some((character, len)) if is_separator(character) => len,
-            _ => 0,
-        },
-        _ => 0,
-    }
-}
-
-/// Spaces, dashes, dots and marks without width beyond ASCII.
-fn is_separator(character: char) -> bool {
-    matches!(character,
-        '\u{a0}' | '\u{ad}' | '\u{b7}' | '\u{1680}' | '\u{2000}'..='\u{2015}' | '\u{2022}' | '\u{2024}' | '\u{2027}'
-        | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202f}' | '\u{2043}' | '\u{205f}'..='\u{2064}'
-        | '\u{2066}'..='\u{2069}' | '\u{2212}' | '\u{3000}' | '\u{30fb}' | '\u{fe58}' | '\u{fe63}' | '\u{feff}'
-        | '\u{ff0d}' | '\u{ff0e}' | '\u{ff0f}')
 }
 
 /// Whether a range lies in a UUID with a letter in it.
