@@ -9,8 +9,10 @@ use super::{Detector, Detectors, Finding, api_key, jwt, private_key};
 /// Whose values this looks for.
 pub(super) const DETECTORS: [Detector; 3] = [Detector::ApiKey, Detector::Jwt, Detector::PrivateKey];
 
-/// Shortest value with an anchor: an AWS access key id.
+/// Shortest value without white space in it: a token of Slack.
 const VALUE_BYTES_MIN: usize = 15;
+/// Texts shorter than this are looked over for such a value before the search is set up for them.
+const SHORT_BYTES: usize = 64;
 
 /// Whose anchors begin at which pattern.
 const JWT_FIRST: usize = api_key::FORMS_COUNT;
@@ -28,7 +30,7 @@ static FINDER: LazyLock<AhoCorasick> = LazyLock::new(|| {
 ///
 /// Linear: each form goes on behind what it has looked at, and looks forward or a bounded number of bytes back.
 pub(super) fn find(text: &[u8], set: &Detectors, found: &mut Vec<Finding>) {
-    if text.len() < VALUE_BYTES_MIN {
+    if text.len() < SHORT_BYTES && !may_hold_a_value(text) {
         return;
     }
     let mut next_key = [0; api_key::FORMS_COUNT];
@@ -47,4 +49,16 @@ pub(super) fn find(text: &[u8], set: &Detectors, found: &mut Vec<Finding>) {
             next_private = private_key::find_at(text, at, found);
         }
     }
+}
+
+/// Whether a text has so many bytes without white space as every value needs, or the words that begin a block.
+fn may_hold_a_value(text: &[u8]) -> bool {
+    let mut start = 0;
+    while let Some(window) = text.get(start..start + VALUE_BYTES_MIN) {
+        match window.iter().rposition(|byte| *byte <= b' ') {
+            Some(space) => start += space + 1,
+            None => return true,
+        }
+    }
+    text.len() > VALUE_BYTES_MIN && memchr::memmem::find(text, b"PRIVATE").is_some()
 }

@@ -5,31 +5,39 @@ use super::chars;
 /// Bytes that are looked at together: one bit each.
 const BLOCK_BYTES: usize = 64;
 
-/// Marks of what may be a digit, a block at a time.
+/// Runs of ASCII digits, and every place where a digit of another script may stand.
 ///
-/// A run that goes on from one block into the next is marked once. Beyond ASCII every digit is marked by itself.
-pub(super) struct Starts<'a> {
+/// A block at a time: where a run begins and ends is read off the bits of its digits, since lengths that differ from run
+/// to run are what a loop over them guesses wrong.
+pub(super) struct Runs<'a> {
     text: &'a [u8],
     /// Where the current block begins.
     block: usize,
     /// The starts in it that were not yet handed out.
-    bits: u64,
-    /// 1 if the block before ended in a digit.
-    carry: u64,
+    starts: u64,
+    /// Its digits.
+    ascii: u64,
     next_block: usize,
 }
 
-impl<'a> Starts<'a> {
+impl<'a> Runs<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, block: 0, bits: 0, carry: 0, next_block: 0 }
+        Self { text, block: 0, starts: 0, ascii: 0, next_block: 0 }
+    }
+
+    /// Where digits that reach the end of the block end.
+    fn end_behind(&self, start: usize) -> usize {
+        let rest = self.text.get(self.next_block..).unwrap_or(&[]);
+        (self.next_block + count(rest, usize::MAX)).min(self.text.len()).max(start)
     }
 }
 
-impl Iterator for Starts<'_> {
-    type Item = usize;
+impl Iterator for Runs<'_> {
+    /// Start and length in bytes, 0 if it is not an ASCII digit that stands there.
+    type Item = (usize, usize);
 
-    fn next(&mut self) -> Option<usize> {
-        while self.bits == 0 {
+    fn next(&mut self) -> Option<(usize, usize)> {
+        while self.starts == 0 {
             let rest = self.text.get(self.next_block..).filter(|rest| !rest.is_empty())?;
             let digits = match rest.first_chunk::<BLOCK_BYTES>() {
                 Some(block) => block_mask(block),
@@ -39,14 +47,18 @@ impl Iterator for Starts<'_> {
                     block_mask(&block)
                 }
             };
+            let carry = self.ascii >> 63;
+            self.ascii = digits.ascii;
+            self.starts = digits.all & !(digits.ascii << 1 | carry);
             self.block = self.next_block;
             self.next_block += BLOCK_BYTES;
-            self.bits = digits.all & !(digits.ascii << 1 | self.carry);
-            self.carry = digits.ascii >> 63;
         }
-        let start = self.block + self.bits.trailing_zeros() as usize;
-        self.bits &= self.bits - 1;
-        Some(start)
+        let offset = self.starts.trailing_zeros();
+        self.starts &= self.starts - 1;
+        let start = self.block + offset as usize;
+        let len = (self.ascii >> offset).trailing_ones();
+        let end = if offset + len == u64::BITS { self.end_behind(start) } else { start + len as usize };
+        Some((start, end - start))
     }
 }
 
@@ -76,6 +88,14 @@ fn block_mask(block: &[u8; BLOCK_BYTES]) -> Mask {
         }
     }
     Mask { ascii, all }
+}
+
+/// Digits of ASCII without anything between, and the byte before them.
+pub(super) struct Run {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// A space if there is none.
+    pub(super) before: u8,
 }
 
 /// How many ASCII digits `text` begins with, counting up to `max`.

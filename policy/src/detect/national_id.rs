@@ -33,7 +33,7 @@
 
 mod check;
 
-use super::digits::{Grouped, grouped, is_fraction, is_whole, values};
+use super::digits::{Grouped, Run, grouped, is_fraction, is_whole, values};
 use super::keywords::{Keyword, Keywords};
 use super::{Detector, Finding, chars};
 
@@ -67,20 +67,16 @@ pub(super) fn find_written(
     }
 }
 
-/// A number in one run, of which the digits from `start` to `end` are all or most.
-pub(super) fn find_bare(
-    text: &[u8],
-    start: usize,
-    end: usize,
-    near: &mut Keywords<'_>,
-    found: &mut Vec<Finding>,
-) {
+/// A number in one run, of which these digits are all or most.
+pub(super) fn find_bare(text: &[u8], run: &Run, near: &mut Keywords<'_>, found: &mut Vec<Finding>) {
+    let Run { start, end, before } = *run;
+    let after = text.get(end).copied().unwrap_or(b' ');
     let range = match end - start {
-        2 => italy(text, start),
-        6 => finland(text, start).or_else(|| corsica(text, start)),
-        7 | 8 => spain(text, start, end),
-        17 => china(text, start),
-        9..=12 | 15 | 18 => {
+        2 if before.is_ascii_alphabetic() && after.is_ascii_alphabetic() => italy(text, start),
+        6 if check::is_finnish_sign(after) => finland(text, start).or_else(|| corsica(text, start)),
+        7 | 8 => spain(text, run),
+        17 if matches!(after, b'X' | b'x') => china(text, start),
+        9..=12 | 15 | 18 if !after.is_ascii_alphanumeric() && chars::is_word_start(text, start) => {
             let is_number = is_number_of_digits(&text[start..end]) || near_its_word(text, start, end, near);
             is_number.then_some(start..end)
         }
@@ -98,27 +94,29 @@ pub(super) fn find_bare(
 
 /// Whether a run of digits is a number whose check says enough by itself.
 fn is_number_of_digits(run: &[u8]) -> bool {
-    let digits: Vec<u8> = run.iter().map(|digit| digit - b'0').collect();
-    match digits.len() {
-        10 | 12 => check::sweden(&digits),
-        11 => [check::belgium, check::brazil, check::germany, check::norway, check::poland]
-            .into_iter()
-            .any(|is_right| is_right(&digits)),
-        15 => check::france(&digits),
-        18 => check::china(&digits),
+    match run.len() {
+        10 => values::<10>(run).is_some_and(|digits| check::sweden(&digits)),
+        11 => values::<11>(run).is_some_and(|digits| {
+            [check::belgium, check::norway, check::poland, check::brazil, check::germany]
+                .into_iter()
+                .any(|is_right| is_right(&digits))
+        }),
+        12 => values::<12>(run).is_some_and(|digits| check::sweden(&digits)),
+        15 => values::<15>(run).is_some_and(|digits| check::france(&digits)),
+        18 => values::<18>(run).is_some_and(|digits| check::china(&digits)),
         _ => false,
     }
 }
 
 fn near_its_word(text: &[u8], start: usize, end: usize, near: &mut Keywords<'_>) -> bool {
-    let (keyword, is_right): (_, fn(&[u8]) -> bool) = match end - start {
-        9 => (Keyword::Bsn, check::netherlands),
-        10 => (Keyword::Nhs, check::nhs),
-        12 => (Keyword::Aadhaar, check::india),
+    let run = &text[start..end];
+    let (keyword, is_right) = match run.len() {
+        9 => (Keyword::Bsn, values::<9>(run).is_some_and(|digits| check::netherlands(&digits))),
+        10 => (Keyword::Nhs, values::<10>(run).is_some_and(|digits| check::nhs(&digits))),
+        12 => (Keyword::Aadhaar, values::<12>(run).is_some_and(|digits| check::india(&digits))),
         _ => return false,
     };
-    let digits: Vec<u8> = text[start..end].iter().map(|digit| digit - b'0').collect();
-    is_right(&digits) && near.has(keyword, start..end)
+    is_right && near.has(keyword, start..end)
 }
 
 type Range = std::ops::Range<usize>;
@@ -146,18 +144,17 @@ fn corsica(text: &[u8], start: usize) -> Option<Range> {
 }
 
 /// Eight digits and a letter, or X, Y or Z, seven digits and a letter; a dash or space may stand beside a letter.
-fn spain(text: &[u8], start: usize, end: usize) -> Option<Range> {
-    let gap = usize::from(matches!(text.get(end), Some(b'-' | b' ')));
-    let letter = text.get(end + gap)?.to_ascii_uppercase();
-    let (begin, first) = if end - start == 8 {
-        (start, None)
+fn spain(text: &[u8], run: &Run) -> Option<Range> {
+    let end = run.end + usize::from(matches!(text.get(run.end), Some(b'-' | b' ')));
+    let letter = text.get(end).filter(|byte| byte.is_ascii_alphabetic())?.to_ascii_uppercase();
+    let (start, first) = if run.end - run.start == 8 {
+        (run.start, 0)
     } else {
-        let gap = usize::from(matches!(text[..start].last(), Some(b'-')));
-        let begin = start.checked_sub(1 + gap)?;
-        let first = b"XYZ".iter().position(|letter| *letter == text[begin].to_ascii_uppercase())?;
-        (begin, Some(first as u32))
+        let start = run.start.checked_sub(if run.before == b'-' { 2 } else { 1 })?;
+        let first = b"XYZ".iter().position(|letter| *letter == text[start].to_ascii_uppercase())?;
+        (start, first as u32)
     };
-    check::spain(first.unwrap_or(0), &text[start..end], letter).then_some(begin..end + gap + 1)
+    check::spain(first, &text[run.start..run.end], letter).then_some(start..end + 1)
 }
 
 /// Seventeen digits and X.

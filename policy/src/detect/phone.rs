@@ -19,7 +19,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use super::digits::{count, grouped, is_fraction, is_whole};
+use super::digits::{Run, count, grouped, is_fraction, is_whole};
 use super::separators::tight;
 use super::{Detector, Finding, chars};
 
@@ -34,14 +34,24 @@ const AMERICAN_DIGITS: usize = 10;
 /// Digits that a partial mask keeps.
 const VISIBLE_DIGITS: usize = 2;
 
-/// Numbers that begin with the run of digits at `start`; `digits` of them, ending at `end`.
-pub(super) fn find_at(text: &[u8], start: usize, end: usize, found: &mut Vec<Finding>) {
-    let begin = sign_before(text, start).filter(|sign| chars::is_word_start(text, *sign));
-    let range = begin.and_then(|sign| international(text, start).map(|end| sign..end));
-    let range = range.or_else(|| match end - start {
-        2..=6 => in_brackets(text, start, end).or_else(|| national(text, start, end)),
-        _ => None,
-    });
+/// A number whose first digits are this run and stand behind a plus sign or an opening bracket.
+pub(super) fn find_signed(text: &[u8], run: &Run, found: &mut Vec<Finding>) {
+    let sign = sign_before(text, run.start).filter(|sign| chars::is_word_start(text, *sign));
+    let range = sign.and_then(|sign| international(text, run.start).map(|end| sign..end));
+    if let Some(range) = range.or_else(|| in_brackets(text, run.start, run.end)) {
+        found.push(Finding { detector: Detector::Phone, range });
+    }
+}
+
+/// A number without a plus sign whose first groups have so many digits.
+pub(super) fn find_written(text: &[u8], run: &Run, groups: (usize, usize), found: &mut Vec<Finding>) {
+    let range = if text[run.start] == b'0' {
+        with_trunk_prefix(text, run.start, run.end).filter(|range| is_whole(text, range.start, range.end))
+    } else if groups == (3, 3) {
+        american(text, run)
+    } else {
+        None
+    };
     if let Some(range) = range {
         found.push(Finding { detector: Detector::Phone, range });
     }
@@ -103,21 +113,19 @@ fn in_brackets(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     let after = end + 1 + tight(rest);
     if text[start] == b'0' {
         let (digits, end_of_number) = groups(text, after, 4)?;
-        return NATIONAL_DIGITS.contains(&(end - start + digits)).then_some(open..end_of_number);
+        let is_number = start + 1 < end && end - start <= 6;
+        return (is_number && NATIONAL_DIGITS.contains(&(end - start + digits))).then_some(open..end_of_number);
     }
     let local = grouped(text, after, &[3, 4])?;
     is_american(&text[start..end], local.digits()).then_some(open..local.end)
 }
 
-/// A number without a country code whose area code stands without brackets.
-fn national(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
-    if text[start] == b'0' {
-        return with_trunk_prefix(text, start, end).filter(|range| is_whole(text, range.start, range.end));
-    }
-    let number = grouped(text, start, &[3, 3, 4])?;
-    let local: Vec<u8> = number.digits()[3..].to_vec();
-    let is_number = is_american(&text[start..end], &local) && !is_fraction(text, start);
-    is_number.then(|| with_country_digit(text, start)..number.end)
+/// A number of the North American plan in groups of 3, 3 and 4 digits.
+fn american(text: &[u8], run: &Run) -> Option<Range<usize>> {
+    let number = grouped(text, run.start, &[3, 3, 4])?;
+    let is_number =
+        is_american(&text[run.start..run.end], &number.digits()[3..]) && !is_fraction(text, run.start);
+    is_number.then(|| with_country_digit(text, run.start)..number.end)
 }
 
 /// Where the number begins if `1` and a separator stand before it.

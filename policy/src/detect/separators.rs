@@ -7,6 +7,13 @@ pub(super) const SEPARATORS_MAX: usize = 4;
 
 /// Bytes of the separators that `text` begins with, at most [`SEPARATORS_MAX`] of them.
 pub(super) fn separators(text: &[u8]) -> usize {
+    match text {
+        [] => return 0,
+        // The most frequent case by far: one sign, and on it goes.
+        [b' ' | b'-' | b'.' | b'/', b'0'..=b'9', ..] => return 1,
+        [first, ..] if !may_separate(*first) => return 0,
+        _ => {}
+    }
     let mut bytes = 0;
     for _ in 0..SEPARATORS_MAX {
         match separator(&text[bytes..]) {
@@ -15,6 +22,24 @@ pub(super) fn separators(text: &[u8]) -> usize {
         }
     }
     bytes
+}
+
+/// Whether a separator may begin with this byte.
+fn may_separate(byte: u8) -> bool {
+    const MAY: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let it = byte as u8;
+            table[byte] = matches!(
+                it,
+                b' ' | b'-' | b'.' | b'/' | b'_' | b'+' | b'\t' | b'\n' | b'\r' | b'\\' | b'%' | b'&' | 0x80..
+            );
+            byte += 1;
+        }
+        table
+    };
+    MAY[usize::from(byte)]
 }
 
 /// Bytes of the one separator that `text` begins with, 0 if there is none.
@@ -57,8 +82,7 @@ fn is_separator(character: char) -> bool {
 pub(super) fn tight(text: &[u8]) -> usize {
     match text {
         [b' ' | b'-' | b'.' | b'/', ..] => 1,
-        [b'\\', b'u', ..] => separator(text),
-        [b'%', b'0', ..] | [b'\\' | b'\t' | b'\n' | b'\r' | b'+' | b'_', ..] | [] => 0,
-        _ => separator(text),
+        [b'\\', b'u', ..] | [b'%', b'1'..=b'9' | b'A'..=b'F', ..] | [b'&' | 0x80.., ..] => separator(text),
+        _ => 0,
     }
 }

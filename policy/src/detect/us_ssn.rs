@@ -20,7 +20,7 @@ use super::keywords::{Keyword, Keywords};
 use super::{Detector, Finding, chars};
 
 /// Digits of a number.
-const DIGITS: usize = 9;
+pub(super) const DIGITS: usize = 9;
 /// Digits that a partial mask keeps.
 const VISIBLE_DIGITS: usize = 4;
 

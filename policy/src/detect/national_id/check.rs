@@ -24,7 +24,7 @@ fn weighted(digits: &[u8], weights: &[u32]) -> u32 {
 }
 
 /// Rijksregisternummer: 97 less the rest of the number by 97; who was born from 2000 on has a 2 before it. Months of
-/// the bis register have 20 or 40 added; in it the date may be unknown.
+/// the bis register have 20 or 40 added.
 pub(super) fn belgium(digits: &[u8]) -> bool {
     let (month, day) = (two(digits, 2), two(digits, 4));
     let known = is_date(day, month % 20) && month < 53;
@@ -62,9 +62,14 @@ pub(super) fn finland(id: &[u8]) -> bool {
     let [date @ .., sign, a, b, c, check] = id else { return false };
     let digits: Vec<u8> = date.iter().chain([a, b, c]).map(|byte| byte.wrapping_sub(b'0')).collect();
     digits.iter().all(|digit| *digit < 10)
-        && matches!(sign.to_ascii_uppercase(), b'+' | b'-' | b'A'..=b'F' | b'U'..=b'Y')
+        && is_finnish_sign(*sign)
         && is_date(two(&digits, 0), two(&digits, 2))
         && CHECKS[(number(&digits) % 31) as usize] == check.to_ascii_uppercase()
+}
+
+/// Whether a sign can say the century of a henkilötunnus.
+pub(super) fn is_finnish_sign(sign: u8) -> bool {
+    matches!(sign.to_ascii_uppercase(), b'+' | b'-' | b'A'..=b'F' | b'U'..=b'Y')
 }
 
 /// Numéro d'inscription au répertoire: sex, year, month (20 and 30 to 42, 50 and more where it is not known), place, key.
