@@ -134,6 +134,7 @@ fn mask(it: form::Mask, targets: &[String], source: &Source<'_>) -> Result<Mask,
         name: it.name.into_inner(),
         action: match it.action {
             form::MaskAction::Redact => wire::MaskAction::Redact,
+            form::MaskAction::Token => wire::MaskAction::Token,
             form::MaskAction::Partial => wire::MaskAction::Partial,
         },
     })

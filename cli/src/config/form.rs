@@ -140,5 +140,6 @@ pub(super) struct Mask {
 #[serde(rename_all = "snake_case")]
 pub(super) enum MaskAction {
     Redact,
+    Token,
     Partial,
 }
