@@ -19,12 +19,14 @@ impl HashKey {
     #[must_use]
     pub fn new(gateway_key: &[u8]) -> Self {
         let derive = |purpose: &[u8]| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(gateway_key).expect("HMAC takes a key of any length");
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(gateway_key).expect("HMAC takes a key of any length");
             mac.update(purpose);
             mac.finalize().into_bytes()
         };
         let key = derive(b"retrace omitted bytes");
-        let id = derive(b"retrace omitted bytes: key id")[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id =
+            derive(b"retrace omitted bytes: key id")[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         Self { mac: Hmac::new_from_slice(&key).expect("HMAC takes a key of any length"), id }
     }
 

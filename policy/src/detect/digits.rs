@@ -128,8 +128,7 @@ impl Grouped {
 
 /// Reads groups of exactly so many digits, 20 in all at most, one separator between two, and no digit after them.
 pub(super) fn grouped(text: &[u8], start: usize, counts: &[usize]) -> Option<Grouped> {
-    let mut number =
-        Grouped { digits: [0; GROUPED_DIGITS_MAX], len: 0, end: start, is_uniform: true };
+    let mut number = Grouped { digits: [0; GROUPED_DIGITS_MAX], len: 0, end: start, is_uniform: true };
     let mut first_gap: Option<&[u8]> = None;
     for (index, wanted) in counts.iter().enumerate() {
         if index > 0 {
@@ -160,7 +159,8 @@ pub(super) fn is_whole(text: &[u8], start: usize, end: usize) -> bool {
         // A space or the end of a sentence often stands between two things.
         len => text[end] != b' ' && text.get(end + len).is_some_and(u8::is_ascii_digit),
     };
-    let began = start >= 2 && matches!(text[start - 1], b'-' | b'.' | b'/') && text[start - 2].is_ascii_digit();
+    let began =
+        start >= 2 && matches!(text[start - 1], b'-' | b'.' | b'/') && text[start - 2].is_ascii_digit();
     !goes_on && !began
 }
 

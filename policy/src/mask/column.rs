@@ -71,8 +71,8 @@ impl ContentBuilder {
         if quote {
             shown.push(b'"');
         }
-        let fingerprint = matches!(column, HiddenColumn::Rule(_))
-            .then(|| self.masker.key.of_column(column.rule(), value));
+        let fingerprint =
+            matches!(column, HiddenColumn::Rule(_)).then(|| self.masker.key.of_column(column.rule(), value));
         let place = self.begin_hidden();
         if self.masks.has_place() {
             let index = fingerprint.map(|fingerprint| self.masks.fingerprints.index_of(fingerprint));

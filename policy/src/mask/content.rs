@@ -3,8 +3,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use retrace_proto::limits::CHUNK_BYTES_MAX;
 use retrace_proto::wire::{
-    Column, CopyFormat, Diagnostic, DiagnosticField, Notification, ParameterTypes, RecordResponses, ResponsePart,
-    ResultColumns, ResultRows, Setting, response_part::Part,
+    Column, CopyFormat, Diagnostic, DiagnosticField, Notification, ParameterTypes, RecordResponses,
+    ResponsePart, ResultColumns, ResultRows, Setting, response_part::Part,
 };
 use retrace_proto::{Masked, ResponseContent, ResponseEnd};
 
@@ -150,11 +150,7 @@ impl ContentBuilder {
         self.columns_of(columns, copy_format);
     }
 
-    fn columns_of(
-        &mut self,
-        columns: Vec<(Column, &[u8])>,
-        copy_format: CopyFormat,
-    ) -> Option<Vec<Vec<u8>>> {
+    fn columns_of(&mut self, columns: Vec<(Column, &[u8])>, copy_format: CopyFormat) -> Option<Vec<Vec<u8>>> {
         let mut changed = false;
         let mut names = Vec::with_capacity(columns.len());
         let mut recorded = Vec::with_capacity(columns.len());

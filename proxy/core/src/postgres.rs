@@ -15,4 +15,7 @@ pub mod types;
 
 mod session;
 
-pub use session::{Beyond, Recording, Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};
+pub use session::{
+    Analysed, Beyond, Columns, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
+    SessionLimits,
+};

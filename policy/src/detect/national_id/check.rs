@@ -36,7 +36,11 @@ pub(super) fn belgium(digits: &[u8]) -> bool {
 /// Cadastro de Pessoas Físicas: two check digits by mod 11. One digit eleven times passes, and is none.
 pub(super) fn brazil(digits: &[u8]) -> bool {
     let check = |len: u32| {
-        let sum: u32 = (2..).take(len as usize).zip(digits[..len as usize].iter().rev()).map(|(w, d)| w * u32::from(*d)).sum();
+        let sum: u32 = (2..)
+            .take(len as usize)
+            .zip(digits[..len as usize].iter().rev())
+            .map(|(w, d)| w * u32::from(*d))
+            .sum();
         match sum % 11 {
             0 | 1 => 0,
             rest => 11 - rest,
@@ -86,8 +90,11 @@ pub(super) fn corsica(written: &[u8]) -> bool {
         b"2B" => b"18",
         _ => return false,
     };
-    let digits: Vec<u8> =
-        [&written[..5], department, &written[7..]].concat().iter().map(|byte| byte.wrapping_sub(b'0')).collect();
+    let digits: Vec<u8> = [&written[..5], department, &written[7..]]
+        .concat()
+        .iter()
+        .map(|byte| byte.wrapping_sub(b'0'))
+        .collect();
     digits.iter().all(|digit| *digit < 10) && france(&digits)
 }
 
@@ -145,7 +152,8 @@ pub(super) fn italy(code: &[u8]) -> bool {
         .iter()
         .enumerate()
         .map(|(index, byte)| {
-            let value = char::from(*byte).to_digit(36).map_or(0, |value| if value > 9 { value - 10 } else { value });
+            let value =
+                char::from(*byte).to_digit(36).map_or(0, |value| if value > 9 { value - 10 } else { value });
             if index % 2 == 0 { ODD[value as usize] } else { value }
         })
         .sum();

@@ -186,8 +186,11 @@ impl CopyReader {
     }
 
     fn take_row(&mut self, end: usize, row: &mut Row) -> Result<RowKind, CopyError> {
-        row.bytes =
-            if self.carried.is_empty() { self.data.split_to(end) } else { self.carried.split_to(end).freeze() };
+        row.bytes = if self.carried.is_empty() {
+            self.data.split_to(end)
+        } else {
+            self.carried.split_to(end).freeze()
+        };
         row.fields.clear();
         row.decoded.clear();
         self.scanned = 0;

@@ -24,8 +24,8 @@ use self::copy::Copying;
 use self::expect::{Confirmed, Expected};
 use self::gate::Gate;
 use self::omit::Omitted;
-use self::understand::ColumnState;
 use self::refuse::Fault;
+use self::understand::ColumnState;
 use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
 use super::types::Settings;
 use crate::Now;
@@ -127,7 +127,12 @@ pub struct SessionLimits {
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { log_wait_us_max: 10_000_000, kept_bytes_max: 64 << 20, command_recorded_bytes_max: 64 << 20, held_bytes_max: 1 << 20 }
+        Self {
+            log_wait_us_max: 10_000_000,
+            kept_bytes_max: 64 << 20,
+            command_recorded_bytes_max: 64 << 20,
+            held_bytes_max: 1 << 20,
+        }
     }
 }
 
@@ -251,8 +256,9 @@ impl Session {
     /// Opens the session: its first event, and behind it the end of the client's login.
     #[must_use]
     pub fn open(opening: Opening, now: Now) -> Self {
-        let Opening { stream, subject, masker, recording, greeting, opened, asserted, policy_version, .. } =
-            opening;
+        let Opening {
+            stream, subject, masker, recording, greeting, opened, asserted, policy_version, ..
+        } = opening;
         let opened = wire::SessionOpened { record_responses: recording.responses.into(), ..opened };
         let mut session = Self {
             state: State::Open,
@@ -264,7 +270,7 @@ impl Session {
             copied: ContentBuilder::new(masker.clone(), RecordResponses::Full),
             masker,
             recording,
-            columns: ColumnState { has_masks: opening.has_column_masks, ..ColumnState::default() },
+            columns: ColumnState::new(opening.has_column_masks),
             guesses: opening.guesses,
             encoding_is_utf8: true,
             omitted: Omitted::default(),

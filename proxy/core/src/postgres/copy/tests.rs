@@ -108,7 +108,9 @@ fn a_row_without_an_end_is_bounded() {
 
 #[test]
 fn a_field_is_replaced_so_that_it_is_read_as_the_new_value() {
-    for (format, data) in [(CopyFormat::Text, &b"1\tx\\ty\t\\N\r\n"[..]), (CopyFormat::Csv, b"1,\"x\ty\",\r\n")] {
+    for (format, data) in
+        [(CopyFormat::Text, &b"1\tx\\ty\t\\N\r\n"[..]), (CopyFormat::Csv, b"1,\"x\ty\",\r\n")]
+    {
         let form = form(format);
         let mut reader = CopyReader::new(form.clone(), 100);
         let mut row = Row::default();

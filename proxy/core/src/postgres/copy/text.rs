@@ -86,10 +86,9 @@ fn unescape(text: &[u8], out: &mut Vec<u8>) {
             b'v' => out.push(11),
             b'0'..=b'7' => {
                 let digits = rest.iter().take(2).take_while(|byte| matches!(byte, b'0'..=b'7')).count();
-                let value =
-                    rest[..digits].iter().fold(u32::from(escape - b'0'), |value, digit| {
-                        value * 8 + u32::from(digit - b'0')
-                    });
+                let value = rest[..digits]
+                    .iter()
+                    .fold(u32::from(escape - b'0'), |value, digit| value * 8 + u32::from(digit - b'0'));
                 // As PostgreSQL does: the low eight bits.
                 out.push(value.to_le_bytes()[0]);
                 rest = &rest[digits..];

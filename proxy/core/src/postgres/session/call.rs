@@ -20,22 +20,9 @@ impl Session {
     pub(super) fn client_calls_function(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         self.flush_pending(now)?;
         let call = FunctionCall::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
-        let argument = |(index, value): (usize, &Option<&'_ [u8]>)| {
-            let wire_format = call.formats.of(index);
-            let text = match *value {
-                None => ParameterText::Null,
-                Some(value) if wire_format == WireFormat::Text || is_printable(value) => {
-                    ParameterText::Printed(value)
-                }
-                Some(value) => ParameterText::Opaque(value),
-            };
-            (wire_format, text)
-        };
-        let arguments: Vec<_> = call.arguments.iter().enumerate().map(argument).collect();
-        let parameters: Vec<_> = arguments
-            .iter()
-            .map(|(wire_format, text)| ParameterIn { type_oid: 0, wire_format: *wire_format, text: *text })
-            .collect();
+        let arguments = call.arguments.iter().enumerate();
+        let parameters: Vec<_> =
+            arguments.map(|(index, value)| argument(*value, call.formats.of(index))).collect();
         let statement = format!("function {}", call.function_oid);
         let verdict = if self.has_column_masks() { Verdict::Deny(FUNCTION_CALL) } else { Verdict::Allow };
         let command = Command {
@@ -93,4 +80,15 @@ impl Session {
         self.hold(bytes);
         Ok(())
     }
+}
+
+fn argument(value: Option<&[u8]>, wire_format: WireFormat) -> ParameterIn<'_> {
+    let text = match value {
+        None => ParameterText::Null,
+        Some(value) if wire_format == WireFormat::Text || is_printable(value) => {
+            ParameterText::Printed(value)
+        }
+        Some(value) => ParameterText::Opaque(value),
+    };
+    ParameterIn { type_oid: 0, wire_format, text }
 }

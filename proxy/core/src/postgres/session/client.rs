@@ -292,8 +292,7 @@ impl Session {
             .map(|statement| redefined_names(&statement.sql, self.backslash).into())
             .unwrap_or_default();
         self.describe_unless_asked(execute.portal);
-        let command_seq =
-            {
+        let command_seq = {
             let bytes = self.pending_bytes + frame.wire_len();
             self.record_execute(now, portal.as_deref(), &execute, (bytes, Verdict::Allow))?
         };
@@ -458,7 +457,7 @@ impl Session {
     }
 
     /// Everything asked and not answered, the last first.
-    fn newest_first(&self) -> impl Iterator<Item = &Expected> {
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Expected> {
         let waiting = self.gate.units().rev().flat_map(|unit| unit.expects.iter().rev());
         self.pending_expects.iter().rev().chain(waiting).chain(self.expected.iter().rev())
     }

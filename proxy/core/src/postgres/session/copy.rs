@@ -3,20 +3,22 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use retrace_policy::mask::{Cell, ClientText, ColumnText, ContentBuilder};
+use bytes::BytesMut;
+use retrace_policy::columns::{CopyColumn, UnknownOrigins};
+use retrace_policy::mask::{Cell, ClientText, ColumnText, ContentBuilder, HiddenColumn};
 use retrace_proto::Event;
 use retrace_proto::limits::CHUNK_BYTES_MAX;
 use retrace_proto::wire::{Column, CopyFormat, RecordResponses, WireFormat, command_refused};
 
 use super::expect::Expect;
-use super::gate::Unit;
 use super::omit::Omitted;
 use super::record::is_printable;
 use super::refuse::Fault;
 use super::{Beyond, Session};
 use crate::Now;
-use crate::postgres::copy::{CopyDirection, CopyError, CopyForm, CopyReader, NewValue, Row, RowKind, write_row};
+use crate::postgres::copy::{
+    CopyDirection, CopyError, CopyForm, CopyReader, NewValue, Row, RowKind, write_row,
+};
 use crate::postgres::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Reader, TARGET_FRAME_BYTES_MAX};
 use crate::postgres::message;
 
@@ -33,6 +35,8 @@ pub(super) struct Copying {
     /// What is passed on without being kept.
     omitted: Omitted,
     refused: bool,
+    /// Which columns are hidden; columns beyond these are not.
+    hidden: Vec<Option<HiddenColumn>>,
 }
 
 impl Copying {
@@ -45,7 +49,21 @@ impl Copying {
             chunk_index,
             omitted: Omitted::default(),
             refused: false,
+            hidden: Vec::new(),
         })
+    }
+
+    /// A field of a column that the record or the client may not have is hidden.
+    fn cell<'a>(&self, index: usize, content: &'a mut ContentBuilder) -> ClientText<'a> {
+        let row = &self.row;
+        let binary = self.reader.form().format == CopyFormat::Binary;
+        let cell = cell(row.value(&row.fields[index]), binary);
+        // A row with more fields than the COPY has columns is one that the target will refuse.
+        let excess = (!self.hidden.is_empty()).then_some(&HiddenColumn::UnknownOrigin);
+        match self.hidden.get(index).map_or(excess, Option::as_ref) {
+            None => content.cell(cell),
+            Some(hidden) => content.hidden_cell(cell, hidden),
+        }
     }
 }
 
@@ -65,11 +83,15 @@ impl Session {
             CopyDirection::In => {
                 // The target drops the Sync that a client sends along with the Execute.
                 self.drop_syncs_behind_copy();
-                self.copying_in = Some(Copying::new(&form, CLIENT_FRAME_BYTES_MAX, chunks));
+                let mut copying = Copying::new(&form, CLIENT_FRAME_BYTES_MAX, chunks);
+                copying.hidden = self.hidden_of_copy(count);
+                self.copying_in = Some(copying);
             }
             CopyDirection::Out => {
                 self.content.copy_columns(copy_columns(&form, count), form.format);
-                self.copying_out = Some(Copying::new(&form, TARGET_FRAME_BYTES_MAX, 0));
+                let mut copying = Copying::new(&form, TARGET_FRAME_BYTES_MAX, 0);
+                copying.hidden = self.hidden_of_copy(count);
+                self.copying_out = Some(copying);
             }
         }
         self.hold(frame.into_bytes());
@@ -80,6 +102,17 @@ impl Session {
         match &self.expected.front()?.expect {
             Expect::Query(ran) | Expect::Execute(ran) => Some((ran.terms.copy.clone()?, ran.chunks)),
             _ => None,
+        }
+    }
+
+    /// Which of the data's columns are hidden, by the catalogue's order. None are if the list is empty.
+    fn hidden_of_copy(&self, count: usize) -> Vec<Option<HiddenColumn>> {
+        let terms = self.terms_that_apply();
+        match &terms.copy_columns {
+            _ if !self.has_column_masks() => Vec::new(),
+            Some(columns) if columns.len() == count => columns.iter().map(hidden_column).collect(),
+            None if terms.unknown_origins == UnknownOrigins::Pass => Vec::new(),
+            _ => vec![Some(HiddenColumn::UnknownOrigin); count.max(1)],
         }
     }
 
@@ -269,10 +302,9 @@ impl Session {
         }
         self.note_row(&row.bytes);
         self.content.begin_row(row.fields.len());
-        let binary = copying.reader.form().format == CopyFormat::Binary;
         let mut values: Option<Vec<NewValue>> = None;
-        for (index, field) in row.fields.iter().enumerate() {
-            let value = match self.content.cell(cell(row.value(field), binary)) {
+        for index in 0..row.fields.len() {
+            let value = match copying.cell(index, &mut self.content) {
                 ClientText::AsItCame => NewValue::AsItCame,
                 ClientText::Null => NewValue::Null,
                 ClientText::Replaced(text) => NewValue::Text(text.to_vec()),
@@ -310,6 +342,11 @@ impl Session {
     }
 }
 
+fn hidden_column(column: &CopyColumn) -> Option<HiddenColumn> {
+    let unknown = || column.redact.then_some(HiddenColumn::UnknownOrigin);
+    column.rule.clone().map(HiddenColumn::Rule).or_else(unknown)
+}
+
 /// A field as the record wants it. The wire does not say its type.
 fn cell(value: Option<&[u8]>, binary: bool) -> Cell<'_> {
     match value {
@@ -321,12 +358,11 @@ fn cell(value: Option<&[u8]>, binary: bool) -> Cell<'_> {
 
 /// Signature, trailer and end marker say nothing and are not kept.
 fn record_copied(copied: &mut ContentBuilder, copying: &Copying, kind: RowKind) {
-    let Copying { row, reader, .. } = copying;
     if kind != RowKind::Frame {
-        let binary = reader.form().format == CopyFormat::Binary;
-        copied.begin_row(row.fields.len());
-        for field in &row.fields {
-            copied.cell(cell(row.value(field), binary));
+        let count = copying.row.fields.len();
+        copied.begin_row(count);
+        for index in 0..count {
+            copying.cell(index, copied);
         }
     }
 }

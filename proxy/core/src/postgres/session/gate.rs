@@ -193,7 +193,8 @@ impl Gate {
 
     /// Takes away every Sync that waits: the target would drop it, and owes no answer.
     pub(super) fn drop_syncs(&mut self) {
-        let is_sync = |unit: &Unit| matches!(unit.expects.as_slice(), [Expected { expect: Expect::Sync, .. }]);
+        let is_sync =
+            |unit: &Unit| matches!(unit.expects.as_slice(), [Expected { expect: Expect::Sync, .. }]);
         for unit in self.to_target.iter().filter(|unit| is_sync(unit)) {
             self.to_target_bytes -= unit.len();
             self.to_target_answers -= unit.expects.len();

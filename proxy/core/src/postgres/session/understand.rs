@@ -65,6 +65,12 @@ pub(super) struct ColumnState {
     pub(super) tainted: bool,
 }
 
+impl ColumnState {
+    pub(super) fn new(has_masks: bool) -> Self {
+        Self { has_masks, ..Self::default() }
+    }
+}
+
 /// On what terms a statement may run.
 #[derive(Debug)]
 pub(super) struct Terms {
@@ -194,7 +200,9 @@ impl Session {
         let copy = match decide::decide_copy(Ok(facts), true) {
             Ok(copy) => copy,
             // Without any COPY, backslashes are the judgement's to weigh.
-            Err(_) if !facts.statements.iter().any(|it| matches!(it.kind, facts::StatementKind::Copy(_))) => None,
+            Err(_) if !facts.statements.iter().any(|it| matches!(it.kind, facts::StatementKind::Copy(_))) => {
+                None
+            }
             Err(denial) => return Understood::denied(denial),
         };
         let mut allowance = match columns::judge(facts, &columns.catalogue, &columns.resolved, backslash) {
@@ -289,9 +297,29 @@ impl Session {
 
 /// How the tags of statements begin that change no definition.
 const LEAVES_CATALOGUE: [&[u8]; 23] = [
-    b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"MERGE", b"FETCH", b"MOVE", b"COPY", b"BEGIN", b"START",
-    b"COMMIT", b"SAVEPOINT", b"RELEASE", b"SET", b"RESET", b"SHOW", b"PREPARE", b"DEALLOCATE", b"DECLARE",
-    b"CLOSE", b"LISTEN", b"NOTIFY", b"UNLISTEN",
+    b"SELECT",
+    b"INSERT",
+    b"UPDATE",
+    b"DELETE",
+    b"MERGE",
+    b"FETCH",
+    b"MOVE",
+    b"COPY",
+    b"BEGIN",
+    b"START",
+    b"COMMIT",
+    b"SAVEPOINT",
+    b"RELEASE",
+    b"SET",
+    b"RESET",
+    b"SHOW",
+    b"PREPARE",
+    b"DEALLOCATE",
+    b"DECLARE",
+    b"CLOSE",
+    b"LISTEN",
+    b"NOTIFY",
+    b"UNLISTEN",
 ];
 
 /// How the data of a COPY is written; `None` if the gate does not read it so.
