@@ -16,5 +16,5 @@ mod outbox;
 mod socket;
 mod startup;
 
-pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, TargetTlsLink};
 pub use listener::serve;

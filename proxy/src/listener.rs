@@ -91,7 +91,7 @@ async fn connection(
             tracing::warn!(target = login.target.name, %error, "a target is not ready");
             let answer = error_response(
                 Severity::Fatal,
-                "08001",
+                error.sqlstate(),
                 &format!("retrace: the target \"{}\" is not ready: {error}", login.target.name),
                 "Try again later, or ask whoever runs the gate.",
             );
@@ -120,7 +120,7 @@ async fn run_session(
 ) {
     let session_id = clock::new_id();
     let durable_end = Arc::new(AtomicU64::new(0));
-    let (cancel_place, cancel_requests) = gateway.cancels.register(session_id);
+    let (cancel_place, cancel_requests) = gateway.cancels.register(session_id, login.startup.spoken_minor());
     let about = subject(&gateway, session_id, &login);
     let opening = Opening {
         stream: StreamWriter::new(session_id, wire::StreamKind::Session),

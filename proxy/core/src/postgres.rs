@@ -14,4 +14,5 @@ pub mod types;
 
 mod session;
 
+pub use message::CancelKey;
 pub use session::{Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};

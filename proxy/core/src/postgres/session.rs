@@ -20,6 +20,7 @@ use self::expect::{Confirmed, Expected};
 use self::gate::Gate;
 use self::refuse::Fault;
 use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
+use super::message::CancelKey;
 use super::types::Settings;
 use crate::Now;
 use crate::audit::Audit;
@@ -91,8 +92,8 @@ pub enum Output {
 pub struct Greeting {
     /// Its ParameterStatus messages.
     pub settings: Vec<(Bytes, Bytes)>,
-    /// Process id and secret of the gate's own that the client will use to cancel.
-    pub cancel_key: (u32, u32),
+    /// The gate's own key that the client will use to cancel.
+    pub cancel_key: CancelKey,
 }
 
 /// Limits of one session.
