@@ -160,7 +160,7 @@ fn accept_version(body: &[u8], asked_minor: u16) -> Result<(), DialError> {
 async fn read(stream: &mut TargetStream) -> Result<(u8, Vec<u8>), DialError> {
     let (tag, body) = startup::read_message(stream).await?;
     if tag == b'E' {
-        return Err(DialError::Refused { sqlstate: sqlstate(&body) });
+        return Err(DialError::of_target(sqlstate(&body)));
     }
     Ok((tag, body))
 }

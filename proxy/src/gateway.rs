@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cancel::CancelRegistry;
+use crate::lobby::Lobby;
+use crate::refusals::{Kind, Refusals};
 
 /// The protocol's name inside TLS (ALPN), by which a client of another protocol shows.
 pub(crate) const ALPN: &[u8] = b"postgresql";
@@ -100,8 +102,10 @@ impl fmt::Debug for TargetTlsLink {
 /// Limits of one proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayLimits {
-    /// Client connections at once, logins included. Further ones are refused with a sentence.
-    pub connections_max: usize,
+    /// Sessions at once. Who logs in beyond them is refused with a sentence.
+    pub sessions_max: usize,
+    /// Connections at once that are not logged in yet. A further one takes the place of whoever has waited longest.
+    pub logins_max: usize,
     /// From accepting a connection to knowing who it is.
     pub login_wait_max: Duration,
     /// From dialling a target to its being ready.
@@ -115,7 +119,8 @@ pub struct GatewayLimits {
 impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
-            connections_max: 2_000,
+            sessions_max: 2_000,
+            logins_max: 512,
             login_wait_max: Duration::from_secs(20),
             dial_wait_max: Duration::from_secs(10),
             close_wait_max: Duration::from_secs(30),
@@ -164,7 +169,10 @@ pub struct Gateway {
     /// What clients bind their logins to.
     pub(crate) end_point: Option<Vec<u8>>,
     pub(crate) limits: GatewayLimits,
+    /// Places of sessions.
     pub(crate) places: Arc<Semaphore>,
+    pub(crate) lobby: Lobby,
+    pub(crate) refusals: Refusals,
 }
 
 impl fmt::Debug for Gateway {
@@ -192,7 +200,9 @@ impl Gateway {
             tls: TlsAcceptor::from(Arc::new(tls)),
             end_point: parts.tls.end_point,
             limits: parts.limits,
-            places: Arc::new(Semaphore::new(parts.limits.connections_max)),
+            places: Arc::new(Semaphore::new(parts.limits.sessions_max)),
+            lobby: Lobby::new(parts.limits.logins_max),
+            refusals: Refusals::default(),
         }
     }
 
@@ -212,5 +222,17 @@ impl Gateway {
             ..wire::LoginRefused::default()
         };
         self.instance.record(about, Event::login_refused(refused, asserted))
+    }
+
+    /// Records that strangers were not let in: so many, alike.
+    pub(crate) fn record_strangers(&self, kind: Kind, count: u64) -> Append {
+        let about = Subject { protocol: wire::Protocol::Postgres, ..Subject::default() };
+        let refused = wire::LoginRefused {
+            reason: kind.reason.into(),
+            client_address: kind.address.map(|address| address.to_string()).unwrap_or_default(),
+            count,
+            ..wire::LoginRefused::default()
+        };
+        self.instance.record(about, Event::login_refused(refused, Masked::from_iter([])))
     }
 }

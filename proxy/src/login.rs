@@ -54,6 +54,11 @@ impl Refusal {
         Self { reason, asserted: Masked::from_iter([]), principal: None, answer }
     }
 
+    /// Whether the client said nothing of itself and is not known.
+    pub(crate) fn is_of_a_stranger(&self) -> bool {
+        self.principal.is_none() && self.asserted.get().is_empty()
+    }
+
     pub(crate) fn told(reason: Reason, sqlstate: &str, message: &str, hint: &str) -> Self {
         Self::new(reason, Some(error_response(Severity::Fatal, sqlstate, message, hint)))
     }
@@ -158,6 +163,8 @@ async fn open_tls(
         Ok(Startup::Login(startup)) => Ok(Opened::Login(stream, startup)),
         Ok(Startup::Cancel(key)) => {
             gateway.cancels.cancel(&key);
+            // TLS is ended in its own way, by which the client sees that its request has come.
+            let _ = stream.shutdown().await;
             Ok(Opened::Cancelled)
         }
         Ok(Startup::SslRequest | Startup::GssRequest) => Err((Refusal::new(Reason::Protocol, None), None)),
@@ -226,3 +233,6 @@ fn asserted(gateway: &Gateway, startup: &StartupParameters) -> Masked<Vec<Assert
     let masked = |(name, value): &(String, String)| gateway.masks_everything.mask_asserted(name, value);
     startup.parameters.iter().map(masked).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,12 +25,18 @@ pub(crate) enum DialError {
     Weak(AuthMethod),
     #[error("it asks for a proof by the method {0}, which this target's require_auth does not allow")]
     NotAllowed(AuthMethod),
+    #[error("it asks for no proof, which this target's require_auth does not allow")]
+    NotAsked,
     #[error("it does not bind the proof to the connection, which channel_binding = \"require\" asks for")]
     NotBound,
     #[error("it asks for {0}, which this gate does not do towards targets")]
     Unsupported(&'static str),
     #[error("it does not prove that it knows the gate's password")]
     NoProof,
+    #[error("it refuses a setting that this client asks for (SQLSTATE {sqlstate})")]
+    Setting { sqlstate: String },
+    #[error("it is busy or not up (SQLSTATE {sqlstate})")]
+    Busy { sqlstate: String },
     #[error("it refuses the gate's login (SQLSTATE {sqlstate})")]
     Refused { sqlstate: String },
     #[error("it does not answer as a PostgreSQL server does")]
@@ -40,16 +46,30 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
-    /// The code for the client. The target's own where it is about the client's settings or about the target's being full
-    /// or not ready, so that a client does what it would do there; never one about the gate's credential.
+    /// What a target's own error says, by its code (PostgreSQL, appendix A) and nothing else of it.
+    pub(crate) fn of_target(sqlstate: String) -> Self {
+        match sqlstate.as_str() {
+            "42704" | "42602" => Self::Setting { sqlstate },
+            code if code.starts_with("22") => Self::Setting { sqlstate },
+            code if code.starts_with("53") || code.starts_with("57") => Self::Busy { sqlstate },
+            _ => Self::Refused { sqlstate },
+        }
+    }
+
+    /// The code for the client: the target's own where a client can act on it as it would there, never one about the
+    /// gate's credential.
     pub(crate) fn sqlstate(&self) -> &str {
         match self {
-            Self::Refused { sqlstate }
-                if ["22", "42", "53", "57"].iter().any(|it| sqlstate.starts_with(it)) =>
-            {
-                sqlstate
-            }
+            Self::Setting { sqlstate } | Self::Busy { sqlstate } => sqlstate,
             _ => "08001",
+        }
+    }
+
+    /// What the client can do.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Setting { .. } => "Look at the options and settings of your connection.",
+            _ => "Try again later, or ask whoever runs the gate.",
         }
     }
 }
@@ -78,7 +98,8 @@ impl From<StartupError> for DialError {
 fn wrong_with(error: &CertificateError) -> &'static str {
     use CertificateError as E;
     match error {
-        E::UnknownIssuer => "is not of an authority that the gate trusts for it (tls_ca)",
+        // An authority of the same name with another key shows by the signature.
+        E::UnknownIssuer | E::BadSignature => "is not of an authority that the gate trusts for it (tls_ca)",
         E::NotValidForName | E::NotValidForNameContext { .. } => {
             "is of another name than the gate was told (tls_server_name)"
         }

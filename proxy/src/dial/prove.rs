@@ -88,7 +88,7 @@ impl<'a> Prover<'a> {
     fn handle_ok(&self, state: &State) -> Result<Step, DialError> {
         match state {
             State::Begun => {
-                self.check_allowed(AuthMethod::None)?;
+                self.check_allowed(AuthMethod::None).map_err(|_| DialError::NotAsked)?;
                 self.check_unbound().map(|()| Step::In)
             }
             State::Sent | State::Proved => Ok(Step::In),
