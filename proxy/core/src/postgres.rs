@@ -15,6 +15,7 @@ pub mod types;
 
 mod session;
 
+pub use message::CancelKey;
 pub use session::{
     Analysed, Beyond, Columns, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
     SessionLimits,

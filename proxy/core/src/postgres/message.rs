@@ -347,12 +347,28 @@ pub(crate) fn command_complete(tag: &[u8]) -> Bytes {
     out.finish()
 }
 
+/// What a client cancels with: a process id, and a secret that is 4 bytes long in protocol 3.0 and up to 256 from 3.2 on.
+/// It does not print.
+#[derive(Clone, Default)]
+pub struct CancelKey {
+    /// The id of the process, or what stands for one.
+    pub process_id: u32,
+    /// What only the connection's own client knows.
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CancelKey([secret])")
+    }
+}
+
 /// BackendKeyData.
 #[must_use]
-pub fn backend_key_data(process_id: u32, secret: u32) -> Bytes {
+pub(crate) fn backend_key_data(key: &CancelKey) -> Bytes {
     let mut out = MessageWriter::new(b'K');
-    out.bytes.put_u32(process_id);
-    out.bytes.put_u32(secret);
+    out.bytes.put_u32(key.process_id);
+    out.bytes.put_slice(&key.secret);
     out.finish()
 }
 

@@ -27,6 +27,7 @@ use self::omit::Omitted;
 use self::refuse::Fault;
 use self::understand::ColumnState;
 use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
+use super::message::CancelKey;
 use super::types::Settings;
 use crate::Now;
 use crate::audit::Audit;
@@ -108,8 +109,8 @@ pub enum Output {
 pub struct Greeting {
     /// Its ParameterStatus messages.
     pub settings: Vec<(Bytes, Bytes)>,
-    /// Process id and secret of the gate's own that the client will use to cancel.
-    pub cancel_key: (u32, u32),
+    /// The gate's own key that the client will use to cancel.
+    pub cancel_key: CancelKey,
 }
 
 /// Limits of one session.

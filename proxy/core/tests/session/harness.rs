@@ -11,7 +11,7 @@ use retrace_proto::wire::{self, MaskAction, envelope::Payload};
 use retrace_proto::{Envelope, Id, Masked, Recorded, StreamWriter, Subject};
 use retrace_proxy_core::Now;
 use retrace_proxy_core::postgres::{
-    Analysed, Beyond, Columns, Greeting, Input, Opening, Output, Recording, Session, SessionLimits,
+    Analysed, Beyond, CancelKey, Columns, Greeting, Input, Opening, Output, Recording, Session, SessionLimits,
 };
 
 pub(crate) const IMPOSSIBLE: &str = "retrace_refused_test";
@@ -68,7 +68,7 @@ impl Bench {
                 settings: [("standard_conforming_strings", "on"), ("application_name", "jane@example.com")]
                     .map(|(name, value)| (Bytes::from(name), Bytes::from(value)))
                     .to_vec(),
-                cancel_key: (1, 2),
+                cancel_key: CancelKey { process_id: 1, secret: vec![0, 0, 0, 2] },
             },
             opened: wire::SessionOpened::default(),
             asserted: Masked::from_iter([]),

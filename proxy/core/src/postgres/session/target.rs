@@ -36,8 +36,7 @@ impl Session {
             settings.push(masked);
             self.hold(message::parameter_status(name, for_client.as_deref().unwrap_or(value)));
         }
-        let (process_id, secret) = greeting.cancel_key;
-        self.hold(message::backend_key_data(process_id, secret));
+        self.hold(message::backend_key_data(&greeting.cancel_key));
         self.hold(Bytes::from_static(READY_FOR_QUERY_IDLE));
         let event = Event::session_opened(opened, asserted, settings.into_iter().collect());
         match self.append(now, None, event) {
