@@ -85,7 +85,7 @@ pub(crate) fn name_key(name: &str) -> String {
     if name.is_ascii() { name.to_owned() } else { name.to_lowercase() }
 }
 
-/// A name outside `pg_catalog`, or a harmless one within.
+/// What is known of a name.
 #[derive(Clone, Debug)]
 struct Known {
     schema: String,
@@ -148,31 +148,45 @@ impl Catalogue {
         all().collect()
     }
 
-    /// Whether every function that a name may mean is known to read no table: `None` if none of that name is known.
-    #[must_use]
-    pub fn function_is_harmless(&self, schema: Option<&str>, name: &str) -> Option<bool> {
-        harmless(&self.functions, schema, name)
+    /// Every function that a name may mean: its schema, and whether it is known to read no table.
+    pub(crate) fn functions_named(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+    ) -> impl Iterator<Item = (&str, bool)> {
+        named(&self.functions, schema, name)
     }
 
-    /// The same of an operator. Those of `pg_catalog` are not listed.
-    #[must_use]
-    pub fn operator_is_harmless(&self, schema: Option<&str>, name: &str) -> Option<bool> {
-        harmless(&self.operators, schema, name)
+    /// The same of operators outside `pg_catalog`.
+    pub(crate) fn operators_named(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+    ) -> impl Iterator<Item = (&str, bool)> {
+        named(&self.operators, schema, name)
     }
 
-    /// The same of casts to or from a type. Only types with casts that may run code are listed.
-    #[must_use]
-    pub fn type_is_harmless(&self, schema: Option<&str>, name: &str) -> Option<bool> {
-        harmless(&self.types, schema, name)
+    /// The types that a name may mean, as far as casts to or from them may run code.
+    pub(crate) fn types_with_code(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+    ) -> impl Iterator<Item = (&str, bool)> {
+        named(&self.types, schema, name)
     }
 }
 
-fn harmless(names: &HashMap<String, Vec<Known>>, schema: Option<&str>, name: &str) -> Option<bool> {
-    let known = names.get(&name_key(name))?;
-    let mut meant =
-        known.iter().filter(|known| schema.is_none_or(|schema| same_name(&known.schema, schema))).peekable();
-    meant.peek()?;
-    Some(meant.all(|known| known.harmless))
+fn named<'a>(
+    names: &'a HashMap<String, Vec<Known>>,
+    schema: Option<&str>,
+    name: &str,
+) -> impl Iterator<Item = (&'a str, bool)> {
+    names
+        .get(&name_key(name))
+        .into_iter()
+        .flatten()
+        .filter(move |known| schema.is_none_or(|schema| same_name(&known.schema, schema)))
+        .map(|known| (known.schema.as_str(), known.harmless))
 }
 
 /// Why rows are no catalogue. It quotes nothing of them.

@@ -1,6 +1,37 @@
 //! The judgement on a statement before a target with masked columns.
+//!
+//! [`judge`] is the seam: it takes what is known of a text, of the target and of the masks, and says whether the text may run
+//! and what is then done with its results. Lineage, which would say of each output from which columns its value comes, will
+//! take its place behind the same signature; until then what cannot be followed is refused.
+//!
+//! # What it stops
+//! A masked column may be put out as it is, whereupon the origin in the row description says which mask it gets, through
+//! sub-queries and CTEs, renamed or not. It may be compared in WHERE with [`GUESSES_PER_STATEMENT_MAX`] literals by `=`, `<>`
+//! and IN, and tested for NULL. Every other use is denied: expressions, calls, casts, joins, orders, groups, DISTINCT and set
+//! operations, windows, whole rows, conditions that are not equality, and writes of what is read. Views on masked tables,
+//! functions of unknown effect and relations that the system keeps values in count as masked in every column. A name means
+//! every relation of that name in any schema, since `search_path` is not known here. Definitions that name masked relations,
+//! and everything that makes the target run code or SQL given as text, are denied.
+//!
+//! # What it does not stop
+//! * A guess: three literals per statement tell three bits. [`Allowance::guesses`] is counted so that a rate can be limited.
+//! * A unique or foreign key on a masked column tells by failing whether a value is there, one statement at a time.
+//! * How many rows there are, how long a statement takes, and where a row lies (`ctid`).
+//! * What the target's owner wrote to show masked values: triggers, rules, defaults, checks, functions declared immutable and
+//!   compiled, and views through functions of the system itself, which leave no trace in `pg_depend`.
+//! * Columns that hold copies of what is masked, and were not named as masked themselves.
+//! * Relations that another session made after the catalogue was read; their columns of a masked column's name count as masked,
+//!   and their results are redacted.
 
+mod copy;
 mod deny;
+mod harmless;
+mod query;
+mod scope;
+mod session;
+mod statement;
+#[cfg(test)]
+mod tests;
 
 use crate::catalogue::{Catalogue, ColumnRule, Resolved};
 use crate::decide::Denial;
@@ -80,9 +111,60 @@ pub struct CopyColumn {
     pub redact: bool,
 }
 
-/// Judges a text. `backslash` is how the target reads string constants of this session, as far as the session knows.
+impl Allowance {
+    /// Everything passes.
+    fn pass() -> Self {
+        Self {
+            unknown_origins: UnknownOrigins::Pass,
+            diagnostics: Diagnostics::Pass,
+            guesses: 0,
+            copies: Vec::new(),
+        }
+    }
+
+    /// What comes back is redacted where it is not known.
+    fn redact() -> Self {
+        Self { unknown_origins: UnknownOrigins::Redact, diagnostics: Diagnostics::Redact, ..Self::pass() }
+    }
+
+    /// The stricter of both.
+    fn and(mut self, other: Self) -> Self {
+        self.unknown_origins = self.unknown_origins.max(other.unknown_origins);
+        self.diagnostics = self.diagnostics.max(other.diagnostics);
+        self.guesses = self.guesses.saturating_add(other.guesses);
+        self.copies.extend(other.copies);
+        self
+    }
+}
+
+/// Judges a text, all its statements together: one that is denied denies all, and the strictest terms hold.
+///
+/// `backslash` is how the target reads string constants in this session, as far as the session knows. `resolved` must be made
+/// from `catalogue`. The work is bounded and needs no large stack.
 #[must_use]
 pub fn judge(facts: &Facts, catalogue: &Catalogue, resolved: &Resolved, backslash: Backslash) -> Judgement {
-    let _ = (facts, catalogue, resolved, backslash);
-    Judgement::Deny(UNPARSED)
+    match judged(facts, catalogue, resolved, backslash) {
+        Ok(allowance) => Judgement::Allow(allowance),
+        Err(denial) => Judgement::Deny(denial),
+    }
+}
+
+fn judged(
+    facts: &Facts,
+    catalogue: &Catalogue,
+    resolved: &Resolved,
+    backslash: Backslash,
+) -> Result<Allowance, Denial> {
+    if resolved.is_empty() {
+        return Ok(Allowance::pass());
+    }
+    if backslash == Backslash::Escape && facts.backslash_matters {
+        return Err(LEXED_OTHERWISE);
+    }
+    let mut allowance = Allowance::pass();
+    for statement in &facts.statements {
+        allowance = allowance.and(statement::judge(statement, catalogue, resolved)?);
+    }
+    // The literals of all statements count together, or a text of many would guess many.
+    if allowance.guesses > GUESSES_PER_STATEMENT_MAX { Err(GUESSED) } else { Ok(allowance) }
 }

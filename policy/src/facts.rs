@@ -15,6 +15,8 @@ mod expression;
 mod from;
 mod query;
 mod utility;
+mod verb;
+mod words;
 mod write;
 
 use std::fmt;
@@ -29,6 +31,12 @@ pub const STACK_BYTES: usize = 64 << 20;
 
 /// Query levels nested deeper make a statement unparsable, so that readers of facts may recurse.
 pub const QUERY_DEPTH_MAX: usize = 64;
+
+/// CTEs of one statement; more make it unknown.
+pub const CTES_PER_STATEMENT_MAX: usize = 128;
+
+/// FROM items of one statement; more make it unknown.
+pub const FROM_ITEMS_PER_STATEMENT_MAX: usize = 1024;
 
 /// Why there are no facts. It quotes nothing of the statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -216,8 +224,8 @@ pub struct Words {
 pub struct Level {
     /// The level around it, always earlier in the arena.
     pub parent: Option<usize>,
-    /// How many of the parent's CTEs it sees.
-    pub parent_ctes_visible: usize,
+    /// How many levels are around it, at most [`QUERY_DEPTH_MAX`].
+    pub depth: usize,
     /// Where in the level around it this one stands.
     pub place: Place,
     /// Its form.
@@ -236,7 +244,7 @@ pub struct Level {
     pub ordinals: Vec<(Clause, usize)>,
     /// Plain DISTINCT.
     pub distinct: bool,
-    /// GROUP BY ALL or another clause that takes in every output.
+    /// FOR UPDATE and its like.
     pub locks_rows: bool,
     /// What it writes, if it writes.
     pub write: Option<Write>,
@@ -430,10 +438,12 @@ pub struct Write {
     pub columns: Vec<(String, WriteValue)>,
     /// How many rows INSERT … VALUES has; none for another source.
     pub rows: Option<usize>,
-    /// Whether the source of an INSERT has values that are neither literals nor parameters.
-    pub computed: bool,
+    /// With `all_columns`, what each position of the rows holds.
+    pub positions: Vec<WriteValue>,
     /// ON CONFLICT.
     pub on_conflict: bool,
+    /// The columns that ON CONFLICT names.
+    pub arbiters: Vec<String>,
 }
 
 /// What is written to a column.
@@ -441,6 +451,8 @@ pub struct Write {
 pub enum WriteValue {
     /// A literal, a parameter, DEFAULT or NULL.
     Literal,
+    /// A column of `excluded`.
+    Excluded,
     /// Anything else.
     Computed,
     /// What the source of an INSERT says.
@@ -465,6 +477,8 @@ pub enum FunctionPlace {
     Output,
     /// In FROM, as an item.
     From,
+    /// As `(expression).name`, which may as well be a field.
+    Attribute,
     /// Anywhere else.
     Elsewhere,
 }
@@ -480,7 +494,7 @@ impl Facts {
         }
         let parsed = pg_query::parse(sql, 0).map_err(|_| Unparsable::Syntax)?;
         let statements = parsed.protobuf.stmts.iter().map(|raw| utility::statement(sql, raw)).collect();
-        Ok(Self { statements, backslash_matters: utility::backslash_matters(sql) })
+        Ok(Self { statements, backslash_matters: words::backslash_matters(sql) })
     }
 
     /// The command of the first statement, for the record; empty if there is none.

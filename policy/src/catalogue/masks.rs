@@ -125,7 +125,7 @@ pub struct Resolved {
     /// Views that read a masked relation or run code, directly or through others: any of their columns may hold anything.
     opaque: HashSet<u32>,
     /// Every name of a masked column, of any relation.
-    all_names: HashSet<String>,
+    all_names: BTreeSet<String>,
     /// Every name of a relation that is masked or opaque.
     relation_names: HashSet<String>,
     version: [u8; 32],
@@ -207,6 +207,11 @@ impl Resolved {
 
     pub(crate) fn names_any_column(&self, name: &str) -> bool {
         self.all_names.contains(&name_key(name))
+    }
+
+    /// Every name of a masked column.
+    pub(crate) fn every_name(&self) -> &BTreeSet<String> {
+        &self.all_names
     }
 
     pub(crate) fn names_any_relation(&self, name: &str) -> bool {

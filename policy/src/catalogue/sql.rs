@@ -91,7 +91,6 @@ SELECT n.nspname, p.proname, pg_catalog.bool_and(p.provolatile = 'i' AND l.lanna
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 GROUP BY n.nspname, p.proname
-HAVING n.nspname <> 'pg_catalog' OR pg_catalog.bool_and(p.provolatile = 'i' AND l.lanname IN ('internal', 'c'))
 ORDER BY n.nspname, p.proname";
 
 const OPERATORS: &str = "\
