@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cancel::CancelRegistry;
+use crate::streams::OpenStreams;
 
 /// A PostgreSQL server behind the gate.
 #[derive(Debug)]
@@ -123,6 +124,7 @@ pub struct Gateway {
     pub(crate) proxy_id: String,
     pub(crate) policy_version: String,
     pub(crate) cancels: CancelRegistry,
+    pub(crate) streams: OpenStreams,
     /// For what a client says of itself before there is a target.
     pub(crate) masks_everything: Masker,
     pub(crate) tls: TlsAcceptor,
@@ -149,11 +151,18 @@ impl Gateway {
             proxy_id: parts.proxy_id,
             policy_version: parts.policy_version,
             cancels: CancelRegistry::new(parts.cancel_key),
+            streams: OpenStreams::default(),
             masks_everything: Masker::everything(parts.fingerprint_key),
             tls: TlsAcceptor::from(Arc::new(parts.tls)),
             limits: parts.limits,
             places: Arc::new(Semaphore::new(parts.limits.connections_max)),
         }
+    }
+
+    /// Its sessions' streams, for [`crate::HeadSigner`].
+    #[must_use]
+    pub fn open_streams(&self) -> OpenStreams {
+        self.streams.clone()
     }
 
     /// Records that a client was not let in.
