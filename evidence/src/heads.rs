@@ -80,18 +80,13 @@ pub struct Part {
     pub last: bool,
 }
 
-/// Why heads are not to be believed.
+/// Heads in another form than the one they are written in: an id or a hash of the wrong length, a head of no events, or
+/// heads out of order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HeadsError {
-    /// An id or a hash of the wrong length, a head of no events, or heads out of order.
-    #[error("the heads are malformed")]
-    Malformed,
-    /// The root is not that of the heads.
-    #[error("the root is not that of the heads")]
-    Root,
-}
+#[error("the heads are malformed")]
+pub struct HeadsError;
 
-/// Heads whose root is theirs. Who signed the root is still to be asked: [`SignedRoot::is_signed_by`].
+/// Heads as somebody wrote them. Whether they are signed is still to be asked: [`SignedRoot::is_signed_by`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heads {
     /// By stream id, rising, no stream twice.
@@ -108,7 +103,9 @@ pub struct SignedRoot {
     /// Which part it is.
     pub part: Part,
     count: u64,
+    /// Of the heads that are there: a signature over other ones does not hold.
     root: [u8; HASH_BYTES],
+    names_its_root: bool,
     key_id: String,
     signature: Bytes,
 }
@@ -132,26 +129,24 @@ impl Heads {
         }
     }
 
-    /// Reads the payload of the event at `place` and checks that its root is that of its heads.
+    /// Reads the payload of the event at `place`.
     ///
     /// # Errors
-    /// If it is not, or if the heads are not in the one form they are written in.
+    /// If the heads are not in the one form they are written in.
     pub fn open(place: Place, wire: &wire::StreamHeads) -> Result<Self, HeadsError> {
         let heads: Option<Vec<Head>> = wire.heads.iter().map(Head::from_wire).collect();
-        let heads = heads.ok_or(HeadsError::Malformed)?;
+        let heads = heads.ok_or(HeadsError)?;
         if !heads.is_sorted_by(|one, next| one.stream_id < next.stream_id) {
-            return Err(HeadsError::Malformed);
+            return Err(HeadsError);
         }
         let root = tree_hash(heads.iter().map(Head::leaf));
-        if wire.root_hash != root[..] {
-            return Err(HeadsError::Root);
-        }
         let part = Part { index: wire.part_index, count: wire.parts, last: wire.last };
         let root = SignedRoot {
             place,
             part,
             count: heads.len() as u64,
             root,
+            names_its_root: wire.root_hash == root[..],
             key_id: wire.key_id.clone(),
             signature: wire.signature.clone(),
         };
@@ -160,17 +155,11 @@ impl Heads {
 }
 
 impl SignedRoot {
-    /// Whether one of these keys signed it. An Ed25519 check, some 50 µs.
+    /// Whether one of these keys signed the heads, all of them and no other. An Ed25519 check, some 50 µs.
     #[must_use]
     pub fn is_signed_by(&self, keys: &TrustedKeys) -> bool {
         let message = signed_bytes(self.place, self.part, self.count, &self.root);
-        keys.verify(&self.key_id, &message, &self.signature)
-    }
-
-    /// What the signer says its key is called.
-    #[must_use]
-    pub fn key_id(&self) -> &str {
-        &self.key_id
+        self.names_its_root && keys.verify(&self.key_id, &message, &self.signature)
     }
 }
 

@@ -99,12 +99,6 @@ pub enum KeyError {
 pub struct TrustedKeys(Vec<(String, PublicKey)>);
 
 impl TrustedKeys {
-    /// Whether a key of this id is believed, for a check that costs nothing before the one that does.
-    #[must_use]
-    pub fn knows(&self, key_id: &str) -> bool {
-        self.0.iter().any(|(id, _)| id == key_id)
-    }
-
     /// Whether a key of this id signed the message. An id is short, so more than one key may have it.
     pub(crate) fn verify(&self, key_id: &str, message: &[u8], signature: &[u8]) -> bool {
         self.0.iter().any(|(id, key)| id == key_id && key.verify(message, signature))

@@ -12,15 +12,13 @@ pub fn tree_hash<L: AsRef<[u8]>>(leaves: impl IntoIterator<Item = L>) -> [u8; HA
     // Whole subtrees from left to right, each at least twice as large as the next: their sizes are the bits of the
     // number of leaves so far.
     let mut subtrees: Vec<[u8; HASH_BYTES]> = Vec::new();
-    let mut count: u64 = 0;
-    for leaf in leaves {
+    for (count, leaf) in leaves.into_iter().enumerate() {
         let mut hash = leaf_hash(leaf.as_ref());
         for _ in 0..count.trailing_ones() {
             let left = subtrees.pop().expect("each one bit of the count is a subtree");
             hash = node_hash(&left, &hash);
         }
         subtrees.push(hash);
-        count += 1;
     }
     let rest = subtrees.into_iter().rev().reduce(|right, left| node_hash(&left, &right));
     rest.unwrap_or_else(|| Sha256::digest([]).into())
