@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::cancel::CancelRegistry;
 use crate::lobby::Lobby;
 use crate::refusals::{Kind, Refusals};
+use crate::streams::OpenStreams;
 
 /// The protocol's name inside TLS (ALPN), by which a client of another protocol shows.
 pub(crate) const ALPN: &[u8] = b"postgresql";
@@ -163,6 +164,7 @@ pub struct Gateway {
     pub(crate) proxy_id: String,
     pub(crate) policy_version: String,
     pub(crate) cancels: CancelRegistry,
+    pub(crate) streams: OpenStreams,
     /// For what a client says of itself before there is a target.
     pub(crate) masks_everything: Masker,
     pub(crate) tls: TlsAcceptor,
@@ -196,6 +198,7 @@ impl Gateway {
             proxy_id: parts.proxy_id,
             policy_version: parts.policy_version,
             cancels: CancelRegistry::new(parts.cancel_key),
+            streams: OpenStreams::default(),
             masks_everything: Masker::everything(parts.fingerprint_key),
             tls: TlsAcceptor::from(Arc::new(tls)),
             end_point: parts.tls.end_point,
@@ -204,6 +207,12 @@ impl Gateway {
             lobby: Lobby::new(parts.limits.logins_max),
             refusals: Refusals::default(),
         }
+    }
+
+    /// Its sessions' streams, for [`crate::HeadSigner`].
+    #[must_use]
+    pub fn open_streams(&self) -> OpenStreams {
+        self.streams.clone()
     }
 
     /// Records that a client was not let in.

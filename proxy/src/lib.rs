@@ -4,13 +4,14 @@
 //! In reading order: [`serve`] accepts; a connection waits in the `lobby` while `login` finds out who it is and to which
 //! target; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `driver` moves bytes
 //! between the two sockets, the machine and the log; `outbox` is the log's end of it; `cancel` finds the session that a
-//! cancel request means.
+//! cancel request means; `streams` knows how far each stream is durable, and `heads` signs it.
 
 mod cancel;
 mod clock;
 mod dial;
 mod driver;
 mod gateway;
+mod heads;
 mod listener;
 mod lobby;
 mod login;
@@ -18,8 +19,11 @@ mod outbox;
 mod refusals;
 mod socket;
 mod startup;
+mod streams;
 #[cfg(test)]
 mod testing;
 
 pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, TargetTlsLink};
+pub use heads::HeadSigner;
 pub use listener::serve;
+pub use streams::OpenStreams;

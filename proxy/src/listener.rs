@@ -162,7 +162,7 @@ async fn run_session(
     };
     let driver = Driver {
         session: Session::open(opening, clock::now()),
-        outbox: Outbox::new(gateway.log.clone(), session_id),
+        outbox: Outbox::new(gateway.log.clone(), session_id, gateway.streams.open(session_id)),
         target_config: login.target,
         target_cancel: dialled.cancel,
         cancel_requests,
