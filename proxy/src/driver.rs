@@ -7,17 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use retrace_proto::wire;
+use retrace_proto::{StreamWriter, Subject};
 use retrace_proxy_core::postgres::{Analysed, CancelKey, Input, LogFailure, Output, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use crate::analyst::Analyst;
 use crate::cancel::CancelRequested;
 use crate::clock;
 use crate::dial;
-use crate::gateway::Target;
+use crate::gateway::{Gateway, Target};
 use crate::outbox::{Outbox, Progress};
+use crate::session;
 
 /// How much is read from a socket at once, in bytes.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -39,6 +43,11 @@ pub(crate) struct Driver {
     pub(crate) dial_wait_max: Duration,
     /// Tells whoever watches how far the stream is durable, should the session panic.
     pub(crate) durable_end: Arc<AtomicU64>,
+    pub(crate) gateway: Arc<Gateway>,
+    /// Whom the stream is about.
+    pub(crate) about: Subject,
+    /// Streams before this one whose last record is on its way.
+    pub(crate) rolled: JoinSet<()>,
     /// Answers what the machine asks about statements.
     pub(crate) analyst: Analyst,
 }
@@ -119,8 +128,8 @@ enum Event {
 }
 
 impl Driver {
-    /// Runs the session to its end. Gives back its outbox, in which records may still be on their way.
-    pub(crate) async fn run<C: Stream, T: Stream>(mut self, client: C, target: T) -> Outbox {
+    /// Runs the session to its end. Gives back the outbox of its last stream, in which records may still be on their way.
+    pub(crate) async fn run<C: Stream, T: Stream>(mut self, client: C, target: T) -> (Subject, Outbox) {
         let mut client = Side::new(client);
         let mut target = Side::new(target);
         let mut analysis: Option<Analysis> = None;
@@ -136,7 +145,8 @@ impl Driver {
             // A client that does not take its last bytes in time does without.
             let _ = timeout(self.close_wait_max, last_words).await;
         }
-        self.outbox
+        while self.rolled.join_next().await.is_some() {}
+        (self.about, self.outbox)
     }
 
     /// Does what the machine says. Returns whether the session goes on.
@@ -158,6 +168,18 @@ impl Driver {
                     Some(analysed) => self.session.handle(clock::now(), Input::Analysed(analysed)),
                     None => *analysis = Some(Box::pin(self.analyst.clone().analyse(sql))),
                 },
+                Output::WantsStream => {
+                    let stream = StreamWriter::new(clock::new_id(), wire::StreamKind::Session);
+                    self.session.handle(clock::now(), Input::NextStream(stream));
+                }
+                Output::BeginStream(stream) => {
+                    let next = session::outbox(&self.gateway, stream);
+                    let before = std::mem::replace(&mut self.outbox, next);
+                    self.durable_end.store(0, Ordering::Release);
+                    let about = self.about.clone();
+                    self.rolled.spawn(session::settle(self.gateway.clone(), about, before));
+                    self.about.session_id = Some(stream);
+                }
                 Output::CatalogueIsOld => self.analyst.catalogue_is_old(),
                 Output::Close => return false,
             }

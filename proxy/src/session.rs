@@ -8,6 +8,7 @@ use retrace_proto::wire::{self, Asserted, RecordResponses};
 use retrace_proto::{Event, Id, Masked, StreamWriter, Subject};
 use retrace_proxy_core::postgres::{CancelKey, Greeting, Opening, Recording, Session};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::analyst::Analyst;
 use crate::clock;
@@ -46,7 +47,10 @@ pub(crate) async fn run(
     let opening = opening(gateway, about.clone(), entrance, dialled.settings, cancel_place.key());
     let driver = Driver {
         session: Session::open(opening, clock::now()),
-        outbox: Outbox::new(gateway.log.clone(), session_id, gateway.streams.open(session_id)),
+        outbox: outbox(gateway, session_id),
+        gateway: gateway.clone(),
+        about: about.clone(),
+        rolled: JoinSet::new(),
         target_config: target,
         target_cancel: dialled.cancel,
         cancel_requests,
@@ -60,7 +64,7 @@ pub(crate) async fn run(
     let ended = tokio::spawn(driver.run(client, dialled.stream)).await;
     drop(cancel_place);
     match ended {
-        Ok(outbox) => settle(gateway, about, outbox).await,
+        Ok((about, outbox)) => settle(gateway.clone(), about, outbox).await,
         Err(_) => {
             tracing::error!(session = %session_id, "a session panicked; it ended alone");
             aborted(gateway, about, session_id, durable_end.load(Ordering::Acquire)).await;
@@ -121,7 +125,7 @@ fn subject(gateway: &Gateway, session_id: Id, entrance: &Entrance) -> Subject {
 }
 
 /// Waits until the last records of a session are durable, or says in the instance's stream that they will not be.
-async fn settle(gateway: &Gateway, about: Subject, mut outbox: Outbox) {
+pub(crate) async fn settle(gateway: Arc<Gateway>, about: Subject, mut outbox: Outbox) {
     let session_id = about.session_id.expect("the subject of a session names it");
     while outbox.is_waiting() {
         if let Progress::Failed(error) = outbox.progress().await {
@@ -130,8 +134,13 @@ async fn settle(gateway: &Gateway, about: Subject, mut outbox: Outbox) {
     }
     if outbox.has_failed() {
         let durable_end = outbox.durable_end();
-        aborted(gateway, about, session_id, durable_end).await;
+        aborted(&gateway, about, session_id, durable_end).await;
     }
+}
+
+/// The outbox of a stream that begins.
+pub(crate) fn outbox(gateway: &Gateway, stream: Id) -> Outbox {
+    Outbox::new(gateway.log.clone(), stream, gateway.streams.open(stream))
 }
 
 async fn aborted(gateway: &Gateway, about: Subject, stream: Id, durable_end: u64) {

@@ -7,6 +7,7 @@ mod omit;
 mod record;
 mod refuse;
 mod reply;
+mod roll;
 mod rows;
 mod target;
 mod understand;
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use retrace_policy::mask::{ContentBuilder, Masker};
 use retrace_policy::statement::Backslash;
 use retrace_proto::wire::{self, RecordResponses, command_completed, session_closed};
-use retrace_proto::{Envelope, Event, Masked, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
 
 use self::copy::Copying;
 use self::expect::{Confirmed, Expected};
@@ -66,6 +67,8 @@ pub enum Input<'a> {
     LogFailed(LogFailure),
     /// What was found out about the statement, or the catalogue, of [`Output::Analyse`].
     Analysed(Analysed),
+    /// The stream of [`Output::WantsStream`].
+    NextStream(StreamWriter),
     /// A valid cancel request for this session came in.
     CancelRequested,
     /// The instance stops.
@@ -96,6 +99,11 @@ pub enum Output {
         /// The statement, if its facts are wanted.
         sql: Option<Bytes>,
     },
+    /// Make a new stream, for the session to go on in. Answered by [`Input::NextStream`].
+    WantsStream,
+    /// What is appended from here on is of this stream, and so are the numbers of [`Input::Durable`]. Of the stream before
+    /// all but its last event is durable.
+    BeginStream(Id),
     /// What was read of the target's catalogue before now is out of date.
     CatalogueIsOld,
     /// Send the target a cancel request for its connection.
@@ -120,6 +128,10 @@ pub struct SessionLimits {
     pub log_wait_us_max: u64,
     /// Texts of prepared statements and bound values that are kept, in bytes.
     pub kept_bytes_max: usize,
+    /// Events of a session after which the connection goes on as another one.
+    pub session_events_max: u64,
+    /// How long a session may be before that, in microseconds.
+    pub session_us_max: u64,
     /// Data of one command that is recorded, in bytes, beyond its statement and bound values.
     pub command_recorded_bytes_max: u64,
     /// Bytes of the target that wait for their records or for the client, above which reading the target stops.
@@ -132,6 +144,8 @@ impl Default for SessionLimits {
             log_wait_us_max: 10_000_000,
             kept_bytes_max: 64 << 20,
             command_recorded_bytes_max: 64 << 20,
+            session_events_max: 1_000_000,
+            session_us_max: 24 * 3_600_000_000,
             held_bytes_max: 1 << 20,
         }
     }
@@ -230,6 +244,11 @@ pub struct Session {
     /// What statements and bound values take that are asked for and not answered, in bytes.
     asked_bytes: usize,
     content: ContentBuilder,
+    /// What the session began with, for the one that goes on from it.
+    opened: Box<wire::SessionOpened>,
+    asserted: Masked<Vec<wire::Asserted>>,
+    opened_us: u64,
+    roll_asked: bool,
     columns: ColumnState,
     guesses: Arc<Guesses>,
     encoding_is_utf8: bool,
@@ -271,6 +290,10 @@ impl Session {
             copied: ContentBuilder::new(masker.clone(), RecordResponses::Full),
             masker,
             recording,
+            opened: Box::new(opened.clone()),
+            asserted: asserted.clone(),
+            opened_us: now.monotonic_us,
+            roll_asked: false,
             columns: ColumnState::new(opening.has_column_masks),
             guesses: opening.guesses,
             encoding_is_utf8: true,
@@ -335,6 +358,10 @@ impl Session {
                 self.handle_analysed(now, analysed);
                 Ok(())
             }
+            Input::NextStream(stream) => {
+                self.handle_next_stream(now, stream);
+                Ok(())
+            }
             Input::ClientClosed => self.handle_client_closed(),
             Input::TargetBytes(bytes) => self.handle_target_bytes(now, bytes),
             Input::TargetClosed => {
@@ -348,6 +375,7 @@ impl Session {
             self.fail(now, fault);
         }
         self.release(now);
+        self.roll_if_due(now);
     }
 
     /// Takes up messages that have arrived and had to wait.
@@ -371,7 +399,8 @@ impl Session {
         let holds = self.state == State::Open && !self.held.is_empty();
         let silent = holds.then_some(self.last_target_us + SILENCE_US);
         let lag = self.gate.lag_deadline_us().filter(|_| self.state == State::Open);
-        log.into_iter().chain(silent).chain(lag).min()
+        let roll = (!self.roll_asked && self.is_between_exchanges()).then(|| self.roll_due_us());
+        log.into_iter().chain(silent).chain(lag).chain(roll).min()
     }
 
     /// Whether the client's bytes are wanted now.

@@ -23,6 +23,8 @@ pub(crate) struct Bench {
     pub(crate) log: Vec<Recorded>,
     pub(crate) to_client: Vec<u8>,
     pub(crate) to_target: Vec<u8>,
+    /// How many events were appended when each further stream began.
+    pub(crate) streams: Vec<usize>,
     pub(crate) cancels: usize,
     /// The catalogue that the shell has, on a target with masked columns.
     pub(crate) columns: Option<Arc<Columns>>,
@@ -83,6 +85,7 @@ impl Bench {
             log: Vec::new(),
             to_client: Vec::new(),
             to_target: Vec::new(),
+            streams: Vec::new(),
             cancels: 0,
             columns: None,
             catalogue_reads: 0,
@@ -96,6 +99,7 @@ impl Bench {
         loop {
             let mut appended = false;
             let mut analysis = None;
+            let mut wants_stream = false;
             while let Some(output) = self.session.poll_output() {
                 assert!(!self.closed, "nothing follows Close");
                 match output {
@@ -106,6 +110,8 @@ impl Bench {
                     Output::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
                     Output::ToTarget(bytes) => self.to_target.extend_from_slice(&bytes),
                     Output::Analyse { sql } => analysis = Some(sql),
+                    Output::WantsStream => wants_stream = true,
+                    Output::BeginStream(_) => self.streams.push(self.log.len()),
                     Output::CatalogueIsOld => self.catalogue_reads += 1,
                     Output::ForwardCancel => self.cancels += 1,
                     Output::Close => self.closed = true,
@@ -113,6 +119,12 @@ impl Bench {
             }
             if let Some(sql) = analysis {
                 self.session.handle(self.now, Input::Analysed(self.analyse(sql)));
+                continue;
+            }
+            if wants_stream {
+                let id = Id::from_parts(1_700_000_000_000, [8; 10]);
+                let stream = StreamWriter::new(id, wire::StreamKind::Session);
+                self.session.handle(self.now, Input::NextStream(stream));
                 continue;
             }
             if !(appended && self.log_is_healthy) {
@@ -131,7 +143,8 @@ impl Bench {
     }
 
     fn make_durable_quietly(&mut self) {
-        self.session.handle(self.now, Input::Durable { end: self.log.len() as u64 });
+        let begun = self.streams.last().copied().unwrap_or(0);
+        self.session.handle(self.now, Input::Durable { end: (self.log.len() - begun) as u64 });
     }
 
     /// Everything appended so far is durable now.
