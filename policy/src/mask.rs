@@ -10,8 +10,8 @@
 
 pub mod command;
 
-mod content;
 mod base64;
+mod content;
 mod escapes;
 mod hex;
 mod json;

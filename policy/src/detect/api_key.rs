@@ -144,7 +144,8 @@ fn is_key(prefix: &str, body: &[u8]) -> bool {
         // Names in style sheets begin like this too.
         "sk-" => body.iter().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()),
         "rt_" => {
-            body.iter().take(8).all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) && body.get(8) == Some(&b'_')
+            body.iter().take(8).all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+                && body.get(8) == Some(&b'_')
         }
         _ => true,
     }

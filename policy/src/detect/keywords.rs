@@ -67,10 +67,7 @@ impl<'a> Keywords<'a> {
         let first = number.start.saturating_sub(BEFORE_BYTES_MAX);
         let last = number.end + AFTER_BYTES_MAX;
         let from = places.partition_point(|(place, _)| place.end < first);
-        places[from..]
-            .iter()
-            .take_while(|(place, _)| place.start <= last)
-            .any(|(_, found)| *found == keyword)
+        places[from..].iter().take_while(|(place, _)| place.start <= last).any(|(_, found)| *found == keyword)
     }
 }
 

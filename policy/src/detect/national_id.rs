@@ -48,7 +48,9 @@ pub(super) fn find_written(
     found: &mut Vec<Finding>,
 ) {
     let read = |counts: &[usize], is_right: fn(&[u8]) -> bool| {
-        grouped(text, start, counts).filter(|number: &Grouped| is_right(number.digits())).map(|number| number.end)
+        grouped(text, start, counts)
+            .filter(|number: &Grouped| is_right(number.digits()))
+            .map(|number| number.end)
     };
     let end = match (first, second) {
         (1, 2) => read(&[1, 2, 2, 2, 3, 3, 2], check::france),

@@ -26,6 +26,8 @@
 
 mod issuer;
 
+mod group;
+
 mod scan;
 
 pub(super) use scan::Scanner;

@@ -114,7 +114,8 @@ fn in_brackets(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     if text[start] == b'0' {
         let (digits, end_of_number) = groups(text, after, 4)?;
         let is_number = start + 1 < end && end - start <= 6;
-        return (is_number && NATIONAL_DIGITS.contains(&(end - start + digits))).then_some(open..end_of_number);
+        return (is_number && NATIONAL_DIGITS.contains(&(end - start + digits)))
+            .then_some(open..end_of_number);
     }
     let local = grouped(text, after, &[3, 4])?;
     is_american(&text[start..end], local.digits()).then_some(open..local.end)
@@ -131,7 +132,9 @@ fn american(text: &[u8], run: &Run) -> Option<Range<usize>> {
 /// Where the number begins if `1` and a separator stand before it.
 fn with_country_digit(text: &[u8], start: usize) -> usize {
     match &text[..start] {
-        [before @ .., b'1', b' ' | b'-' | b'.' | b'/'] if chars::is_word_start(text, before.len()) => before.len(),
+        [before @ .., b'1', b' ' | b'-' | b'.' | b'/'] if chars::is_word_start(text, before.len()) => {
+            before.len()
+        }
         _ => start,
     }
 }

@@ -80,7 +80,9 @@ fn pem_end(text: &[u8], body: usize) -> usize {
             let key = at + key + b"PRIVATE".len();
             let rest = &text[key..];
             let label = chars::run(rest, LABEL_BYTES_MAX, |byte| {
-                byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b' ' | b'+' | b'%' | b'_')
+                byte.is_ascii_uppercase()
+                    || byte.is_ascii_digit()
+                    || matches!(byte, b' ' | b'+' | b'%' | b'_')
             });
             return key + label + chars::run(&rest[label..], 5, |byte| byte == b'-');
         }
@@ -103,7 +105,8 @@ fn putty_end(text: &[u8], mut at: usize) -> usize {
 
 fn age(text: &[u8], at: usize) -> Option<Range<usize>> {
     let prefix = "AGE-SECRET-KEY-".len();
-    let key = chars::run(&text[at + prefix..], AGE_CHARS_MAX, |byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let key =
+        chars::run(&text[at + prefix..], AGE_CHARS_MAX, |byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (key >= AGE_CHARS_MIN).then_some(at..at + prefix + key)
 }
 

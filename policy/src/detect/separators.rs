@@ -33,7 +33,18 @@ fn may_separate(byte: u8) -> bool {
             let it = byte as u8;
             table[byte] = matches!(
                 it,
-                b' ' | b'-' | b'.' | b'/' | b'_' | b'+' | b'\t' | b'\n' | b'\r' | b'\\' | b'%' | b'&' | 0x80..
+                b' ' | b'-'
+                    | b'.'
+                    | b'/'
+                    | b'_'
+                    | b'+'
+                    | b'\t'
+                    | b'\n'
+                    | b'\r'
+                    | b'\\'
+                    | b'%'
+                    | b'&'
+                    | 0x80..
             );
             byte += 1;
         }

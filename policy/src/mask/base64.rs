@@ -4,6 +4,8 @@ use crate::detect::base64::{decode_into, is_digit};
 
 /// Fewest characters that are looked into; they hold twelve bytes.
 const CHARS_MIN: usize = 16;
+/// Characters that hold three bytes.
+const QUAD: usize = 4;
 /// Bytes that must be text for the rest to be decoded.
 const TEXT_BYTES: usize = CHARS_MIN / 4 * 3;
 
@@ -15,19 +17,23 @@ const TEXT_BYTES: usize = CHARS_MIN / 4 * 3;
 /// something in it. So a value within binary data within base64 is not found. Linear: a run is walked and decoded once.
 pub(super) fn runs(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Vec<u8>)> + '_ {
     let mut at = 0;
+    let mut first = Vec::with_capacity(TEXT_BYTES);
     std::iter::from_fn(move || {
-        while let Some(window) = text.get(at..at + CHARS_MIN) {
-            if let Some(other) = window.iter().rposition(|byte| !is_digit(*byte)) {
+        while let Some(window) = text.get(at..).and_then(|rest| rest.first_chunk::<CHARS_MIN>()) {
+            if let Some(other) = last_other(window) {
                 at += other + 1;
                 continue;
             }
             let start = at;
             at = end_of_run(text, start);
-            let mut decoded = Vec::with_capacity(TEXT_BYTES);
-            decode_into(&text[start..start + CHARS_MIN], &mut decoded);
-            if begins_text(&decoded) {
-                decoded.clear();
-                decoded.reserve((at - start) / 4 * 3);
+            first.clear();
+            decode_into(&text[start..start + QUAD], &mut first);
+            if !begins_text(&first) {
+                continue;
+            }
+            decode_into(&text[start + QUAD..start + CHARS_MIN], &mut first);
+            if begins_text(&first) {
+                let mut decoded = Vec::with_capacity((at - start) / 4 * 3);
                 decode_lines(&text[start..at], &mut decoded);
                 let padding = text[at..].iter().take(2).take_while(|byte| **byte == b'=').count();
                 return Some((start..at + padding, decoded));
@@ -35,6 +41,20 @@ pub(super) fn runs(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Vec<u8>)>
         }
         None
     })
+}
+
+/// Where the last byte stands that is no character of base64.
+fn last_other(window: &[u8; CHARS_MIN]) -> Option<usize> {
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let [_, .., last] = window.as_chunks::<8>().0 else { return None };
+    let word = u64::from_le_bytes(*last);
+    // Spaces, quotes and letters beyond ASCII are most of them: below `+` or from 128 on, all eight looked at together.
+    let from_plus = (word & !HIGH_BITS) + u64::from_le_bytes([0x80 - b'+'; 8]);
+    let others = (!from_plus | word) & HIGH_BITS;
+    if others != 0 {
+        return Some(CHARS_MIN - 1 - others.leading_zeros() as usize / 8);
+    }
+    window.iter().rposition(|byte| !is_digit(*byte))
 }
 
 fn end_of_run(text: &[u8], start: usize) -> usize {

@@ -125,10 +125,16 @@ impl Masker {
     /// what it is, and a number may reach over several tokens. Of such a number every part is hidden. Nothing longer
     /// is: who writes the begin of a private key into a comment must not hide the constants behind it from the record.
     fn hits_of_token(&self, sql: &[u8], token: &Range<usize>, whole: &[Hit]) -> Vec<Hit> {
-        let mut hits = self.hits(&sql[token.clone()]);
+        let text = &sql[token.clone()];
+        let mut hits = self.hits(text);
+        if let Some(last) = hits.last_mut() {
+            // What goes on to the end of its text does not go over the quote.
+            last.range.end = last.range.end.min(text.len() - closing_bytes(text)).max(last.range.start);
+        }
         let alone = hits.len();
         for hit in whole.iter().take_while(|hit| hit.range.start < token.end) {
-            let range = hit.range.start.max(token.start) - token.start..hit.range.end.min(token.end) - token.start;
+            let range =
+                hit.range.start.max(token.start) - token.start..hit.range.end.min(token.end) - token.start;
             let before = hits[..alone].partition_point(|known| known.range.start <= range.start);
             let is_known = before.checked_sub(1).is_some_and(|last| hits[last].range.end >= range.end);
             if is_known {
@@ -170,6 +176,16 @@ impl Masker {
 
     fn mask_name(&self, name: &[u8]) -> String {
         self.mask_string(&into_text(name).0).into_inner()
+    }
+}
+
+/// How many bytes close a token: a quote, the end of a comment, or the tag of a constant in dollars.
+fn closing_bytes(token: &[u8]) -> usize {
+    match token {
+        [b'/', b'*', .., b'*', b'/'] => 2,
+        [.., b'\'' | b'"'] if token.len() > 1 => 1,
+        [b'$', rest @ .., b'$'] => rest.iter().rev().position(|byte| *byte == b'$').map_or(0, |tag| tag + 2),
+        _ => 0,
     }
 }
 

@@ -36,7 +36,11 @@ pub(super) fn belgium(digits: &[u8]) -> bool {
 /// Cadastro de Pessoas Físicas: two check digits by mod 11. One digit eleven times passes, and is none.
 pub(super) fn brazil(digits: &[u8]) -> bool {
     let check = |len: u32| {
-        let sum: u32 = (2..).take(len as usize).zip(digits[..len as usize].iter().rev()).map(|(w, d)| w * u32::from(*d)).sum();
+        let sum: u32 = (2..)
+            .take(len as usize)
+            .zip(digits[..len as usize].iter().rev())
+            .map(|(w, d)| w * u32::from(*d))
+            .sum();
         match sum % 11 {
             0 | 1 => 0,
             rest => 11 - rest,
@@ -59,8 +63,8 @@ pub(super) fn china(digits: &[u8]) -> bool {
 /// Henkilötunnus: a date, the century's sign, a number, a character for all nine digits by 31.
 pub(super) fn finland(id: &[u8]) -> bool {
     const CHECKS: &[u8; 31] = b"0123456789ABCDEFHJKLMNPRSTUVWXY";
-    let [date @ .., sign, a, b, c, check] = id else { return false };
-    let digits: Vec<u8> = date.iter().chain([a, b, c]).map(|byte| byte.wrapping_sub(b'0')).collect();
+    let [d1, d2, m1, m2, y1, y2, sign, a, b, c, check] = id else { return false };
+    let digits = [d1, d2, m1, m2, y1, y2, a, b, c].map(|byte| byte.wrapping_sub(b'0'));
     digits.iter().all(|digit| *digit < 10)
         && is_finnish_sign(*sign)
         && is_date(two(&digits, 0), two(&digits, 2))
@@ -81,13 +85,16 @@ pub(super) fn france(digits: &[u8]) -> bool {
 
 /// A French number of Corsica: `2A` counts as 19, `2B` as 18.
 pub(super) fn corsica(written: &[u8]) -> bool {
-    let department: &[u8; 2] = match &written[5..7].to_ascii_uppercase()[..] {
-        b"2A" => b"19",
-        b"2B" => b"18",
+    let department = match written[5..7] {
+        [b'2', b'A' | b'a'] => b"19",
+        [b'2', b'B' | b'b'] => b"18",
         _ => return false,
     };
-    let digits: Vec<u8> =
-        [&written[..5], department, &written[7..]].concat().iter().map(|byte| byte.wrapping_sub(b'0')).collect();
+    let digits: Vec<u8> = [&written[..5], department, &written[7..]]
+        .concat()
+        .iter()
+        .map(|byte| byte.wrapping_sub(b'0'))
+        .collect();
     digits.iter().all(|digit| *digit < 10) && france(&digits)
 }
 
@@ -145,7 +152,8 @@ pub(super) fn italy(code: &[u8]) -> bool {
         .iter()
         .enumerate()
         .map(|(index, byte)| {
-            let value = char::from(*byte).to_digit(36).map_or(0, |value| if value > 9 { value - 10 } else { value });
+            let value =
+                char::from(*byte).to_digit(36).map_or(0, |value| if value > 9 { value - 10 } else { value });
             if index % 2 == 0 { ODD[value as usize] } else { value }
         })
         .sum();

@@ -26,15 +26,26 @@ const BARE: [&str; 17] = [
     "440524188001010014", // China
 ];
 const WRITTEN: [&str; 11] = [
-    "86 095 742 719", "2 55 08 14 168 025 38", "12345678-Z", "X-1234567-L", "85.07.30-033.28", "811218-9876", "19811218-9876",
-    "010107 50160", "111.444.777-35", "943 476 5919", "2341 2341 2346",
+    "86 095 742 719",
+    "2 55 08 14 168 025 38",
+    "12345678-Z",
+    "X-1234567-L",
+    "85.07.30-033.28",
+    "811218-9876",
+    "19811218-9876",
+    "010107 50160",
+    "111.444.777-35",
+    "943 476 5919",
+    "2341 2341 2346",
 ];
 
 #[test]
 fn numbers_with_a_right_check_are_found() {
     for id in BARE.into_iter().chain(WRITTEN) {
         ids(id, &[id]);
-        for (before, after) in [("id=", "&x"), ("\"", "\""), ("%3D", " "), ("\\n", "\\n"), ("(", ","), ("_", ".")] {
+        for (before, after) in
+            [("id=", "&x"), ("\"", "\""), ("%3D", " "), ("\\n", "\\n"), ("(", ","), ("_", ".")]
+        {
             ids(&format!("{before}{id}{after}"), &[id]);
         }
     }
@@ -90,7 +101,10 @@ fn separators_and_case_do_not_change_the_value() {
         ("198112189876", "8112189876"),
         ("111.444.777-35", "11144477735"),
     ] {
-        assert_eq!(canonical(Detector::NationalId, a.as_bytes()), canonical(Detector::NationalId, b.as_bytes()));
+        assert_eq!(
+            canonical(Detector::NationalId, a.as_bytes()),
+            canonical(Detector::NationalId, b.as_bytes())
+        );
     }
     let out = masked(Detector::NationalId, MaskAction::Partial, b"n 111.444.777-35 RSSMRA85T10A562S");
     assert_eq!(String::from_utf8_lossy(&out), "n ***.***.***-35 **************2S");

@@ -96,6 +96,8 @@ fn digits_of_other_scripts_count() {
     whole("۴۱۱۱۱۱۱۱۱۱۱۱۱۱۱۱");
     whole("४१११११११११११११११");
     whole("4111 １１１１ 1111 １１１１");
+    whole("4111１１１１1111１１１１");
+    whole("4111１１１１ 1111 １１１１");
     assert_eq!(
         canonical(Detector::PaymentCard, "٤١١١ １１１１%201111&#160;1111".as_bytes()),
         b"4111111111111111"

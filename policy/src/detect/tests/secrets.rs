@@ -41,11 +41,20 @@ fn keys() -> Vec<String> {
 fn keys_of_every_issuer_are_found_whole() {
     for key in keys() {
         check(Detector::ApiKey, &key, &[&key]);
-        for (before, after) in [("key=", "&x"), ("\"", "\""), ("Bearer ", "\n"), ("x\\n", "\\n"), ("%20", "%20"), ("(", ")"), ("_", " ")] {
+        for (before, after) in [
+            ("key=", "&x"),
+            ("\"", "\""),
+            ("Bearer ", "\n"),
+            ("x\\n", "\\n"),
+            ("%20", "%20"),
+            ("(", ")"),
+            ("_", " "),
+        ] {
             check(Detector::ApiKey, &format!("{before}{key}{after}"), &[&key]);
         }
         assert_eq!(canonical(Detector::ApiKey, key.as_bytes()), key.as_bytes());
-        let out = String::from_utf8(masked(Detector::ApiKey, MaskAction::Partial, key.as_bytes())).expect("UTF-8");
+        let out =
+            String::from_utf8(masked(Detector::ApiKey, MaskAction::Partial, key.as_bytes())).expect("UTF-8");
         let prefix = out.strip_suffix("***").expect("the rest is hidden");
         assert!(key.starts_with(prefix) && prefix.len() <= 16, "{out}");
         check(Detector::ApiKey, &out, &[]);
@@ -54,9 +63,9 @@ fn keys_of_every_issuer_are_found_whole() {
 
 #[test]
 fn a_secret_access_key_is_found_by_what_stands_before_it() {
-    for before in [
-        "aws_secret_access_key = ", "AWS_SECRET_ACCESS_KEY=", "\"SecretAccessKey\": \"", "secret: ",
-    ] {
+    for before in
+        ["aws_secret_access_key = ", "AWS_SECRET_ACCESS_KEY=", "\"SecretAccessKey\": \"", "secret: "]
+    {
         check(Detector::ApiKey, &format!("{before}{AWS_SECRET}"), &[AWS_SECRET]);
     }
     let id = format!("AKIA{}", "IOSFODNN7EXAMPLE");
@@ -76,9 +85,21 @@ fn replaced(detector: Detector, matched: &str) -> String {
 #[test]
 fn names_that_only_begin_like_keys_are_left_alone() {
     for text in [
-        "AKIA", "AKIAIOSFODNN7EXAMPL", "xAKIAIOSFODNN7EXAMPLE", "ghp_short", "task-management-for-everybody-9", "sk-",
-        "sk-loading-indicator-of-the-page", "port_number", "rt_total_count_of_all_the_items_in_it", "xoxo-kisses-and-hugs",
-        "npm_config_registry", "pypi-mirror", "pk_live_abcdefghijklmnop", "the secret of success", "",
+        "AKIA",
+        "AKIAIOSFODNN7EXAMPL",
+        "xAKIAIOSFODNN7EXAMPLE",
+        "ghp_short",
+        "task-management-for-everybody-9",
+        "sk-",
+        "sk-loading-indicator-of-the-page",
+        "port_number",
+        "rt_total_count_of_all_the_items_in_it",
+        "xoxo-kisses-and-hugs",
+        "npm_config_registry",
+        "pypi-mirror",
+        "pk_live_abcdefghijklmnop",
+        "the secret of success",
+        "",
     ] {
         check(Detector::ApiKey, text, &[]);
     }
@@ -99,7 +120,9 @@ fn tokens_of_three_and_five_parts_are_found() {
     let detached = "eyJhbGciOiJIUzI1NiJ9..dBjftJeZ4CVP";
     for token in [JWS, JWE, spaced, detached] {
         check(Detector::Jwt, token, &[token]);
-        for (before, after) in [("Bearer ", "\r\n"), ("\"", "\""), ("jwt=", "&x=y"), ("\\n", "\\n"), ("%20", " "), ("t_", ",")] {
+        for (before, after) in
+            [("Bearer ", "\r\n"), ("\"", "\""), ("jwt=", "&x=y"), ("\\n", "\\n"), ("%20", " "), ("t_", ",")]
+        {
             check(Detector::Jwt, &format!("{before}{token}{after}"), &[token]);
         }
     }
@@ -110,8 +133,14 @@ fn tokens_of_three_and_five_parts_are_found() {
 #[test]
 fn what_has_no_header_of_a_token_is_left_alone() {
     for text in [
-        "eyJ.eyJ.x", "eyJhbGciOiJIUzI1NiJ9", "eyJhbGciOiJIUzI1NiJ9.e30", "eyJ0eXAiOiJKV1QifQ.e30.abc", "eyJhbGciOiJIUzI1NiJ9..",
-        "xeyJhbGciOiJIUzI1NiJ9.e30.abc", "eyJhbGciOiJIUzI1Ni.e30.abc", "eyes.on.you",
+        "eyJ.eyJ.x",
+        "eyJhbGciOiJIUzI1NiJ9",
+        "eyJhbGciOiJIUzI1NiJ9.e30",
+        "eyJ0eXAiOiJKV1QifQ.e30.abc",
+        "eyJhbGciOiJIUzI1NiJ9..",
+        "xeyJhbGciOiJIUzI1NiJ9.e30.abc",
+        "eyJhbGciOiJIUzI1Ni.e30.abc",
+        "eyes.on.you",
     ] {
         check(Detector::Jwt, text, &[]);
     }
@@ -125,7 +154,12 @@ fn pem(label: &str, line_break: &str) -> String {
 #[test]
 fn blocks_of_private_keys_are_found_whole() {
     for label in [
-        "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY", "PGP PRIVATE KEY BLOCK",
+        "PRIVATE KEY",
+        "RSA PRIVATE KEY",
+        "EC PRIVATE KEY",
+        "ENCRYPTED PRIVATE KEY",
+        "OPENSSH PRIVATE KEY",
+        "PGP PRIVATE KEY BLOCK",
     ] {
         for line_break in ["\n", "\r\n", "\\n", " "] {
             let key = pem(label, line_break);
@@ -153,8 +187,14 @@ fn blocks_of_private_keys_are_found_whole() {
 #[test]
 fn words_of_a_block_without_one_are_left_alone() {
     for text in [
-        "PRIVATE KEY", "the PRIVATE KEY of", "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----", "BEGIN PRIVATE KEY",
-        "-----BEGIN CERTIFICATE-----", "AGE-SECRET-KEY-1", "PRIVATE", "-----END PRIVATE KEY-----",
+        "PRIVATE KEY",
+        "the PRIVATE KEY of",
+        "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----",
+        "BEGIN PRIVATE KEY",
+        "-----BEGIN CERTIFICATE-----",
+        "AGE-SECRET-KEY-1",
+        "PRIVATE",
+        "-----END PRIVATE KEY-----",
     ] {
         check(Detector::PrivateKey, text, &[]);
     }

@@ -8,7 +8,8 @@ fn base64(bytes: &[u8]) -> String {
         if index > 0 && index % 19 == 0 {
             out.push('\n');
         }
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let letter = char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]);
             out.push(if place > chunk.len() { '=' } else { letter });
@@ -29,7 +30,9 @@ fn values_in_base64_are_hidden_with_all_of_it() {
         let mut found = Vec::new();
         kind.find(value.as_bytes(), &mut found);
         let redacted = format!("[{}]", found[0].detector);
-        for (before, after) in [("", ""), ("\"", "\""), ("Basic ", "\n"), ("data:text/plain;base64,", ")"), ("k=", "")] {
+        for (before, after) in
+            [("", ""), ("\"", "\""), ("Basic ", "\n"), ("data:text/plain;base64,", ")"), ("k=", "")]
+        {
             assert_eq!(partial(&format!("{before}{encoded}{after}")), format!("{before}{redacted}{after}"));
         }
         let url_safe = encoded.replace('+', "-").replace('/', "_").replace('=', "");
@@ -64,9 +67,12 @@ fn long_words_paths_digests_and_base64_of_other_things_are_left_alone() {
 
 #[test]
 fn runs_are_walked_once_whatever_they_are() {
-    for unit in ["a", "aaaaaaaaaaaaaaaa\n", "QUJDREVGR0hJSktM", "a-b/", "QUJDREVGR0hJSktM=", "aaaaaaaaaaaaaaa "] {
+    for unit in
+        ["a", "aaaaaaaaaaaaaaaa\n", "QUJDREVGR0hJSktM", "a-b/", "QUJDREVGR0hJSktM=", "aaaaaaaaaaaaaaa "]
+    {
         let text = unit.repeat((1 << 18) / unit.len());
-        let total: usize = base64::runs(text.as_bytes()).map(|(range, decoded)| range.len().max(decoded.len())).sum();
+        let total: usize =
+            base64::runs(text.as_bytes()).map(|(range, decoded)| range.len().max(decoded.len())).sum();
         assert!(total <= text.len());
     }
 }
@@ -78,7 +84,10 @@ fn the_share_of_random_runs_that_are_taken_for_text_is_small() {
         (0..len)
             .map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(state >> 58) as usize])
+                char::from(
+                    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+                        [(state >> 58) as usize],
+                )
             })
             .collect()
     };
@@ -90,7 +99,8 @@ fn the_share_of_random_runs_that_are_taken_for_text_is_small() {
 fn digits_and_letters_written_as_escapes_are_read() {
     let masked = |text: &str| partial(text);
     assert_eq!(masked(r#"{"c":"\u0034111 1111 1111 1111"}"#), r#"{"c":"[payment_card]"}"#);
-    let escaped: String = "4111111111111111".chars().map(|digit| format!("\\u{:04x}", u32::from(digit))).collect();
+    let escaped: String =
+        "4111111111111111".chars().map(|digit| format!("\\u{:04x}", u32::from(digit))).collect();
     assert_eq!(masked(&format!("x {escaped} y")), "x [payment_card] y");
     assert_eq!(masked(r#""\u0041KIAIOSFODNN7EXAMPLE""#), r#""[api_key]""#);
     assert_eq!(
@@ -111,7 +121,10 @@ fn what_escapes_hide_has_the_fingerprint_of_the_value() {
     let mut masks = MaskList::default();
     masks.begin_value(1);
     let mut out = Vec::new();
-    masker.mask_into(br"\u0034111111111111111", Sink { place: Place::default(), out: &mut out, masks: &mut masks });
+    masker.mask_into(
+        br"\u0034111111111111111",
+        Sink { place: Place::default(), out: &mut out, masks: &mut masks },
+    );
     assert_eq!(masks.fingerprints.order, [key.fingerprint(Detector::PaymentCard, b"4111111111111111")]);
 }
 
@@ -122,12 +135,17 @@ fn a_hit_over_the_end_of_a_json_string_leaves_json() {
         let mut out = Vec::new();
         let mut masks = MaskList::default();
         let sink = Sink { place: Place::default(), out: &mut out, masks: &mut masks };
-        if masker.mask_json_into(text.as_bytes(), sink) { String::from_utf8(out).expect("UTF-8") } else { text.to_owned() }
+        if masker.mask_json_into(text.as_bytes(), sink) {
+            String::from_utf8(out).expect("UTF-8")
+        } else {
+            text.to_owned()
+        }
     };
     let begin = "-----BEGIN PRIVATE KEY-----";
-    assert_eq!(json(&format!(r#"{{"k":"{begin}\nMIIE","n":1,"s":"x"}}"#)), concat!(
+    assert_eq!(
+        json(&format!(r#"{{"k":"{begin}\nMIIE","n":1,"s":"x"}}"#)),
         r#"{"k":"[private_key]","[private_key]":"[private_key]","[private_key]":"[private_key]"}"#
-    ));
+    );
     assert_eq!(
         json(&format!(r#"["{begin}", "MIIE", "", "-----END PRIVATE KEY-----", "x"]"#)),
         r#"["[private_key]", "[private_key]", "", "[private_key]", "x"]"#

@@ -16,7 +16,10 @@ fn statement(sql: &str) -> String {
 #[test]
 fn a_word_beside_a_number_counts_though_it_is_another_token() {
     assert_eq!(statement("select * from t where ssn = 123456789"), "select * from t where ssn = [us_ssn]");
-    assert_eq!(statement("select * from t where ssn = '123456789'"), "select * from t where ssn = '[us_ssn]'");
+    assert_eq!(
+        statement("select * from t where ssn = '123456789'"),
+        "select * from t where ssn = '[us_ssn]'"
+    );
     assert_eq!(statement("select * from t where id = 123456789"), "select * from t where id = 123456789");
 }
 
@@ -33,7 +36,9 @@ fn every_part_of_a_number_over_several_tokens_is_hidden() {
 fn the_begin_of_a_key_in_a_comment_hides_only_the_comment() {
     assert_eq!(
         statement("/* -----BEGIN PRIVATE KEY----- */ update t set role = 'admin'"),
-        "/* [private_key] update t set role = 'admin'"
+        "/* [private_key]*/ update t set role = 'admin'"
     );
-    assert_eq!(statement("select '-----BEGIN PRIVATE KEY-----\nMIIE', 'x'"), "select '[private_key], 'x'");
+    assert_eq!(statement("select '-----BEGIN PRIVATE KEY-----\nMIIE', 'x'"), "select '[private_key]', 'x'");
+    assert_eq!(statement("select $k$-----BEGIN PRIVATE KEY-----$k$, 1"), "select $k$[private_key]$k$, 1");
+    assert_eq!(statement("select '-----BEGIN PRIVATE KEY-----"), "select '[private_key]");
 }

@@ -58,7 +58,10 @@ fn domains_are_apart_from_each_other_and_from_fingerprints() {
     for (index, one) in all.iter().enumerate() {
         assert!(!all[..index].contains(one));
     }
-    assert!(Detector::ALL.iter().all(|detector| detector.name() != "token"), "a fingerprint would begin like a token");
+    assert!(
+        Detector::ALL.iter().all(|detector| detector.name() != "token"),
+        "a fingerprint would begin like a token"
+    );
     let mut fingerprint = Vec::new();
     token::write("x", key.fingerprint(Detector::PaymentCard, value), &mut fingerprint);
     assert!(!all.iter().any(|token| fingerprint.ends_with(token)));
@@ -87,7 +90,8 @@ fn where_two_detectors_claim_the_same_bytes_there_is_no_token() {
 
 #[test]
 fn what_stands_in_the_place_of_a_value_is_not_found_again() {
-    for text in [CARD, "a@b.co", "123-45-6789", "DE89 3704 0044 0532 0130 00", "+14155552671", "11144477735"] {
+    for text in [CARD, "a@b.co", "123-45-6789", "DE89 3704 0044 0532 0130 00", "+14155552671", "11144477735"]
+    {
         let once = token(text);
         assert_eq!(token(&once), once);
     }
@@ -112,7 +116,12 @@ fn commands_and_parameters_get_tokens_with_their_fingerprints() {
     assert_eq!(texts.statement.text, format!("select * from t where card = '{token}' -- {token}"));
     assert_eq!(texts.parameters[0].value.as_deref(), Some(token.as_str()));
     assert_eq!(texts.fingerprints.len(), 1);
-    assert!(texts.masks.iter().all(|mask| mask.action() == MaskAction::Token && mask.fingerprint_index == Some(0)));
+    assert!(
+        texts
+            .masks
+            .iter()
+            .all(|mask| mask.action() == MaskAction::Token && mask.fingerprint_index == Some(0))
+    );
     let mask = &texts.masks[0];
     let range = mask.start_inclusive as usize..mask.end_exclusive as usize;
     assert_eq!(texts.statement.text[range], token);
