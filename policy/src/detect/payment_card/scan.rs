@@ -9,6 +9,8 @@ use crate::detect::separators::separators;
 
 /// Shortest number that zeros may pad.
 const PADDED_DIGITS_MIN: usize = 14;
+/// Shortest card and security code in one run: 15 and 3 digits.
+const WITH_CODE_DIGITS_MIN: usize = 18;
 /// Longest number that is left alone after a plus sign.
 const TELEPHONE_DIGITS_MAX: usize = 13;
 /// Groups that are remembered: one more than a number can have, to see what stands before it.
@@ -231,11 +233,18 @@ impl<'a> Scanner<'a> {
             && !self.is_other(last..=last, start, count)
     }
 
-    /// Whether the group is too long for a card, but one begins or ends it.
+    /// Whether the group is too long for a card, but one begins or ends it; or has just the digits that a card and its
+    /// security code have together.
     fn joined(&mut self, last: usize) -> bool {
         let group = &self.groups[last];
         let (count, start, end) = (group.count, group.range.start, group.range.end);
-        if count <= DIGITS_MAX || group.tail > 0 {
+        let heads = match count {
+            WITH_CODE_DIGITS_MIN => 15..=15,
+            DIGITS_MAX => 15..=16,
+            0..DIGITS_MAX => return false,
+            _ => DIGITS_MIN..=DIGITS_MAX,
+        };
+        if group.tail > 0 {
             return false;
         }
         let mut head = Vec::with_capacity(DIGITS_MAX);
@@ -250,9 +259,9 @@ impl<'a> Scanner<'a> {
             }
         }
         let tail = &group.digits;
-        let is_joined = (DIGITS_MIN..=DIGITS_MAX).any(|len| {
+        let is_joined = heads.into_iter().any(|len| {
             head.get(..len).is_some_and(|head| is_card(head, Lengths::Usual))
-                || is_card(&tail[DIGITS_MAX - len..], Lengths::Usual)
+                || count > DIGITS_MAX && is_card(&tail[DIGITS_MAX - len..], Lengths::Usual)
         });
         is_joined && !self.is_other(last..=last, start, count)
     }
