@@ -244,7 +244,8 @@ impl<'a> Scanner<'a> {
             0..DIGITS_MAX => return false,
             _ => DIGITS_MIN..=DIGITS_MAX,
         };
-        if group.tail > 0 {
+        // Zeros before a card are another case.
+        if group.tail > 0 || count <= DIGITS_MAX && group.digits[0] == 0 {
             return false;
         }
         let mut head = Vec::with_capacity(DIGITS_MAX);
