@@ -121,6 +121,13 @@ impl Detector {
     }
 }
 
+impl Detector {
+    /// Whether its values are numbers, which are short.
+    pub(crate) fn is_of_numbers(self) -> bool {
+        numbers::DETECTORS.contains(&self)
+    }
+}
+
 impl fmt::Display for Detector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -10,8 +10,10 @@
 
 pub mod command;
 
+mod base64;
 mod column;
 mod content;
+mod escapes;
 mod hex;
 mod json;
 mod token;
@@ -109,7 +111,7 @@ struct Hit {
     rule: Arc<str>,
     /// Put quotes around what stands instead.
     quote: bool,
-    /// The value itself, where the text shows it as hex.
+    /// The value itself, where the text shows it otherwise or only a part of it stands here.
     decoded: Option<Vec<u8>>,
 }
 
@@ -186,24 +188,35 @@ impl Masker {
         let mut findings: Vec<Finding> = Vec::new();
         self.detectors.find(text, &mut findings);
         let mut found: Vec<Hit> = findings.into_iter().map(|finding| self.hit(finding)).collect();
-        for (run, decoded) in hex::runs(text) {
-            found.extend(self.hit_in_hex(run, &decoded));
+        self.find_behind_escapes(text, &mut found);
+        for (run, decoded) in hex::runs(text).chain(base64::runs(text)) {
+            found.extend(self.hit_in_encoding(run, &decoded));
         }
-        found.sort_by_key(|hit| hit.range.start);
-        let mut hits: Vec<Hit> = Vec::with_capacity(found.len());
-        for hit in found {
-            match hits.last_mut() {
-                Some(last) if hit.range.start < last.range.end => {
-                    last.range.end = last.range.end.max(hit.range.end);
-                    if last.detector != hit.detector || hit.decoded.is_some() {
-                        // Neither knows which part of the union it may show.
-                        last.action = MaskAction::Redact;
-                    }
-                }
-                _ => hits.push(hit),
+        joined(found)
+    }
+
+    /// What shows only when escapes of JSON are undone. It is hidden with its escapes, and never in part.
+    fn find_behind_escapes(&self, text: &[u8], found: &mut Vec<Hit>) {
+        let Some(unescaped) = escapes::Unescaped::of(text) else { return };
+        let mut findings: Vec<Finding> = Vec::new();
+        self.detectors.find(&unescaped.text, &mut findings);
+        let plain = found.len();
+        for finding in findings {
+            let range = unescaped.written(&finding.range);
+            // Of hits in the order of their starts, at most one of each detector can reach over this one.
+            let before = found[..plain].partition_point(|hit| hit.range.start <= range.start);
+            let is_known = range.len() == finding.range.len()
+                || found[before.saturating_sub(Detector::ALL.len())..before]
+                    .iter()
+                    .any(|hit| hit.detector == finding.detector && hit.range.end >= range.end);
+            if is_known {
+                continue;
             }
+            let value = unescaped.text[finding.range.clone()].to_vec();
+            let hit = self.hit(Finding { range, ..finding });
+            let action = if hit.action == MaskAction::Partial { MaskAction::Redact } else { hit.action };
+            found.push(Hit { action, decoded: Some(value), ..hit });
         }
-        hits
     }
 
     fn hit(&self, finding: Finding) -> Hit {
@@ -218,8 +231,8 @@ impl Masker {
         }
     }
 
-    /// What bytes printed as hex hold. They are hidden whole.
-    fn hit_in_hex(&self, run: Range<usize>, decoded: &[u8]) -> Option<Hit> {
+    /// What bytes printed as hex or base64 hold. They are hidden whole.
+    fn hit_in_encoding(&self, run: Range<usize>, decoded: &[u8]) -> Option<Hit> {
         let mut findings = Vec::new();
         self.detectors.find(decoded, &mut findings);
         let first = findings.into_iter().next()?;
@@ -255,6 +268,7 @@ impl Masker {
     /// Like [`Masker::mask_into`] for JSON: what stands outside a string is replaced by a string, so that JSON it stays.
     fn mask_json_into(&self, text: &[u8], sink: Sink<'_>) -> bool {
         let mut hits = self.hits(text);
+        json::cut_at_quotes(text, &mut hits);
         json::quote_bare(text, &mut hits);
         self.replace_hits(text, &hits, sink)
     }
@@ -294,6 +308,25 @@ impl Masker {
         out.extend_from_slice(&text[at..]);
         true
     }
+}
+
+/// Hits in order without overlaps. Where two claim the same bytes, their union is one.
+fn joined(mut found: Vec<Hit>) -> Vec<Hit> {
+    found.sort_by_key(|hit| hit.range.start);
+    let mut hits: Vec<Hit> = Vec::with_capacity(found.len());
+    for hit in found {
+        match hits.last_mut() {
+            Some(last) if hit.range.start < last.range.end => {
+                if last.detector != hit.detector || hit.decoded.is_some() || last.decoded.is_some() {
+                    // Neither knows which part of the union it may show.
+                    last.action = MaskAction::Redact;
+                }
+                last.range.end = last.range.end.max(hit.range.end);
+            }
+            _ => hits.push(hit),
+        }
+    }
+    hits
 }
 
 /// How much an action hides: of a token nothing can be read, but equal values can be told. What is not known hides all.

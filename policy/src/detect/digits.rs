@@ -49,7 +49,7 @@ impl Iterator for Runs<'_> {
             };
             let carry = self.ascii >> 63;
             self.ascii = digits.ascii;
-            self.starts = digits.all & !(digits.ascii << 1 | carry);
+            self.starts = digits.ascii & !(digits.ascii << 1 | carry) | digits.other;
             self.block = self.next_block;
             self.next_block += BLOCK_BYTES;
         }
@@ -64,30 +64,42 @@ impl Iterator for Runs<'_> {
 
 struct Mask {
     ascii: u64,
-    /// Also where a digit of another script may begin.
-    all: u64,
+    /// Where a digit of another script may begin.
+    other: u64,
 }
 
 fn block_mask(block: &[u8; BLOCK_BYTES]) -> Mask {
-    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-    let mut ascii = 0;
-    let mut high = 0;
-    for (index, word) in block.as_chunks::<8>().0.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        high |= word & HIGH_BITS;
-        // A digit becomes 0 to 9, and only that stays below 128 when 118 is added.
-        let from_zero = word ^ 0x3030_3030_3030_3030;
-        let other = ((from_zero & !HIGH_BITS) + 0x7676_7676_7676_7676) | from_zero;
-        let bits = (!other & HIGH_BITS) >> 7;
-        ascii |= (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (index * 8);
+    // Made to be vectorised: most blocks of most texts have none.
+    if !block.iter().fold(false, |any, byte| any | chars::may_be_digit(*byte)) {
+        return Mask { ascii: 0, other: 0 };
     }
-    let mut all = ascii;
-    if high != 0 {
+    let mut ascii = 0;
+    for (index, word) in block.as_chunks::<WORD_BYTES>().0.iter().enumerate() {
+        let bits = !others(*word) & HIGH_BITS;
+        ascii |= ((bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (index * WORD_BYTES);
+    }
+    let mut other = 0;
+    if block.iter().fold(false, |any, byte| any | may_begin_other_digit(*byte)) {
         for (index, byte) in block.iter().enumerate() {
-            all |= u64::from(*byte >= 0x80 && chars::may_be_digit(*byte)) << index;
+            other |= u64::from(may_begin_other_digit(*byte)) << index;
         }
     }
-    Mask { ascii, all }
+    Mask { ascii, other }
+}
+
+/// Bytes that are looked at in one number.
+const WORD_BYTES: usize = 8;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// The highest bit of each byte that is no ASCII digit; the other bits say nothing.
+fn others(word: [u8; WORD_BYTES]) -> u64 {
+    // A digit becomes 0 to 9, and only that stays below 128 when 118 is added.
+    let from_zero = u64::from_le_bytes(word) ^ 0x3030_3030_3030_3030;
+    ((from_zero & !HIGH_BITS) + 0x7676_7676_7676_7676) | from_zero
+}
+
+fn may_begin_other_digit(byte: u8) -> bool {
+    (byte >= 0x80) & chars::may_be_digit(byte)
 }
 
 /// Digits of ASCII without anything between, and the byte before them.
@@ -100,7 +112,13 @@ pub(super) struct Run {
 
 /// How many ASCII digits `text` begins with, counting up to `max`.
 pub(super) fn count(text: &[u8], max: usize) -> usize {
-    chars::run(text, max, |byte| byte.is_ascii_digit())
+    match text.first_chunk::<WORD_BYTES>() {
+        // Without a loop, since its end would be guessed wrong more often than not.
+        Some(word) if max <= WORD_BYTES => {
+            ((others(*word) & HIGH_BITS).trailing_zeros() as usize / WORD_BYTES).min(max)
+        }
+        _ => chars::run(text, max, |byte| byte.is_ascii_digit()),
+    }
 }
 
 /// Whether a run of digits is the fraction of a decimal number.

@@ -161,7 +161,7 @@ fn end_of_number(text: &[u8], start: usize, length: usize) -> Option<usize> {
     let mut number = [0; CHARS_MAX];
     let mut in_groups = false;
     let mut at = start;
-    for index in 0..length {
+    for (index, place) in number.iter_mut().take(length).enumerate() {
         // Whether it is printed in groups shows at the first place for a separator.
         if index > 0 && index % GROUP_CHARS == 0 && (in_groups || index == GROUP_CHARS) {
             let gap = tight(&text[at..]);
@@ -171,7 +171,7 @@ fn end_of_number(text: &[u8], start: usize, length: usize) -> Option<usize> {
             in_groups = gap > 0;
             at += gap;
         }
-        number[index] = *text.get(at).filter(|byte| byte.is_ascii_alphanumeric())?;
+        *place = *text.get(at).filter(|byte| byte.is_ascii_alphanumeric())?;
         at += 1;
     }
     (chars::is_word_end(text, at) && is_right(&number[..length])).then_some(at)

@@ -18,6 +18,8 @@ const TEXT_BYTES_MIN: usize = 8;
 const RUN_DIGITS_MAX: usize = 18;
 /// Most digits that a group has in a number that is written in groups.
 const GROUP_DIGITS_MAX: usize = 8;
+/// Most digits that are counted of the group after the first: one more than any number has there, but for cards.
+const SECOND_DIGITS_MAX: usize = 8;
 /// Digits of the longest escape: `\u0020`.
 const ESCAPE_DIGITS_MAX: usize = 4;
 
@@ -110,7 +112,7 @@ impl Finder<'_, '_> {
         if gap == 0 {
             return;
         }
-        let second = count(&self.text[run.end + gap..], GROUP_DIGITS_MAX + 1);
+        let second = count(&self.text[run.end + gap..], SECOND_DIGITS_MAX);
         let groups = (run.end - run.start, second);
         if self.has_ssn && groups == (3, 2) {
             us_ssn::find_written(self.text, run.start, self.found);

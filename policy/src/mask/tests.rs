@@ -1,5 +1,9 @@
 use super::*;
 
+mod encodings;
+
+mod statements;
+
 mod tokens;
 
 fn masker(rules: &[(&[Detector], MaskAction)]) -> Masker {

@@ -63,8 +63,8 @@ pub(super) fn china(digits: &[u8]) -> bool {
 /// Henkilötunnus: a date, the century's sign, a number, a character for all nine digits by 31.
 pub(super) fn finland(id: &[u8]) -> bool {
     const CHECKS: &[u8; 31] = b"0123456789ABCDEFHJKLMNPRSTUVWXY";
-    let [date @ .., sign, a, b, c, check] = id else { return false };
-    let digits: Vec<u8> = date.iter().chain([a, b, c]).map(|byte| byte.wrapping_sub(b'0')).collect();
+    let [d1, d2, m1, m2, y1, y2, sign, a, b, c, check] = id else { return false };
+    let digits = [d1, d2, m1, m2, y1, y2, a, b, c].map(|byte| byte.wrapping_sub(b'0'));
     digits.iter().all(|digit| *digit < 10)
         && is_finnish_sign(*sign)
         && is_date(two(&digits, 0), two(&digits, 2))
@@ -85,9 +85,9 @@ pub(super) fn france(digits: &[u8]) -> bool {
 
 /// A French number of Corsica: `2A` counts as 19, `2B` as 18.
 pub(super) fn corsica(written: &[u8]) -> bool {
-    let department: &[u8; 2] = match &written[5..7].to_ascii_uppercase()[..] {
-        b"2A" => b"19",
-        b"2B" => b"18",
+    let department = match written[5..7] {
+        [b'2', b'A' | b'a'] => b"19",
+        [b'2', b'B' | b'b'] => b"18",
         _ => return false,
     };
     let digits: Vec<u8> = [&written[..5], department, &written[7..]]

@@ -1,137 +1,27 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::issuer::{Lengths, is_card, luhn_value};
+use super::group::{Chain, Group, LastDigits, Number, REGULAR_GROUP_DIGITS, Sums, is_same};
+use super::issuer::{Lengths, is_card};
 use super::{DIGITS_MAX, DIGITS_MIN, VISIBLE_DIGITS};
 use crate::detect::chars;
 use crate::detect::separators::separators;
 
-/// Digits that a group has at least in a number that is written as most people do, but for its last group.
-const REGULAR_GROUP_DIGITS: usize = 4;
 /// Shortest number that zeros may pad.
 const PADDED_DIGITS_MIN: usize = 14;
+/// Shortest card and security code in one run: 15 and 3 digits.
+const WITH_CODE_DIGITS_MIN: usize = 18;
 /// Longest number that is left alone after a plus sign.
 const TELEPHONE_DIGITS_MAX: usize = 13;
 /// Groups that are remembered: one more than a number can have, to see what stands before it.
 const GROUPS_MAX: usize = DIGITS_MAX + 1;
-
-/// Digits without a separator between them.
-struct Group {
-    /// Where it stands.
-    range: Range<usize>,
-    /// Where the separators before it begin; its own start if it is the first of its span.
-    separator_start: usize,
-    /// How many digits.
-    count: usize,
-    /// The last ones.
-    digits: LastDigits,
-    /// How many digits at its end may be read as a group of their own, 0 if none: those that stay in sight after a
-    /// partial mask, or those after two digits that may belong to a percent escape (`%204111…`).
-    tail: usize,
-    /// Of all digits of the span up to its first and up to its last one. They are not kept over a group that is longer
-    /// than any card.
-    sums_before: Sums,
-    sums: Sums,
-}
-
-/// The last digits of a group, at most [`DIGITS_MAX`], as values.
-#[derive(Clone, Copy, Default)]
-struct LastDigits {
-    values: [u8; DIGITS_MAX],
-    len: usize,
-}
-
-impl std::ops::Deref for LastDigits {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.values[..self.len]
-    }
-}
-
-impl LastDigits {
-    /// Those of a run of ASCII digits.
-    fn of_ascii(run: &[u8]) -> Self {
-        let last = &run[run.len().saturating_sub(DIGITS_MAX)..];
-        let mut digits = Self { len: last.len(), ..Self::default() };
-        for (value, byte) in digits.values.iter_mut().zip(last) {
-            *value = byte - b'0';
-        }
-        digits
-    }
-
-    fn push(&mut self, digit: u8) {
-        if self.len == DIGITS_MAX {
-            self.values.copy_within(1.., 0);
-            self.len -= 1;
-        }
-        self.values[self.len] = digit;
-        self.len += 1;
-    }
-}
-
-impl Group {
-    /// Where its last `count` digits begin; rather too early than too late.
-    fn tail_start(&self, count: usize) -> usize {
-        let bytes = self.range.len();
-        if bytes.is_multiple_of(self.count) {
-            self.range.end - count * (bytes / self.count)
-        } else {
-            self.range.start
-        }
-    }
-}
-
-/// Sums of Luhn's check over the digits from the begin of a span on. A digit counts once or doubled, by its distance from
-/// the last digit of a number; so there are two sums.
-#[derive(Clone, Copy, Default)]
-struct Sums {
-    digits: usize,
-    /// By the parity of the number of digits up to the last one of a number.
-    by_parity: [u32; 2],
-}
-
-impl Sums {
-    fn push(&mut self, digit: u8) {
-        self.digits += 1;
-        let parity = self.digits % 2;
-        self.by_parity[parity] = self.by_parity[parity].wrapping_add(luhn_value(0, digit));
-        self.by_parity[1 - parity] = self.by_parity[1 - parity].wrapping_add(luhn_value(1, digit));
-    }
-}
-
-/// A number that is put together from its end.
-#[derive(Default)]
-struct Number {
-    digits: [u8; DIGITS_MAX],
-    len: usize,
-}
-
-impl Number {
-    fn get(&self) -> &[u8] {
-        &self.digits[DIGITS_MAX - self.len..]
-    }
-
-    /// Puts `digits` before what is there; false if that makes it too long.
-    fn prepend(&mut self, digits: &[u8]) -> bool {
-        let end = DIGITS_MAX - self.len;
-        let Some(start) = end.checked_sub(digits.len()) else { return false };
-        self.digits[start..end].copy_from_slice(digits);
-        self.len += digits.len();
-        true
-    }
-
-    fn is_card(&self, lengths: Lengths) -> bool {
-        self.len >= DIGITS_MIN && is_card(self.get(), lengths)
-    }
-}
 
 /// The state of one scan: the groups of the current span, which is digits and separators without anything between.
 pub(in crate::detect) struct Scanner<'a> {
     text: &'a [u8],
     /// Where the current span begins and ends, and how many digits it has so far.
     span: Range<usize>,
-    digits: usize,
+    chain: Chain<'a>,
     groups: VecDeque<Group>,
     /// The run of hex digits that was looked at last.
     hex: Range<usize>,
@@ -139,7 +29,7 @@ pub(in crate::detect) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     pub(in crate::detect) fn new(text: &'a [u8]) -> Self {
-        Self { text, span: 0..0, digits: 0, groups: VecDeque::new(), hex: 0..0 }
+        Self { text, span: 0..0, chain: Chain::default(), groups: VecDeque::new(), hex: 0..0 }
     }
 
     /// The next run of ASCII digits, or the next place where another digit may stand if `len` is 0. Reports every card of
@@ -153,37 +43,50 @@ impl<'a> Scanner<'a> {
         if start < self.span.end {
             return;
         }
-        let at = self.continuation(start);
-        if at.is_none() {
+        let Some(at) = self.continuation(start) else {
             self.finish(report);
-            self.span = start..start;
-        }
-        let at = at.unwrap_or(start);
+            self.begin(start, len);
+            return;
+        };
         if len == 0 {
-            // Beyond ASCII a digit has more than one byte, and others may follow it at once.
-            let (digits, end) = self.span(at);
-            if digits > 0 {
-                self.digits += digits;
-                self.span.end = end;
-            }
+            self.handle_other_digits(at);
         } else if start + len > at {
-            self.digits += start + len - at;
+            let separators = &self.text[self.span.end..at];
+            self.chain.push(separators, start + len - at);
             self.span.end = start + len;
+        }
+    }
+
+    fn begin(&mut self, start: usize, len: usize) {
+        self.span = start..start + len;
+        self.chain = Chain { last: len, regular: len, uniform: len, longest: len, separators: &[] };
+        if len == 0 {
+            self.handle_other_digits(start);
+        }
+    }
+
+    /// Beyond ASCII a digit has more than one byte, and others may follow it at once.
+    fn handle_other_digits(&mut self, at: usize) {
+        let (digits, end) = self.span(at);
+        if digits > 0 {
+            self.chain.longest += digits;
+            self.chain.last = digits;
+            self.span.end = end;
         }
     }
 
     /// Reports every card of the last span.
     pub(in crate::detect) fn finish(&mut self, mut report: impl FnMut(Range<usize>)) {
-        if self.digits >= DIGITS_MIN {
+        if self.chain.longest >= DIGITS_MIN {
             self.scan_span(self.span.start, &mut report);
         }
-        self.digits = 0;
+        self.chain.longest = 0;
     }
 
     /// Where digits go on after separators behind the span, if those reach up to `start`. They may reach beyond it: the
     /// digits of an escape are none of the number.
     fn continuation(&self, start: usize) -> Option<usize> {
-        if self.digits == 0 {
+        if self.chain.last == 0 {
             return None;
         }
         let at = self.span.end + separators(&self.text[self.span.end..]);
@@ -330,11 +233,19 @@ impl<'a> Scanner<'a> {
             && !self.is_other(last..=last, start, count)
     }
 
-    /// Whether the group is too long for a card, but one begins or ends it.
+    /// Whether the group is too long for a card, but one begins or ends it; or has just the digits that a card and its
+    /// security code have together.
     fn joined(&mut self, last: usize) -> bool {
         let group = &self.groups[last];
         let (count, start, end) = (group.count, group.range.start, group.range.end);
-        if count <= DIGITS_MAX || group.tail > 0 {
+        let heads = match count {
+            WITH_CODE_DIGITS_MIN => 15..=15,
+            DIGITS_MAX => 15..=16,
+            0..DIGITS_MAX => return false,
+            _ => DIGITS_MIN..=DIGITS_MAX,
+        };
+        // Zeros before a card are another case.
+        if group.tail > 0 || count <= DIGITS_MAX && group.digits[0] == 0 {
             return false;
         }
         let mut head = Vec::with_capacity(DIGITS_MAX);
@@ -349,9 +260,9 @@ impl<'a> Scanner<'a> {
             }
         }
         let tail = &group.digits;
-        let is_joined = (DIGITS_MIN..=DIGITS_MAX).any(|len| {
+        let is_joined = heads.into_iter().any(|len| {
             head.get(..len).is_some_and(|head| is_card(head, Lengths::Usual))
-                || is_card(&tail[DIGITS_MAX - len..], Lengths::Usual)
+                || count > DIGITS_MAX && is_card(&tail[DIGITS_MAX - len..], Lengths::Usual)
         });
         is_joined && !self.is_other(last..=last, start, count)
     }
@@ -434,14 +345,6 @@ impl<'a> Scanner<'a> {
 
 fn lengths(regular: bool) -> Lengths {
     if regular { Lengths::All } else { Lengths::Usual }
-}
-
-/// Whether two separators are the same; mostly they are one byte.
-fn is_same(a: &[u8], b: &[u8]) -> bool {
-    match (a, b) {
-        ([a], [b]) => a == b,
-        _ => a == b,
-    }
 }
 
 /// How many digits `text` begins with, and their bytes.
