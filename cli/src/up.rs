@@ -10,10 +10,12 @@ use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
 use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, InstanceStream};
 use retrace_ingest::Ingest;
 use retrace_lake::Table;
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Subject};
 use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+use retrace_proxy_core::postgres::Recording;
 use retrace_query::{Options as QueryOptions, Parts, QueryService};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -214,6 +216,13 @@ fn targets(config: &Config, keys: &Keys) -> anyhow::Result<Vec<Target>> {
             durability: target.durability,
             retention_class: target.retention_class,
             masker: Arc::new(Masker::new(&rules, fingerprint_key(keys))),
+            columns: config.column_masks(&target.name),
+            recording: Recording {
+                responses: target.record.responses,
+                beyond: target.record.beyond,
+                key: HashKey::new(keys.mask.expose()),
+            },
+            command_recorded_bytes_max: target.record.copy_data_bytes_max,
         })
     };
     config.targets.iter().map(target).collect()

@@ -166,7 +166,7 @@ async fn read(stream: &mut TargetStream) -> Result<(u8, Vec<u8>), DialError> {
 }
 
 /// The code of an ErrorResponse, if it has the form of one.
-fn sqlstate(body: &[u8]) -> String {
+pub(crate) fn sqlstate(body: &[u8]) -> String {
     body.split(|byte| *byte == 0)
         .find_map(|field| field.strip_prefix(b"C"))
         .filter(|code| code.len() == 5 && code.iter().all(u8::is_ascii_alphanumeric))

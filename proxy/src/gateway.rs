@@ -1,23 +1,28 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use retrace_access::{Directory, Secret, ServerTls, TargetAuth, TargetTls, TlsError};
 use retrace_eventlog::{Append, EventLog, InstanceStream};
+use retrace_policy::catalogue::ColumnMask;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::{self, Durability, RetentionClass, login_refused};
 use retrace_proto::{Event, Masked, Subject};
-use retrace_proxy_core::postgres::SessionLimits;
+use retrace_proxy_core::Guesses;
+use retrace_proxy_core::postgres::{Recording, SessionLimits};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cancel::CancelRegistry;
+use crate::catalogue::Keeper;
 use crate::lobby::Lobby;
+use crate::parser::Parser;
 use crate::refusals::{Kind, Refusals};
+use crate::streams::OpenStreams;
 
 /// The protocol's name inside TLS (ALPN), by which a client of another protocol shows.
 pub(crate) const ALPN: &[u8] = b"postgresql";
@@ -45,8 +50,14 @@ pub struct Target {
     pub durability: Durability,
     /// How long the lake keeps their events.
     pub retention_class: RetentionClass,
-    /// What is masked.
+    /// What detectors mask.
     pub masker: Arc<Masker>,
+    /// The masks of columns.
+    pub columns: Vec<ColumnMask>,
+    /// How much is recorded.
+    pub recording: Recording,
+    /// Data of one command that is recorded, in bytes; `recording` says what becomes of more.
+    pub command_recorded_bytes_max: u64,
 }
 
 /// How the gate's connection to a target is encrypted.
@@ -163,8 +174,16 @@ pub struct Gateway {
     pub(crate) proxy_id: String,
     pub(crate) policy_version: String,
     pub(crate) cancels: CancelRegistry,
+    pub(crate) streams: OpenStreams,
     /// For what a client says of itself before there is a target.
     pub(crate) masks_everything: Masker,
+    /// For what the gate itself asks.
+    pub(crate) masks_nothing: Arc<Masker>,
+    /// The catalogues of targets with masked columns.
+    pub(crate) keepers: HashMap<String, Arc<Keeper>>,
+    pub(crate) parser: Arc<Parser>,
+    /// By principal and target.
+    guesses: Mutex<HashMap<(String, String), Arc<Guesses>>>,
     pub(crate) tls: TlsAcceptor,
     /// What clients bind their logins to.
     pub(crate) end_point: Option<Vec<u8>>,
@@ -188,14 +207,22 @@ impl Gateway {
         let mut tls = parts.tls.config;
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let targets = parts.targets.into_iter().map(|target| (target.name.clone(), Arc::new(target)));
+        let targets: HashMap<_, _> = targets.collect();
+        let masked = targets.iter().filter(|(_, target)| !target.columns.is_empty());
+        let keepers = masked.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
         Self {
+            keepers: keepers.collect(),
+            parser: Parser::start(),
+            guesses: Mutex::default(),
+            masks_nothing: Arc::new(Masker::new(&[], parts.fingerprint_key.clone())),
             directory: parts.directory,
-            targets: targets.collect(),
+            targets,
             log: parts.log,
             instance: parts.instance,
             proxy_id: parts.proxy_id,
             policy_version: parts.policy_version,
             cancels: CancelRegistry::new(parts.cancel_key),
+            streams: OpenStreams::default(),
             masks_everything: Masker::everything(parts.fingerprint_key),
             tls: TlsAcceptor::from(Arc::new(tls)),
             end_point: parts.tls.end_point,
@@ -204,6 +231,19 @@ impl Gateway {
             lobby: Lobby::new(parts.limits.logins_max),
             refusals: Refusals::default(),
         }
+    }
+
+    /// What a principal has compared with masked columns of a target of late. As many are kept as there are principals and
+    /// targets.
+    pub(crate) fn guesses(&self, principal: &str, target: &str) -> Arc<Guesses> {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        guesses.entry((principal.to_owned(), target.to_owned())).or_default().clone()
+    }
+
+    /// Its sessions' streams, for [`crate::HeadSigner`].
+    #[must_use]
+    pub fn open_streams(&self) -> OpenStreams {
+        self.streams.clone()
     }
 
     /// Records that a client was not let in.

@@ -1,27 +1,22 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use retrace_eventlog::Append;
-use retrace_proto::wire::{self, login_refused::Reason};
-use retrace_proto::{Event, Id, StreamWriter, Subject};
+use retrace_proto::wire::login_refused::Reason;
 use retrace_proxy_core::postgres::message::{Severity, error_response};
-use retrace_proxy_core::postgres::{Greeting, Opening, Session};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
-use crate::clock;
-use crate::dial::{self, DialError, Dialled};
-use crate::driver::Driver;
+use crate::dial::{self, DialError};
 use crate::gateway::Gateway;
 use crate::login::{self, Login, Opened, Refusal, Unadmitted};
-use crate::outbox::{Outbox, Progress};
+use crate::session::{self, Entrance};
 use crate::{refusals, socket};
 
 /// How long a refusal waits for its own record before the client is told all the same, since it learns nothing by it.
@@ -101,7 +96,17 @@ async fn connection(
             return refuse(&gateway, Some(stream), address, refusal).await;
         }
     };
-    run_session(gateway, *stream, address, login, dialled, shutdown, place).await;
+    let entrance = Entrance {
+        principal: login.who.to_wire(),
+        target: login.target,
+        asserted: login.asserted,
+        client_address: address.ip().to_string(),
+        tls_version: tls_version(&stream),
+        protocol_minor: login.startup.spoken_minor(),
+        is_judged: true,
+    };
+    session::run(&gateway, *stream, entrance, dialled, shutdown).await;
+    drop(place);
 }
 
 /// Everything up to knowing who it is and where to; `None` was a cancel request.
@@ -129,117 +134,12 @@ fn unavailable(login: Login, answer: Bytes) -> Refusal {
     }
 }
 
-/// Runs the session in a task of its own, so that if it panics it ends alone.
-#[expect(clippy::too_many_arguments, reason = "all that a connection gathered goes into its session")]
-async fn run_session(
-    gateway: Arc<Gateway>,
-    client: TlsStream<TcpStream>,
-    address: SocketAddr,
-    login: Login,
-    dialled: Dialled,
-    shutdown: watch::Receiver<bool>,
-    place: OwnedSemaphorePermit,
-) {
-    let session_id = clock::new_id();
-    let durable_end = Arc::new(AtomicU64::new(0));
-    let (cancel_place, cancel_requests) = gateway.cancels.register(session_id, login.startup.spoken_minor());
-    let about = subject(&gateway, session_id, &login);
-    let opening = Opening {
-        stream: StreamWriter::new(session_id, wire::StreamKind::Session),
-        subject: about.clone(),
-        masker: login.target.masker.clone(),
-        opened: wire::SessionOpened {
-            client_address: address.ip().to_string(),
-            tls_version: tls_version(&client),
-            server_version: server_version(&dialled.settings),
-            ..wire::SessionOpened::default()
-        },
-        greeting: Greeting { settings: dialled.settings, cancel_key: cancel_place.key() },
-        asserted: login.asserted,
-        policy_version: gateway.policy_version.clone(),
-        impossible_name: impossible_name(),
-        limits: gateway.limits.session,
-    };
-    let driver = Driver {
-        session: Session::open(opening, clock::now()),
-        outbox: Outbox::new(gateway.log.clone(), session_id),
-        target_config: login.target,
-        target_cancel: dialled.cancel,
-        cancel_requests,
-        shutdown,
-        stopping: false,
-        close_wait_max: gateway.limits.close_wait_max,
-        dial_wait_max: gateway.limits.dial_wait_max,
-        durable_end: durable_end.clone(),
-    };
-    let ended = tokio::spawn(driver.run(client, dialled.stream)).await;
-    drop((cancel_place, place));
-    match ended {
-        Ok(outbox) => settle(&gateway, about, outbox).await,
-        Err(_) => {
-            tracing::error!(session = %session_id, "a session panicked; it ended alone");
-            aborted(&gateway, about, session_id, durable_end.load(Ordering::Acquire)).await;
-        }
-    }
-}
-
-/// Waits until the last records of a session are durable, or says in the instance's stream that they will not be.
-async fn settle(gateway: &Gateway, about: Subject, mut outbox: Outbox) {
-    let session_id = about.session_id.expect("the subject of a session names it");
-    while outbox.is_waiting() {
-        if let Progress::Failed(error) = outbox.progress().await {
-            tracing::error!(session = %session_id, %error, "a session's last records are not durable");
-        }
-    }
-    if outbox.has_failed() {
-        let durable_end = outbox.durable_end();
-        aborted(gateway, about, session_id, durable_end).await;
-    }
-}
-
-async fn aborted(gateway: &Gateway, about: Subject, stream: Id, durable_end: u64) {
-    let event = Event::stream_aborted(stream, durable_end.checked_sub(1));
-    if let Err(error) = gateway.instance.record(about, event).await {
-        tracing::error!(session = %stream, %error, "the end of a stream is not recorded");
-    }
-}
-
-fn subject(gateway: &Gateway, session_id: Id, login: &Login) -> Subject {
-    Subject {
-        session_id: Some(session_id),
-        connection_id: Some(session_id),
-        proxy_id: gateway.proxy_id.clone(),
-        principal: Some(login.who.to_wire()),
-        target: login.target.name.clone(),
-        protocol: wire::Protocol::Postgres,
-        durability: login.target.durability,
-        retention_class: login.target.retention_class,
-    }
-}
-
 fn tls_version(client: &TlsStream<TcpStream>) -> String {
     match client.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
         Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
         _ => String::new(),
     }
-}
-
-/// The version that the target reports, if it has the form of one.
-fn server_version(settings: &[(Bytes, Bytes)]) -> String {
-    let version = settings.iter().find(|(name, _)| name == "server_version").map(|(_, value)| value);
-    let number = version.and_then(|value| value.split(|byte| *byte == b' ').next()).unwrap_or_default();
-    String::from_utf8_lossy(number)
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || *c == '.')
-        .take(16)
-        .collect()
-}
-
-/// The name of a prepared statement that cannot exist, since nobody can guess it.
-fn impossible_name() -> String {
-    let random: [u8; 16] = clock::random();
-    format!("retrace_refused_{:032x}", u128::from_be_bytes(random))
 }
 
 /// Records a refusal, then tells the client.

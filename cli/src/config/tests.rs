@@ -165,17 +165,19 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "\"payment_card\", \"email\"",
         "\"card\"",
-        "retrace.toml:20: mask `pii`: detectors: unknown detector `card`; allowed: payment_card, email",
+        "retrace.toml:20: mask `pii`: detectors: unknown detector `card`; allowed: payment_card, email, us_ssn, iban, phone, api_key, \
+         private_key, jwt, national_id",
     ),
     (
         "\"payment_card\", \"email\"",
         "",
-        "retrace.toml:20: mask `pii`: detectors: a mask without detectors hides nothing; allowed: payment_card, email",
+        "retrace.toml:20: mask `pii`: detectors: a mask without detectors hides nothing; allowed: payment_card, email, us_ssn, iban, phone, api_key, \
+         private_key, jwt, national_id",
     ),
     (
         "action = \"partial\"",
-        "action = \"token\"",
-        "retrace.toml:21: mask `pii`: action: unknown value `token`; allowed: `redact` or `partial`",
+        "action = \"hide\"",
+        "retrace.toml:21: mask `pii`: action: unknown value `hide`; allowed: `redact`, `token`, `partial`",
     ),
     (
         "listen = \"127.0.0.1:7432\"",

@@ -8,6 +8,7 @@
 //!   waits in the gate in its turn.
 //! * [`types`]: binary values as PostgreSQL prints them.
 
+mod copy;
 pub mod frame;
 pub mod message;
 pub mod types;
@@ -15,4 +16,7 @@ pub mod types;
 mod session;
 
 pub use message::CancelKey;
-pub use session::{Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};
+pub use session::{
+    Analysed, Beyond, Columns, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
+    SessionLimits,
+};
