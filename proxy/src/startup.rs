@@ -18,7 +18,7 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 const MAJOR_VERSION: u32 = 3;
 
 /// The newest minor version of protocol 3 that is spoken here. 3.1 was never made; 3.2 is 3.0 with long cancel keys.
-pub(crate) const MINOR_VERSION_MAX: u16 = 2;
+pub(crate) const NEWEST_MINOR_VERSION: u16 = 2;
 
 /// Longest secret of a cancel key, as protocol 3.2 has it, in bytes.
 pub(crate) const CANCEL_SECRET_BYTES_MAX: usize = 256;
@@ -50,7 +50,7 @@ pub(crate) struct StartupParameters {
 impl StartupParameters {
     /// The minor version that is spoken with this client: what it asks for, as far as we have it.
     pub(crate) fn spoken_minor(&self) -> u16 {
-        self.minor.min(MINOR_VERSION_MAX)
+        self.minor.min(NEWEST_MINOR_VERSION)
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<&str> {

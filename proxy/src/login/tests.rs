@@ -289,7 +289,8 @@ async fn idle_and_half_open_clients_are_closed_at_the_deadline_and_delay_nobody(
 
 #[tokio::test]
 async fn a_flood_of_connections_makes_room_for_who_logs_in() {
-    let limits = GatewayLimits { logins_max: 8, ..GatewayLimits::default() };
+    let never = Duration::from_secs(24 * 60 * 60);
+    let limits = GatewayLimits { logins_max: 8, login_wait_max: never, ..GatewayLimits::default() };
     let (gate, _told) = gate(limits).await;
     let mut flood = Vec::new();
     for _ in 0..200 {
