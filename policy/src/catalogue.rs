@@ -6,6 +6,8 @@
 
 mod masks;
 mod sql;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

@@ -39,6 +39,7 @@ use crate::facts::{CopyFacts, Facts};
 use crate::statement::Backslash;
 
 pub use deny::*;
+pub use session::{NAMES_PER_SESSION_MAX, Session, SessionName, Terms};
 
 /// Literals that one statement may compare with masked columns.
 pub const GUESSES_PER_STATEMENT_MAX: u32 = 3;
@@ -64,6 +65,8 @@ pub struct Allowance {
     pub guesses: u32,
     /// One plan for each COPY of the text that moves data to or from the client, in order.
     pub copies: Vec<CopyPlan>,
+    /// What the text gives a name, with the terms that hold when the name is used: for [`Session::remember`].
+    pub names: Vec<(SessionName, Terms)>,
 }
 
 /// What is done with result columns of unknown origin.
@@ -119,12 +122,20 @@ impl Allowance {
             diagnostics: Diagnostics::Pass,
             guesses: 0,
             copies: Vec::new(),
+            names: Vec::new(),
         }
     }
 
-    /// What comes back is redacted where it is not known.
-    fn redact() -> Self {
-        Self { unknown_origins: UnknownOrigins::Redact, diagnostics: Diagnostics::Redact, ..Self::pass() }
+    /// What a name stands for, used.
+    fn of(terms: Terms) -> Self {
+        let Terms { unknown_origins, diagnostics, guesses } = terms;
+        Self { unknown_origins, diagnostics, guesses, ..Self::pass() }
+    }
+
+    /// The terms on which a use of what this text named will be allowed.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms { unknown_origins: self.unknown_origins, diagnostics: self.diagnostics, guesses: self.guesses }
     }
 
     /// The stricter of both.
@@ -133,37 +144,51 @@ impl Allowance {
         self.diagnostics = self.diagnostics.max(other.diagnostics);
         self.guesses = self.guesses.saturating_add(other.guesses);
         self.copies.extend(other.copies);
+        self.names.extend(other.names);
         self
     }
 }
 
-/// Judges a text, all its statements together: one that is denied denies all, and the strictest terms hold.
-///
-/// `backslash` is how the target reads string constants in this session, as far as the session knows. `resolved` must be made
-/// from `catalogue`. The work is bounded and needs no large stack.
+/// Judges a text of a session that has named nothing: what EXECUTE and FETCH bring is then redacted where its origin is unknown.
+/// See [`judge_in`].
 #[must_use]
 pub fn judge(facts: &Facts, catalogue: &Catalogue, resolved: &Resolved, backslash: Backslash) -> Judgement {
-    match judged(facts, catalogue, resolved, backslash) {
+    judge_in(&Session::new(backslash), facts, catalogue, resolved)
+}
+
+/// Judges a text, all its statements together: one that is denied denies all, and the strictest terms hold.
+///
+/// `resolved` must be made from `catalogue`. The work is bounded and needs no large stack. If
+/// [`Facts::depends_on_session`] is false, the judgement may be kept for the text, `backslash` and the catalogue's version.
+#[must_use]
+pub fn judge_in(session: &Session, facts: &Facts, catalogue: &Catalogue, resolved: &Resolved) -> Judgement {
+    match judged(session, facts, catalogue, resolved) {
         Ok(allowance) => Judgement::Allow(allowance),
         Err(denial) => Judgement::Deny(denial),
     }
 }
 
 fn judged(
+    session: &Session,
     facts: &Facts,
     catalogue: &Catalogue,
     resolved: &Resolved,
-    backslash: Backslash,
 ) -> Result<Allowance, Denial> {
     if resolved.is_empty() {
         return Ok(Allowance::pass());
     }
-    if backslash == Backslash::Escape && facts.backslash_matters {
+    if session.backslash == Backslash::Escape && facts.backslash_matters {
         return Err(LEXED_OTHERWISE);
     }
+    // A name may be made and used by one text.
+    let mut session = std::borrow::Cow::Borrowed(session);
     let mut allowance = Allowance::pass();
     for statement in &facts.statements {
-        allowance = allowance.and(statement::judge(statement, catalogue, resolved)?);
+        let one = statement::judge(&session, statement, catalogue, resolved)?;
+        if !one.names.is_empty() {
+            session.to_mut().remember(&one);
+        }
+        allowance = allowance.and(one);
     }
     // The literals of all statements count together, or a text of many would guess many.
     if allowance.guesses > GUESSES_PER_STATEMENT_MAX { Err(GUESSED) } else { Ok(allowance) }

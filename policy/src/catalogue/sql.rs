@@ -74,7 +74,7 @@ SELECT 'view', w.ev_class, d.refobjid
 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
 JOIN pg_catalog.pg_class v ON v.oid = w.ev_class
 WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-AND d.refobjid <> w.ev_class AND v.relkind IN ('v', 'm')
+AND d.refobjid <> w.ev_class AND v.relkind IN ('v', 'm') AND v.oid >= 16384
 UNION
 SELECT 'code', w.ev_class, 0
 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
@@ -93,8 +93,9 @@ JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 GROUP BY n.nspname, p.proname
 ORDER BY n.nspname, p.proname";
 
+/// Operators of extensions may heed a setting, and are stable then.
 const OPERATORS: &str = "\
-SELECT n.nspname, o.oprname, pg_catalog.bool_and(p.provolatile = 'i' AND l.lanname IN ('internal', 'c'))
+SELECT n.nspname, o.oprname, pg_catalog.bool_and(p.provolatile <> 'v' AND l.lanname IN ('internal', 'c'))
 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
 JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 WHERE n.nspname <> 'pg_catalog'

@@ -11,7 +11,7 @@ use super::harmless::{
 };
 use crate::catalogue::{Catalogue, Relation, Resolved, name_key, same_name};
 use crate::decide::Denial;
-use crate::facts::{FromItem, Name, OutputValue, Shape, Source, StatementFacts};
+use crate::facts::{FromItem, Name, OutputValue, Place, Shape, Source, StatementFacts};
 
 /// The columns that a FROM item or a query puts out.
 #[derive(Clone, Debug, Default)]
@@ -217,22 +217,28 @@ impl<'a> Scope<'a> {
             }
             _ => {}
         }
+        // What one relation of the name has, another that may be meant may have as anything.
+        if carrier.opaque {
+            carrier.clear.clear();
+        }
         carrier
     }
 
     fn candidate(&mut self, relation: &Relation, carrier: &mut Carrier) {
-        if let Some(SystemRelation::Holds(columns)) =
-            extension_relation(&relation.name).filter(|_| relation.is_view())
-        {
-            self.holds(columns, carrier);
-        } else if self.resolved.is_opaque(relation.oid) {
-            carrier.absorb(&Carrier::opaque());
-        }
         self.uncertain |= !relation.is_base();
+        let holds = match extension_relation(&relation.name).filter(|_| relation.is_view()) {
+            Some(SystemRelation::Holds(columns)) => columns,
+            Some(SystemRelation::Harmless) => &[],
+            _ if self.resolved.is_opaque(relation.oid) => {
+                carrier.absorb(&Carrier::opaque());
+                return;
+            }
+            _ => &[],
+        };
         let masked = self.resolved.names(relation.oid);
         for column in &relation.columns {
             let key = name_key(&column.name);
-            match masked.is_some_and(|masked| masked.contains(&key)) {
+            match masked.is_some_and(|masked| masked.contains(&key)) || holds.contains(&key.as_str()) {
                 true => carrier.masked.insert(key),
                 false => carrier.clear.insert(key),
             };
@@ -293,9 +299,16 @@ impl<'a> Scope<'a> {
         if found.is_empty() && self.touches { Err(WHOLE_ROW) } else { Ok(found) }
     }
 
-    /// The levels from this one outwards.
+    /// The levels from this one outwards whose items a name may mean. A CTE and what INSERT inserts are read before the
+    /// level they stand in has any.
     fn around(&self, level: usize) -> impl Iterator<Item = usize> + '_ {
-        std::iter::successors(Some(level), |level| self.facts.levels[*level].parent)
+        std::iter::successors(Some(level), |level| {
+            let level = &self.facts.levels[*level];
+            match level.place {
+                Place::Cte | Place::InsertSource => self.facts.levels[level.parent?].parent,
+                _ => level.parent,
+            }
+        })
     }
 
     /// Every item that a qualifier may mean.

@@ -1,8 +1,99 @@
-//! Settings that make the target read statements otherwise than the parser.
+//! What a session has set and named, as far as a judgement needs it.
+
+use std::collections::HashMap;
 
 use super::deny::LEXED_OTHERWISE;
+use super::{Allowance, Diagnostics, UnknownOrigins};
 use crate::decide::Denial;
-use crate::facts::SettingFacts;
+use crate::facts::{SettingFacts, StatementKind};
+use crate::statement::Backslash;
+
+/// Names of prepared statements and cursors that a session is remembered to have made. Those beyond are as unknown as those
+/// never seen.
+pub const NAMES_PER_SESSION_MAX: usize = 4_096;
+
+/// The terms on which what a name stands for was allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// As in [`Allowance::unknown_origins`].
+    pub unknown_origins: UnknownOrigins,
+    /// As in [`Allowance::diagnostics`].
+    pub diagnostics: Diagnostics,
+    /// Literals compared with masked columns by each EXECUTE.
+    pub guesses: u32,
+}
+
+impl Terms {
+    /// Those of a name that nothing is known of.
+    pub(super) const UNKNOWN: Self =
+        Self { unknown_origins: UnknownOrigins::Redact, diagnostics: Diagnostics::Redact, guesses: 0 };
+}
+
+/// A name in a session: prepared statements and cursors are named apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SessionName {
+    /// A prepared statement, by PREPARE or by the message Parse; they share their names.
+    Prepared(String),
+    /// A cursor.
+    Cursor(String),
+}
+
+impl SessionName {
+    /// What a statement names anew, if it does.
+    pub(super) fn made_by(kind: &StatementKind) -> Option<Self> {
+        match kind {
+            StatementKind::Prepare { name, .. } => Some(Self::Prepared(name.clone())),
+            StatementKind::DeclareCursor { name } => Some(Self::Cursor(name.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// A session's state. It belongs to one catalogue and its masks: with another version begin with [`Session::forget`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// How the target reads string constants, as far as is known.
+    pub backslash: Backslash,
+    names: HashMap<SessionName, Terms>,
+}
+
+impl Session {
+    /// One that has named nothing.
+    #[must_use]
+    pub fn new(backslash: Backslash) -> Self {
+        Self { backslash, names: HashMap::new() }
+    }
+
+    /// Remembers what an allowed text named. Call it before the text is forwarded.
+    pub fn remember(&mut self, allowance: &Allowance) {
+        for (name, terms) in &allowance.names {
+            self.remember_name(name, *terms);
+        }
+    }
+
+    /// Remembers one name, such as that of a Parse message.
+    ///
+    /// The target may refuse to make it and keep what the name stood for, so the strictest of all that a name was ever given
+    /// holds, whatever was deallocated between.
+    pub fn remember_name(&mut self, name: &SessionName, terms: Terms) {
+        if let Some(held) = self.names.get_mut(name) {
+            held.unknown_origins = held.unknown_origins.max(terms.unknown_origins);
+            held.diagnostics = held.diagnostics.max(terms.diagnostics);
+            held.guesses = held.guesses.max(terms.guesses);
+        } else if self.names.len() < NAMES_PER_SESSION_MAX {
+            self.names.insert(name.clone(), terms);
+        }
+    }
+
+    /// Forgets every name: what they stand for was judged on another catalogue.
+    pub fn forget(&mut self) {
+        self.names.clear();
+    }
+
+    pub(super) fn terms(&self, name: &SessionName) -> Terms {
+        self.names.get(name).copied().unwrap_or(Terms::UNKNOWN)
+    }
+}
 
 /// Whether a session may set a setting. DEFAULT and RESET are what the session began with, which it was let in with.
 pub(super) fn may_set(setting: &SettingFacts) -> Result<(), Denial> {
@@ -14,7 +105,7 @@ pub(super) fn may_set(setting: &SettingFacts) -> Result<(), Denial> {
     if allowed { Ok(()) } else { Err(LEXED_OTHERWISE) }
 }
 
-/// Whether `set_config` may be called with these arguments: only if the name, and the value where it matters, stand there.
+/// Whether `set_config` may be called with these arguments, of which those that are no constants are absent.
 pub(super) fn may_configure(arguments: &[Option<String>]) -> bool {
     match arguments {
         [Some(name), value, ..] => {
@@ -24,6 +115,8 @@ pub(super) fn may_configure(arguments: &[Option<String>]) -> bool {
                 None => !is_lexical(&name),
             }
         }
+        // No boolean and no encoding is as long as this.
+        [None, Some(value), ..] => folded(value).len() > 15,
         _ => false,
     }
 }
@@ -33,12 +126,15 @@ fn is_lexical(name: &str) -> bool {
 }
 
 fn may(name: &str, value: &str) -> bool {
-    let plain: String =
-        value.chars().filter(char::is_ascii_alphanumeric).map(|char| char.to_ascii_lowercase()).collect();
     match name {
-        "standard_conforming_strings" => matches!(plain.as_str(), "on" | "true" | "yes" | "1"),
+        "standard_conforming_strings" => matches!(folded(value).as_str(), "on" | "true" | "yes" | "1"),
         // Encodings in which every byte of a statement is read as the parser reads it.
-        "client_encoding" | "names" => matches!(plain.as_str(), "utf8" | "unicode" | "sqlascii"),
+        "client_encoding" | "names" => matches!(folded(value).as_str(), "utf8" | "unicode" | "sqlascii"),
         _ => true,
     }
+}
+
+/// As the target compares names of encodings (`clean_encoding_name`).
+fn folded(value: &str) -> String {
+    value.chars().filter(char::is_ascii_alphanumeric).map(|char| char.to_ascii_lowercase()).collect()
 }

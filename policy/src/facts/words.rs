@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use super::Words;
 use crate::statement::{Backslash, TokenKind, tokens};
 
+/// Names of more bytes are cut by the target (`NAMEDATALEN`).
+const NAME_BYTES_MAX: usize = 63;
+
 /// Reads the names, the names before a bracket, and the operators of a text.
 pub(super) fn words(sql: &str) -> Words {
     let bytes = sql.as_bytes();
@@ -62,8 +65,12 @@ fn is_operator(kind: TokenKind, text: &str) -> bool {
     kind == TokenKind::Other && matches!(text.as_bytes(), [byte] if b"+-*/<>=~!@#%^&|`?".contains(byte))
 }
 
-/// A name as the target folds it: unquoted in lower case, of letters beyond ASCII nothing changed.
+/// A name as the target folds it: unquoted in lower case, of letters beyond ASCII nothing changed. None if it is not read here.
 fn folded(text: &str) -> Option<String> {
+    // The target cuts longer names, at a place that its encoding decides.
+    if text.len() > NAME_BYTES_MAX {
+        return None;
+    }
     let quoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     match quoted {
         Some(inner) => Some(inner.replace("\"\"", "\"")),
@@ -84,6 +91,8 @@ mod tests {
         assert_eq!(words.called, ["Cust\"omers", "lower"]);
         assert_eq!(words.operators, ["@@"]);
         assert!(!words.unreadable);
+        assert!(super::words(&format!("DROP TABLE {}", "a".repeat(64))).unreadable);
+        assert!(!super::words(&format!("DROP TABLE {}", "a".repeat(63))).unreadable);
         assert!(super::words(r#"DROP TABLE U&"c\0075st""#).unreadable);
     }
 
