@@ -5,12 +5,13 @@ XDG_CACHE_HOME ?= $(HOME)/.cache
 CACHE ?= $(XDG_CACHE_HOME)/retrace
 export CARGO_TARGET_DIR := $(CACHE)/target
 export PATH := $(HOME)/.cargo/bin:$(PATH)
+export RETRACE_CLIENTS := $(CACHE)/clients
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench soak proto clean
+.PHONY: help setup build demo test lint matrix bench fuzz soak proto clean
 
 help: ## Show this list
 	@echo 'Retrace: an access gateway that takes everything down.'
@@ -29,6 +30,7 @@ demo: build ## Show the whole path once: psql, the gate, the evidence, a replay
 	@$(CARGO_TARGET_DIR)/debug/demo
 
 test: build ## Run every test, end-to-end tests on a scratch PostgreSQL included
+	@scripts/clients '$(RETRACE_CLIENTS)'
 	$(CARGO) test --locked --workspace
 
 lint: setup ## Check formatting, lints, layers and licences
@@ -37,6 +39,10 @@ lint: setup ## Check formatting, lints, layers and licences
 	$(CARGO) test --locked --workspace --test tidy
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; \
 	else echo 'cargo-deny is not installed; tidy checked licences, bans and duplicates'; fi
+
+matrix: build ## Run each client's workload with and without the gate, and compare
+	@scripts/clients '$(RETRACE_CLIENTS)' matrix
+	@$(CARGO_TARGET_DIR)/debug/matrix
 
 bench: setup ## Measure the gate beside a direct connection, in a release build
 	@$(CARGO) build --locked --release --workspace --bins
@@ -49,4 +55,4 @@ proto: setup ## Generate the Rust code of the .proto files again
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test codegen
 
 clean: ## Remove the build output
-	rm -rf '$(CARGO_TARGET_DIR)'
+	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)'

@@ -3,6 +3,7 @@
 //! * [`Postgres`]: a scratch cluster, the target; [`Database`]: one test's own part of it.
 //! * [`Gate`]: a folder made by `retrace init` and the `retrace up` that runs on it.
 //! * [`client`]: a driver that speaks the extended protocol; [`Wire`]: a client that may say anything.
+//! * [`matrix`]: workloads of many clients, compared with and without a gate.
 //! * [`run`] and [`wait_for`]: a command, and a condition, with an end to the patience.
 //!
 //! Nothing here outlives the process that uses it, however that process ends: clusters hang on a [`leash`], gates on
@@ -23,6 +24,8 @@ mod run;
 mod port;
 
 mod sample;
+
+pub mod matrix;
 
 pub use gate::{Gate, PASSWORD_VARIABLE, files_under};
 pub use postgres::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};

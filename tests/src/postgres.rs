@@ -242,6 +242,7 @@ fn settings(port: u16, folder: &Path) -> Vec<String> {
         format!("unix_socket_directories={}", folder.display()),
         "listen_addresses=127.0.0.1".into(),
         "max_connections=200".into(),
+        "max_prepared_transactions=16".into(),
         "shared_preload_libraries=pg_stat_statements".into(),
         "fsync=off".into(),
         "wal_level=logical".into(),
