@@ -48,6 +48,10 @@ bench: setup ## Measure the gate beside a direct connection, in a release build
 	@$(CARGO) build --locked --release --workspace --bins
 	@$(CARGO_TARGET_DIR)/release/bench
 
+SECONDS ?= 60
+fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
+	@scripts/fuzz '$(CACHE)/fuzz' '$(SECONDS)' $(TARGETS)
+
 soak: build ## Run the end-to-end tests with 50 kills and longer loads
 	RETRACE_SOAK=1 $(E2E) --nocapture
 
