@@ -44,9 +44,10 @@ matrix: build ## Run each client's workload with and without the gate, and compa
 	@scripts/clients '$(RETRACE_CLIENTS)' matrix
 	@$(CARGO_TARGET_DIR)/debug/matrix
 
-bench: setup ## Measure the gate beside a direct connection, in a release build
+bench: setup ## Measure the gate beside a direct connection and PgBouncer, into docs/numbers.md; QUICK=1
+	@scripts/bench-tools
 	@$(CARGO) build --locked --release --workspace --bins
-	@$(CARGO_TARGET_DIR)/release/bench
+	@QUICK='$(QUICK)' $(CARGO_TARGET_DIR)/release/bench
 
 SECONDS ?= 60
 fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each

@@ -39,14 +39,26 @@ impl Way {
     /// To the target `shop` as `dev`.
     #[must_use]
     pub fn through(gate: &Gate) -> Self {
+        Self::through_to(gate, "shop")
+    }
+
+    /// To another target as `dev`.
+    #[must_use]
+    pub fn through_to(gate: &Gate, target: &str) -> Self {
         Self {
             port: gate.port(),
             user: "dev".to_owned(),
             password: gate.dev_token(),
-            database: "shop".to_owned(),
+            database: target.to_owned(),
             ca: Some(gate.ca()),
             folder: folder(),
         }
+    }
+
+    /// The same way at another port, with another authority to trust.
+    #[must_use]
+    pub fn at(self, port: u16, ca: PathBuf) -> Self {
+        Self { port, ca: Some(ca), ..self }
     }
 
     /// A folder for the client's files, which goes with this.

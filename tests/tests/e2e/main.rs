@@ -14,6 +14,7 @@ mod evidence;
 mod load;
 mod log_failures;
 mod masking;
+mod neighbours;
 mod reads;
 mod refusals;
 mod replay;
