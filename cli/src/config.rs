@@ -4,6 +4,7 @@
 
 mod build;
 mod form;
+mod link;
 mod place;
 
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use retrace_access::{Principal, SecretRef, TargetTls};
+use retrace_access::{Principal, SecretRef, TargetAuth, TargetTls};
 use retrace_policy::detect::Detector;
 use retrace_policy::mask;
 use retrace_proto::wire;
@@ -67,8 +68,13 @@ pub(crate) struct Target {
     pub(crate) password: SecretRef,
     /// What the gate waits for.
     pub(crate) durability: wire::Durability,
-    /// How the connection is secured; `None` is cleartext. Paths are absolute.
+    /// How the connection is secured; `None` is cleartext. Paths are absolute, a key's reference counts from
+    /// [`Config::dir`].
     pub(crate) tls: Option<TargetTls>,
+    /// How the gate may prove itself.
+    pub(crate) auth: TargetAuth,
+    /// The newest minor version of protocol 3 that the gate asks for.
+    pub(crate) protocol_minor_max: u16,
     /// How long the lake keeps its sessions.
     pub(crate) retention_class: wire::RetentionClass,
 }

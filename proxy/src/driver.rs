@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use retrace_proxy_core::postgres::{Input, LogFailure, Output, Session};
+use retrace_proxy_core::postgres::{CancelKey, Input, LogFailure, Output, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 
 use crate::cancel::CancelRequested;
 use crate::clock;
-use crate::dial::{self, CancelKey};
+use crate::dial;
 use crate::gateway::Target;
 use crate::outbox::{Outbox, Progress};
 

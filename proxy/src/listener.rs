@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use retrace_eventlog::Append;
 use retrace_proto::wire::{self, login_refused::Reason};
 use retrace_proto::{Event, Id, StreamWriter, Subject};
 use retrace_proxy_core::postgres::message::{Severity, error_response};
@@ -12,16 +13,16 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::clock;
 use crate::dial::{self, DialError, Dialled};
 use crate::driver::Driver;
 use crate::gateway::Gateway;
-use crate::login::{self, Login, Opened, Refusal};
+use crate::login::{self, Login, Opened, Refusal, Unadmitted};
 use crate::outbox::{Outbox, Progress};
-use crate::socket;
+use crate::{refusals, socket};
 
 /// How long a refusal waits for its own record before the client is told all the same, since it learns nothing by it.
 const REFUSAL_RECORD_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -51,6 +52,9 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut shutdown: w
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+    for (kind, count) in gateway.refusals.take_all() {
+        recorded(gateway.record_strangers(kind, count)).await;
+    }
 }
 
 /// One client connection, from its first byte to the last record of its session.
@@ -58,31 +62,29 @@ async fn connection(
     gateway: Arc<Gateway>,
     stream: TcpStream,
     address: SocketAddr,
-    shutdown: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) {
-    let Ok(place) = gateway.places.clone().try_acquire_owned() else {
-        let answer = error_response(
-            Severity::Fatal,
-            "53300",
-            "retrace: the gate has as many connections as it may",
-            "Try again later.",
-        );
-        tell(stream, Some(answer), gateway.limits.close_wait_max).await;
-        return;
-    };
     socket::prepare(&stream);
-    let deadline = Instant::now() + gateway.limits.login_wait_max;
-    let (mut stream, startup) = match timeout_at(deadline, login::open(&gateway, stream)).await {
-        Ok(Ok(Opened::Login(stream, startup))) => (stream, startup),
-        Ok(Ok(Opened::Cancelled)) => return,
-        Ok(Err((refusal, stream))) => return refuse(&gateway, stream, address, refusal).await,
-        Err(_) => return refuse_late(&gateway, address).await,
+    let mut visit = gateway.lobby.enter();
+    let admitted = tokio::select! {
+        biased;
+        admitted = admit(&gateway, stream) => admitted,
+        () = sleep(gateway.limits.login_wait_max) => Err((Refusal::new(Reason::Deadline, None), None)),
+        () = visit.must_leave() => Err((Refusal::new(Reason::Deadline, None), None)),
+        // Nothing has begun that would have to end well.
+        _ = shutdown.wait_for(|stop| *stop) => return,
     };
-    let authenticated = login::authenticate(&gateway, &mut stream, startup);
-    let login = match timeout_at(deadline, authenticated).await {
-        Ok(Ok(login)) => login,
-        Ok(Err(refusal)) => return refuse(&gateway, Some(stream), address, refusal).await,
-        Err(_) => return refuse_late(&gateway, address).await,
+    drop(visit);
+    let (stream, login) = match admitted {
+        Ok(Some(admitted)) => admitted,
+        Ok(None) => return,
+        Err((refusal, stream)) => return refuse(&gateway, stream, address, refusal).await,
+    };
+    let Ok(place) = gateway.places.clone().try_acquire_owned() else {
+        let (message, hint) = ("retrace: the gate has as many sessions as it may", "Try again later.");
+        let answer = error_response(Severity::Fatal, "53300", message, hint);
+        let refusal = unavailable(login, answer);
+        return refuse(&gateway, Some(stream), address, refusal).await;
     };
     let dialling = timeout(gateway.limits.dial_wait_max, dial::dial(&login.target, &login.startup));
     let dialled = match dialling.await.unwrap_or(Err(DialError::Deadline)) {
@@ -91,20 +93,40 @@ async fn connection(
             tracing::warn!(target = login.target.name, %error, "a target is not ready");
             let answer = error_response(
                 Severity::Fatal,
-                "08001",
+                error.sqlstate(),
                 &format!("retrace: the target \"{}\" is not ready: {error}", login.target.name),
-                "Try again later, or ask whoever runs the gate.",
+                error.hint(),
             );
-            let refusal = Refusal {
-                reason: Reason::TargetUnavailable,
-                asserted: login.asserted,
-                principal: Some(login.who.to_wire()),
-                answer: Some(answer),
-            };
+            let refusal = unavailable(login, answer);
             return refuse(&gateway, Some(stream), address, refusal).await;
         }
     };
     run_session(gateway, *stream, address, login, dialled, shutdown, place).await;
+}
+
+/// Everything up to knowing who it is and where to; `None` was a cancel request.
+async fn admit(
+    gateway: &Gateway,
+    stream: TcpStream,
+) -> Result<Option<(Box<TlsStream<TcpStream>>, Login)>, (Refusal, Option<Unadmitted>)> {
+    let (mut stream, startup) = match login::open(gateway, stream).await? {
+        Opened::Login(stream, startup) => (stream, startup),
+        Opened::Cancelled => return Ok(None),
+    };
+    match login::authenticate(gateway, &mut stream, startup).await {
+        Ok(login) => Ok(Some((stream, login))),
+        Err(refusal) => Err((refusal, Some(stream))),
+    }
+}
+
+/// The refusal of somebody who may come in and for whom there is no room, here or at the target.
+fn unavailable(login: Login, answer: Bytes) -> Refusal {
+    Refusal {
+        reason: Reason::TargetUnavailable,
+        asserted: login.asserted,
+        principal: Some(login.who.to_wire()),
+        answer: Some(answer),
+    }
 }
 
 /// Runs the session in a task of its own, so that if it panics it ends alone.
@@ -120,7 +142,7 @@ async fn run_session(
 ) {
     let session_id = clock::new_id();
     let durable_end = Arc::new(AtomicU64::new(0));
-    let (cancel_place, cancel_requests) = gateway.cancels.register(session_id);
+    let (cancel_place, cancel_requests) = gateway.cancels.register(session_id, login.startup.spoken_minor());
     let about = subject(&gateway, session_id, &login);
     let opening = Opening {
         stream: StreamWriter::new(session_id, wire::StreamKind::Session),
@@ -140,7 +162,7 @@ async fn run_session(
     };
     let driver = Driver {
         session: Session::open(opening, clock::now()),
-        outbox: Outbox::new(gateway.log.clone(), session_id),
+        outbox: Outbox::new(gateway.log.clone(), session_id, gateway.streams.open(session_id)),
         target_config: login.target,
         target_cancel: dialled.cancel,
         cancel_requests,
@@ -222,24 +244,41 @@ fn impossible_name() -> String {
 
 /// Records a refusal, then tells the client.
 async fn refuse<S: AsyncWrite + Unpin>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     stream: Option<S>,
     address: SocketAddr,
     refusal: Refusal,
 ) {
-    let Refusal { reason, asserted, principal, answer } = refusal;
-    let record = gateway.record_refused(reason, address.ip().to_string(), asserted, principal);
-    if !matches!(timeout(REFUSAL_RECORD_WAIT_MAX, record).await, Ok(Ok(_))) {
-        tracing::error!("a refused login could not be recorded");
+    if refusal.is_of_a_stranger() {
+        refuse_stranger(gateway, refusal.reason, address).await;
+    } else {
+        let Refusal { reason, asserted, principal, .. } = refusal;
+        recorded(gateway.record_refused(reason, address.ip().to_string(), asserted, principal)).await;
     }
     if let Some(stream) = stream {
-        tell(stream, answer, gateway.limits.close_wait_max).await;
+        tell(stream, refusal.answer, gateway.limits.close_wait_max).await;
     }
 }
 
-/// Closes a connection that did not get through its login in time. There is nobody to tell.
-async fn refuse_late(gateway: &Gateway, address: SocketAddr) {
-    refuse::<TcpStream>(gateway, None, address, Refusal::new(Reason::Deadline, None)).await;
+/// Records the refusal of a stranger, or counts it if it follows another one alike.
+async fn refuse_stranger(gateway: &Arc<Gateway>, reason: Reason, address: SocketAddr) {
+    let Some(kind) = gateway.refusals.count(reason, address.ip().to_canonical()) else { return };
+    let counting = gateway.clone();
+    tokio::spawn(async move {
+        sleep(refusals::COUNTED_FOR).await;
+        let count = counting.refusals.take(kind);
+        if count > 0 {
+            recorded(counting.record_strangers(kind, count)).await;
+        }
+    });
+    recorded(gateway.record_strangers(kind, 1)).await;
+}
+
+/// Waits for the record of a refusal, and not for ever.
+async fn recorded(record: Append) {
+    if !matches!(timeout(REFUSAL_RECORD_WAIT_MAX, record).await, Ok(Ok(_))) {
+        tracing::error!("a refused login could not be recorded");
+    }
 }
 
 async fn tell<S: AsyncWrite + Unpin>(mut stream: S, answer: Option<Bytes>, close_wait_max: Duration) {

@@ -2,13 +2,13 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use retrace_access::{EvidenceRight, Principal, TargetTls};
+use retrace_access::{EvidenceRight, Principal};
 use retrace_policy::detect::Detector;
 use retrace_proto::wire;
 use toml::Spanned;
 
 use super::place::{ConfigError, Source};
-use super::{Config, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Target, form, policy_version};
+use super::{Config, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Target, form, link, policy_version};
 
 /// Longest name, in bytes: PostgreSQL clients cut longer ones.
 const NAME_BYTES_MAX: usize = 63;
@@ -134,6 +134,7 @@ fn mask(it: form::Mask, targets: &[String], source: &Source<'_>) -> Result<Mask,
         name: it.name.into_inner(),
         action: match it.action {
             form::MaskAction::Redact => wire::MaskAction::Redact,
+            form::MaskAction::Token => wire::MaskAction::Token,
             form::MaskAction::Partial => wire::MaskAction::Partial,
         },
     })
@@ -167,14 +168,7 @@ fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, C
             "this version offers \"exchange\" alone, where command and response both wait for their records";
         return Err(source.error(durability.span(), problem));
     }
-    let tls = it.tls.unwrap_or(if is_loopback(&host) { form::Tls::Disable } else { form::Tls::VerifyFull });
-    if let Some(ca) = &it.tls_ca
-        && tls != form::Tls::VerifyFull
-    {
-        let problem =
-            "certificates are checked with tls = \"verify-full\" alone: set that, or leave tls_ca out";
-        return Err(source.error(ca.span(), problem));
-    }
+    let (tls, auth) = link::link(&it, is_loopback(&host), dir, source)?;
     Ok(Target {
         name: it.name.into_inner(),
         host,
@@ -183,12 +177,11 @@ fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, C
         user: it.user,
         password: it.password,
         durability: wire::Durability::Exchange,
-        tls: match tls {
-            form::Tls::Disable => None,
-            form::Tls::Require => Some(TargetTls::Require),
-            form::Tls::VerifyFull => {
-                Some(TargetTls::VerifyFull { ca: it.tls_ca.map(|ca| dir.join(ca.into_inner())) })
-            }
+        tls,
+        auth,
+        protocol_minor_max: match it.max_protocol_version {
+            form::ProtocolVersion::V3_0 => 0,
+            form::ProtocolVersion::V3_2 => 2,
         },
         retention_class: match it.retention_class {
             form::RetentionClass::Standard => wire::RetentionClass::Standard,

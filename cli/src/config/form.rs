@@ -90,8 +90,18 @@ pub(super) struct Target {
     pub(super) user: String,
     pub(super) password: SecretRef,
     pub(super) durability: Option<Spanned<Durability>>,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Spanned<Tls>>,
     pub(super) tls_ca: Option<Spanned<PathBuf>>,
+    pub(super) tls_server_name: Option<Spanned<String>>,
+    pub(super) tls_cert: Option<Spanned<PathBuf>>,
+    pub(super) tls_key: Option<Spanned<SecretRef>>,
+    pub(super) tls_negotiation: Option<Spanned<TlsNegotiation>>,
+    pub(super) channel_binding: Option<Spanned<ChannelBinding>>,
+    pub(super) require_auth: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) allow_weak_auth: bool,
+    #[serde(default)]
+    pub(super) max_protocol_version: ProtocolVersion,
     #[serde(default)]
     pub(super) retention_class: RetentionClass,
 }
@@ -114,8 +124,35 @@ pub(super) enum Durability {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Tls {
     Disable,
+    Allow,
+    Prefer,
     Require,
+    VerifyCa,
     VerifyFull,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TlsNegotiation {
+    Postgres,
+    Direct,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) enum ProtocolVersion {
+    #[default]
+    #[serde(rename = "3.0")]
+    V3_0,
+    #[serde(rename = "3.2")]
+    V3_2,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -140,5 +177,6 @@ pub(super) struct Mask {
 #[serde(rename_all = "snake_case")]
 pub(super) enum MaskAction {
     Redact,
+    Token,
     Partial,
 }

@@ -4,6 +4,16 @@ mod payment_cards;
 
 mod emails;
 
+mod us_ssns;
+
+mod ibans;
+
+mod phones;
+
+mod secrets;
+
+mod national_ids;
+
 mod properties;
 
 fn found_by(detector: Detector, text: &[u8]) -> Vec<Range<usize>> {

@@ -125,11 +125,7 @@ impl Masker {
                 (Some(into_text(masked).0), false)
             }
             ParameterText::Opaque(_) if !self.is_empty() => {
-                if masks.has_place() {
-                    masks.push_unreadable(place, UNREADABLE.len());
-                } else {
-                    masks.omitted += 1;
-                }
+                masks.push_unreadable(place, UNREADABLE.len());
                 (Some(UNREADABLE.to_owned()), false)
             }
             ParameterText::Opaque(bytes) => (Some(super::content::hex(bytes)), true),

@@ -32,7 +32,7 @@ fn a_denied_command_in_a_transaction_fails_the_transaction_at_the_target() {
 fn a_refusal_waits_for_its_own_record() {
     let mut bench = Bench::open();
     bench.log_is_healthy = false;
-    bench.client(&query("copy t to stdout"));
+    bench.client(&query("copy t to program 'x'"));
     assert_eq!(bench.events(), ["command_received", "command_refused"]);
     assert_eq!(bench.to_target, b"");
     bench.make_durable();
@@ -43,7 +43,7 @@ fn a_refusal_waits_for_its_own_record() {
 #[test]
 fn several_statements_in_one_query_are_decided_whole() {
     let mut bench = Bench::open();
-    bench.client(&query("insert into t values (1); copy t to stdout"));
+    bench.client(&query("insert into t values (1); copy t to program 'x'"));
     assert_eq!(bench.take_target(), [impossible_bind(), sync()].concat());
 }
 
@@ -54,7 +54,7 @@ fn after_a_refusal_in_a_pipeline_everything_up_to_sync_is_skipped_and_said_so() 
         parse("", "insert into t values (1)", &[]),
         bind("", 0, &[], 0),
         execute(),
-        parse("", "copy t to stdout", &[]),
+        parse("", "copy t to program 'x'", &[]),
         bind("", 0, &[], 0),
         execute(),
         sync(),
