@@ -5,12 +5,13 @@ XDG_CACHE_HOME ?= $(HOME)/.cache
 CACHE ?= $(XDG_CACHE_HOME)/retrace
 export CARGO_TARGET_DIR := $(CACHE)/target
 export PATH := $(HOME)/.cargo/bin:$(PATH)
+export RETRACE_CLIENTS := $(CACHE)/clients
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench soak proto clean
+.PHONY: help setup build demo test lint matrix bench fuzz soak proto clean
 
 help: ## Show this list
 	@echo 'Retrace: an access gateway that takes everything down.'
@@ -29,6 +30,7 @@ demo: build ## Show the whole path once: psql, the gate, the evidence, a replay
 	@$(CARGO_TARGET_DIR)/debug/demo
 
 test: build ## Run every test, end-to-end tests on a scratch PostgreSQL included
+	@scripts/clients '$(RETRACE_CLIENTS)'
 	$(CARGO) test --locked --workspace
 
 lint: setup ## Check formatting, lints, layers and licences
@@ -38,9 +40,18 @@ lint: setup ## Check formatting, lints, layers and licences
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; \
 	else echo 'cargo-deny is not installed; tidy checked licences, bans and duplicates'; fi
 
-bench: setup ## Measure the gate beside a direct connection, in a release build
+matrix: build ## Run each client's workload with and without the gate, and compare
+	@scripts/clients '$(RETRACE_CLIENTS)' matrix
+	@$(CARGO_TARGET_DIR)/debug/matrix
+
+bench: setup ## Measure the gate beside a direct connection and PgBouncer, into docs/numbers.md; QUICK=1
+	@scripts/bench-tools
 	@$(CARGO) build --locked --release --workspace --bins
-	@$(CARGO_TARGET_DIR)/release/bench
+	@QUICK='$(QUICK)' $(CARGO_TARGET_DIR)/release/bench
+
+SECONDS ?= 60
+fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
+	@scripts/fuzz '$(CACHE)/fuzz' '$(SECONDS)' $(TARGETS)
 
 soak: build ## Run the end-to-end tests with 50 kills and longer loads
 	RETRACE_SOAK=1 $(E2E) --nocapture
@@ -49,4 +60,4 @@ proto: setup ## Generate the Rust code of the .proto files again
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test codegen
 
 clean: ## Remove the build output
-	rm -rf '$(CARGO_TARGET_DIR)'
+	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)'

@@ -6,6 +6,9 @@ use crate::secret::Secret;
 /// How long each key is, in bytes.
 const KEY_BYTES: usize = 32;
 
+/// The file of [`Keys::heads`].
+const HEADS_KEY: &str = "heads.key";
+
 /// The keys of a gateway, one for each purpose so that no use of one says anything of another.
 ///
 /// Each is 32 random bytes in a file of its own under `keys/`, readable by its owner alone.
@@ -17,6 +20,8 @@ pub struct Keys {
     pub mock: Secret,
     /// Authenticates the cancel keys that the gate hands out.
     pub cancel: Secret,
+    /// The seed of the key that signs where the streams of the gateway stand.
+    pub heads: Secret,
 }
 
 /// Why the keys of a gateway could not be made or read.
@@ -36,30 +41,29 @@ pub enum KeyError {
         /// How much is in it, in bytes.
         found_bytes: usize,
     },
+    /// A gateway that was made before it signed, or one whose key was taken away.
+    #[error(
+        "there is no {}, which signs where the streams of this gateway stand: `retrace heads-key --create` makes one, \
+         but if there was one before, restore it from a backup, since what it signed is not verified by another", .0.display()
+    )]
+    NoHeadsKey(PathBuf),
 }
 
 impl Keys {
     /// Makes new keys in `dir/keys`. A key that is there already is an error and stays as it is.
     pub fn create(dir: &Path) -> Result<Self, KeyError> {
         files::private_dir(&folder(dir))?;
-        Self::each(dir, |path| {
-            let key = Secret::new(files::random::<KEY_BYTES>()?.to_vec());
-            files::create(path, key.expose(), files::MODE_PRIVATE)?;
-            Ok(key)
-        })
+        Self::each(dir, create)
     }
 
     /// Reads the keys of `dir/keys`.
     pub fn load(dir: &Path) -> Result<Self, KeyError> {
-        Self::each(dir, |path| {
-            let (_, bytes) = files::read(path, 2 * KEY_BYTES as u64)?;
-            let key = Secret::new(bytes);
-            files::warn_if_shared(path);
-            match key.expose().len() {
-                KEY_BYTES => Ok(key),
-                found_bytes => Err(KeyError::NotAKey { path: path.to_owned(), found_bytes }),
-            }
-        })
+        Self::each(dir, load)
+    }
+
+    /// Makes the one key that a gateway may lack, [`Keys::heads`]. One that is there already is an error and stays.
+    pub fn create_heads(dir: &Path) -> Result<(), KeyError> {
+        create(&heads_path(dir)).map(drop)
     }
 
     fn each(dir: &Path, key: impl Fn(&Path) -> Result<Secret, KeyError>) -> Result<Self, KeyError> {
@@ -68,8 +72,32 @@ impl Keys {
             mask: key(&folder.join("mask.key"))?,
             mock: key(&folder.join("mock.key"))?,
             cancel: key(&folder.join("cancel.key"))?,
+            heads: key(&heads_path(dir))?,
         })
     }
+}
+
+fn create(path: &Path) -> Result<Secret, KeyError> {
+    let key = Secret::new(files::random::<KEY_BYTES>()?.to_vec());
+    files::create(path, key.expose(), files::MODE_PRIVATE)?;
+    Ok(key)
+}
+
+fn load(path: &Path) -> Result<Secret, KeyError> {
+    if path.ends_with(HEADS_KEY) && !path.exists() {
+        return Err(KeyError::NoHeadsKey(path.to_owned()));
+    }
+    let (_, bytes) = files::read(path, 2 * KEY_BYTES as u64)?;
+    let key = Secret::new(bytes);
+    files::warn_if_shared(path);
+    match key.expose().len() {
+        KEY_BYTES => Ok(key),
+        found_bytes => Err(KeyError::NotAKey { path: path.to_owned(), found_bytes }),
+    }
+}
+
+fn heads_path(dir: &Path) -> PathBuf {
+    folder(dir).join(HEADS_KEY)
 }
 
 /// Where a gateway keeps what only it may read.
@@ -89,13 +117,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let made = Keys::create(dir.path()).unwrap();
         let read = Keys::load(dir.path()).unwrap();
-        for (made, read) in [(&made.mask, &read.mask), (&made.mock, &read.mock), (&made.cancel, &read.cancel)]
-        {
+        for (made, read) in [
+            (&made.mask, &read.mask),
+            (&made.mock, &read.mock),
+            (&made.cancel, &read.cancel),
+            (&made.heads, &read.heads),
+        ] {
             assert_eq!(made.expose(), read.expose());
             assert_eq!(made.expose().len(), 32);
         }
         assert!(made.mask.expose() != made.mock.expose() && made.mock.expose() != made.cancel.expose());
-        for name in ["mask.key", "mock.key", "cancel.key"] {
+        assert!(made.heads.expose() != made.mask.expose());
+        for name in ["mask.key", "mock.key", "cancel.key", "heads.key"] {
             assert_eq!(fs::metadata(folder(dir.path()).join(name)).unwrap().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::metadata(folder(dir.path())).unwrap().mode() & 0o777, 0o700);
@@ -118,5 +151,19 @@ mod tests {
         assert!(Keys::load(dir.path()).unwrap_err().to_string().contains("mock.key holds 5 bytes"));
         fs::remove_file(&mock).unwrap();
         assert!(Keys::load(dir.path()).unwrap_err().to_string().contains("mock.key"));
+    }
+
+    #[test]
+    fn a_gateway_without_a_key_for_heads_is_told_how_to_get_one() {
+        let dir = tempfile::tempdir().unwrap();
+        Keys::create(dir.path()).unwrap();
+        assert!(matches!(Keys::create_heads(dir.path()), Err(KeyError::File(FileError::Exists(_)))));
+        fs::remove_file(heads_path(dir.path())).unwrap();
+        let error = Keys::load(dir.path()).unwrap_err();
+        assert!(matches!(error, KeyError::NoHeadsKey(_)), "{error}");
+        assert!(error.to_string().contains("heads-key --create"), "{error}");
+        Keys::create_heads(dir.path()).unwrap();
+        assert_eq!(Keys::load(dir.path()).unwrap().heads.expose().len(), 32);
+        assert_eq!(fs::metadata(heads_path(dir.path())).unwrap().mode() & 0o777, 0o600);
     }
 }

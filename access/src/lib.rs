@@ -8,7 +8,8 @@
 //! * [`ScramServer`]: that proof, a machine without I/O.
 //! * [`TokenFile`]: where tokens are made, listed and revoked; safe between processes.
 //! * [`Secret`], [`SecretRef`]: a value that does not print, and the reference by which a configuration names one.
-//! * [`Keys`], [`Ca`], [`tls`]: what a gateway keeps in its folder, and the TLS made from it.
+//! * [`Keys`], [`Ca`], [`tls`]: what a gateway keeps in its folder, and the TLS made from it, on both of its sides.
+//! * [`TargetAuth`]: how the gate may prove itself to a target.
 //!
 //! Two things are promised throughout. When the tokens cannot be read, every login is refused. And no error, log line or
 //! `Debug` text of this crate holds a token, a key, or anything a client sent.
@@ -30,6 +31,8 @@ mod keys;
 mod ca;
 pub mod tls;
 
+mod target_auth;
+
 mod files;
 #[cfg(test)]
 mod testing;
@@ -40,8 +43,9 @@ pub use directory::{Directory, DirectoryError, Refused};
 pub use files::FileError;
 pub use keys::{KeyError, Keys};
 pub use principal::{Authenticated, EvidenceRight, Principal};
-pub use scram::{ScramError, ScramServer};
+pub use scram::{Mechanism, ScramError, ScramServer};
 pub use secret::{Secret, SecretError, SecretRef};
-pub use tls::{TargetTls, TlsError};
+pub use target_auth::{AuthMethod, AuthMethods, AuthMethodsError, BindingMode, TargetAuth};
+pub use tls::{CertificateCheck, ClientIdentity, ServerTls, TargetTls, TlsError};
 pub use token::TokenEntry;
 pub use token_file::{TOKEN_TTL_DEFAULT, TOKENS_LIVE_MAX, TokenError, TokenFile};

@@ -3,32 +3,26 @@
 //! The provider is always passed explicitly. Two of them are linked into the binary by other crates, and the process-wide
 //! default is whichever was installed first.
 
+mod end_point;
+mod target;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::files::{self, FileError};
+use crate::secret::SecretError;
+
+pub use end_point::server_end_point;
+pub use target::{CertificateCheck, ClientIdentity, TargetTls};
 
 /// The largest file of certificates, in bytes: the roots of an operating system are a quarter of it.
 const PEM_FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// How far a target is trusted to be who it says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TargetTls {
-    /// The chain and the name of the target's certificate are checked, like libpq's `verify-full`.
-    VerifyFull {
-        /// The roots that the chain must end in; without, those of the operating system.
-        ca: Option<PathBuf>,
-    },
-    /// Encrypted, whoever is at the other end, like libpq's `require`. It keeps listeners out and impostors not.
-    Require,
-}
 
 /// Why a TLS configuration could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +52,17 @@ pub enum TlsError {
         /// What does not fit.
         reason: String,
     },
+    /// The key that a configuration references cannot be had.
+    #[error("the key of {}: {source}", certificate.display())]
+    KeyReference {
+        /// The file of the certificate that it belongs to.
+        certificate: PathBuf,
+        /// What is wrong with the reference.
+        source: SecretError,
+    },
     /// The operating system has no roots to check a target against.
     #[error(
-        "this system has no root certificates: install ca-certificates, or name the target's own with `ca`"
+        "this system has no root certificates: install ca-certificates, or name the target's own with `tls_ca`"
     )]
     NoSystemRoots,
     /// A name that no certificate can carry.
@@ -72,6 +74,31 @@ pub enum TlsError {
     /// The library refused the configuration.
     #[error("TLS cannot be set up: {0}")]
     Library(#[from] rustls::Error),
+}
+
+/// The TLS of a listener, and what its clients can bind their logins to.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// The TLS itself. A caller whose protocol uses ALPN sets it.
+    pub config: ServerConfig,
+    /// Hash of the listener's certificate for channel binding, where it has one.
+    pub end_point: Option<Vec<u8>>,
+}
+
+/// The TLS of a listener whose clients prove themselves inside it.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn server_tls(certificate: &Path, key: &Path) -> Result<ServerTls, TlsError> {
+    let config = server_config(certificate, key)?;
+    let end_point = certificates(certificate)?.first().and_then(server_end_point);
+    if end_point.is_none() {
+        tracing::info!(
+            certificate = %certificate.display(),
+            "this certificate's signature names no hash, so logins cannot be bound to it (SCRAM-SHA-256-PLUS)"
+        );
+    }
+    Ok(ServerTls { config, end_point })
 }
 
 /// The TLS of a listener: this certificate chain and key, no client certificates.
@@ -90,34 +117,7 @@ pub fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig, Tls
 
 /// The TLS of a client that trusts what these roots have signed, and nothing else.
 pub fn client_config_trusting(ca: &Path) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca)? {
-        roots
-            .add(certificate)
-            .map_err(|error| TlsError::Certificate { path: ca.to_owned(), reason: error.to_string() })?;
-    }
-    verifying(roots)
-}
-
-/// The TLS from the gate to a target.
-pub fn target_client_config(mode: &TargetTls) -> Result<ClientConfig, TlsError> {
-    match mode {
-        TargetTls::VerifyFull { ca: Some(ca) } => client_config_trusting(ca),
-        TargetTls::VerifyFull { ca: None } => verifying(system_roots()?),
-        TargetTls::Require => {
-            let builder =
-                ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-            let verifier = Arc::new(AnyCertificate { provider: provider() });
-            Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
-        }
-    }
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
-
-fn verifying(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
+    let roots = roots_of(ca, certificates(ca)?)?;
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -125,14 +125,19 @@ fn verifying(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_webpki_verifier(verifier).with_no_client_auth())
 }
 
-/// The operating system's roots. Single ones that cannot be read are left out: a missing root refuses, it never admits.
-fn system_roots() -> Result<RootCertStore, TlsError> {
+/// A store of what stands in this file.
+fn roots_of(ca: &Path, certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(TlsError::NoSystemRoots);
+    for certificate in certificates {
+        roots
+            .add(certificate)
+            .map_err(|error| TlsError::Certificate { path: ca.to_owned(), reason: error.to_string() })?;
     }
     Ok(roots)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
 
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -151,50 +156,6 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = zeroize::Zeroizing::new(bytes);
     files::warn_if_shared(path);
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| TlsError::Key(path.to_owned()))
-}
-
-/// Takes every certificate. The handshake's signature is still checked, so the other end at least holds the key of the
-/// certificate it shows, whoever it is.
-#[derive(Debug)]
-struct AnyCertificate {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

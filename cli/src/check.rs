@@ -1,4 +1,4 @@
-use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile, tls};
+use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile};
 
 use crate::config::Config;
 use crate::output::{self, Output};
@@ -35,7 +35,7 @@ fn warnings(config: &Config) -> Vec<String> {
             warnings.push(format!("target `{}`: password: {error}", target.name));
         }
         if let Some(mode) = &target.tls
-            && let Err(error) = tls::target_client_config(mode)
+            && let Err(error) = mode.client_config(config.dir())
         {
             warnings.push(format!("target `{}`: tls: {error}", target.name));
         }

@@ -4,6 +4,7 @@
 
 mod build;
 mod form;
+mod link;
 mod place;
 
 #[cfg(test)]
@@ -12,10 +13,12 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use retrace_access::{Principal, SecretRef, TargetTls};
+use retrace_access::{Principal, SecretRef, TargetAuth, TargetTls};
+use retrace_policy::catalogue::{ColumnMask, ColumnName};
 use retrace_policy::detect::Detector;
 use retrace_policy::mask;
 use retrace_proto::wire;
+use retrace_proxy_core::postgres::Beyond;
 use sha2::{Digest, Sha256};
 
 pub(crate) use place::ConfigError;
@@ -27,6 +30,9 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 pub(crate) const PROXY_LISTEN_DEFAULT: &str = "127.0.0.1:7432";
 /// Where the query service listens if the file does not say.
 pub(crate) const QUERY_LISTEN_DEFAULT: &str = "127.0.0.1:7434";
+
+/// Data of one COPY from the client that is recorded if the file does not say, in bytes.
+pub(crate) const COPY_DATA_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
 
 /// A configuration that passed every check which needs the file alone.
 #[derive(Clone, Debug)]
@@ -67,10 +73,28 @@ pub(crate) struct Target {
     pub(crate) password: SecretRef,
     /// What the gate waits for.
     pub(crate) durability: wire::Durability,
-    /// How the connection is secured; `None` is cleartext. Paths are absolute.
+    /// How much is recorded.
+    pub(crate) record: Record,
+    /// How the connection is secured; `None` is cleartext. Paths are absolute, a key's reference counts from
+    /// [`Config::dir`].
     pub(crate) tls: Option<TargetTls>,
+    /// How the gate may prove itself.
+    pub(crate) auth: TargetAuth,
+    /// The newest minor version of protocol 3 that the gate asks for.
+    pub(crate) protocol_minor_max: u16,
     /// How long the lake keeps its sessions.
     pub(crate) retention_class: wire::RetentionClass,
+}
+
+/// How much of a target's sessions is recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// How much of the responses.
+    pub(crate) responses: wire::RecordResponses,
+    /// Data of one COPY from the client that is recorded, in bytes.
+    pub(crate) copy_data_bytes_max: u64,
+    /// What becomes of more.
+    pub(crate) beyond: Beyond,
 }
 
 /// A rule of masking.
@@ -82,6 +106,8 @@ pub(crate) struct Mask {
     pub(crate) targets: Vec<String>,
     /// What it looks for.
     pub(crate) detectors: Vec<Detector>,
+    /// Which columns it hides whole.
+    pub(crate) columns: Vec<ColumnName>,
     /// What it puts instead.
     pub(crate) action: wire::MaskAction,
 }
@@ -133,10 +159,22 @@ impl Config {
         self.dir.join("tokens.toml")
     }
 
+    /// The masks of one target's columns, in the order of the file.
+    #[must_use]
+    pub(crate) fn column_masks(&self, target: &str) -> Vec<ColumnMask> {
+        let applies = |mask: &&Mask| mask.applies_to(target) && !mask.columns.is_empty();
+        let columns = |mask: &Mask| ColumnMask {
+            name: mask.name.clone(),
+            columns: mask.columns.clone(),
+            action: mask.action,
+        };
+        self.masks.iter().filter(applies).map(columns).collect()
+    }
+
     /// The masks of one target, in the order of the file.
     #[must_use]
     pub(crate) fn mask_rules(&self, target: &str) -> Vec<mask::Rule> {
-        let applies = |mask: &&Mask| mask.targets.iter().any(|name| name == "*" || name == target);
+        let applies = |mask: &&Mask| mask.applies_to(target) && !mask.detectors.is_empty();
         let rule = |mask: &Mask| mask::Rule {
             name: mask.name.clone(),
             detectors: mask.detectors.clone(),
@@ -148,4 +186,10 @@ impl Config {
 
 fn policy_version(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Mask {
+    fn applies_to(&self, target: &str) -> bool {
+        self.targets.iter().any(|name| name == "*" || name == target)
+    }
 }

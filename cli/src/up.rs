@@ -5,17 +5,18 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
-use retrace_access::{Directory, Keys, ServerIdentity, TargetTls, TokenFile, tls};
+use anyhow::{Context, anyhow};
+use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
 use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, InstanceStream};
 use retrace_ingest::Ingest;
 use retrace_lake::Table;
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Subject};
 use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+use retrace_proxy_core::postgres::Recording;
 use retrace_query::{Options as QueryOptions, Parts, QueryService};
-use rustls::pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -57,7 +58,7 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
         policy_version: config.policy_version().to_owned(),
         cancel_key: keys.cancel.clone(),
         fingerprint_key: fingerprint_key(&keys),
-        tls: tls::server_config(&identity.certificate, &identity.key)?,
+        tls: tls::server_tls(&identity.certificate, &identity.key)?,
         limits: GatewayLimits::default(),
     }));
 
@@ -198,7 +199,10 @@ fn targets(config: &Config, keys: &Keys) -> anyhow::Result<Vec<Target>> {
         let named = || format!("{}: target `{}`", config.file().display(), target.name);
         let password =
             target.password.resolve(config.dir()).with_context(|| format!("{}: password", named()))?;
-        let encryption = encryption(target.tls.as_ref(), &target.host).with_context(named)?;
+        let encryption = match &target.tls {
+            Some(tls) => TargetEncryption::tls(tls, &target.host, config.dir()).with_context(named)?,
+            None => TargetEncryption::Cleartext,
+        };
         let rules = config.mask_rules(&target.name);
         Ok(Target {
             name: target.name.clone(),
@@ -207,9 +211,18 @@ fn targets(config: &Config, keys: &Keys) -> anyhow::Result<Vec<Target>> {
             user: target.user.clone(),
             password,
             encryption,
+            auth: target.auth,
+            protocol_minor_max: target.protocol_minor_max,
             durability: target.durability,
             retention_class: target.retention_class,
             masker: Arc::new(Masker::new(&rules, fingerprint_key(keys))),
+            columns: config.column_masks(&target.name),
+            recording: Recording {
+                responses: target.record.responses,
+                beyond: target.record.beyond,
+                key: HashKey::new(keys.mask.expose()),
+            },
+            command_recorded_bytes_max: target.record.copy_data_bytes_max,
         })
     };
     config.targets.iter().map(target).collect()
@@ -217,15 +230,6 @@ fn targets(config: &Config, keys: &Keys) -> anyhow::Result<Vec<Target>> {
 
 fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-fn encryption(mode: Option<&TargetTls>, host: &str) -> anyhow::Result<TargetEncryption> {
-    let Some(mode) = mode else { return Ok(TargetEncryption::Cleartext) };
-    let Ok(server_name) = ServerName::try_from(host.to_owned()) else {
-        bail!("address: `{host}` is not a name that a certificate can have");
-    };
-    let config = Arc::new(tls::target_client_config(mode)?);
-    Ok(TargetEncryption::Tls { config, server_name })
 }
 
 /// One line for whoever waits for it.

@@ -29,4 +29,4 @@ pub use contract::{EventLog, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 pub use error::{AppendError, ReadError};
 pub use memory::{Faults, Gate, MemoryLog};
-pub use stream::{InstanceStream, partition_for};
+pub use stream::{InstanceStream, NextPlace, partition_for};

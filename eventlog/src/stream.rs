@@ -5,7 +5,7 @@ use futures::FutureExt;
 use futures::future::Shared;
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::StreamKind;
-use retrace_proto::{Envelope, Event, Id, SealError, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, Hash, Id, SealError, StreamWriter, Subject};
 use twox_hash::XxHash64;
 
 use crate::{Append, AppendError, EventLog};
@@ -36,6 +36,17 @@ pub struct InstanceStream {
     instance: String,
     clock: fn() -> i64,
     state: Mutex<State>,
+}
+
+/// Where the next event of a stream will stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextPlace {
+    /// Its number.
+    pub seq: u64,
+    /// The hash of the event before; `None` if it is the first.
+    pub prev_hash: Option<Hash>,
+    /// Its time, in microseconds since the Unix epoch.
+    pub occurred_at_unix_us: i64,
 }
 
 #[derive(Debug)]
@@ -84,13 +95,26 @@ impl InstanceStream {
     /// Seals `event` as the stream's next and queues it. `about.proxy_id` is overwritten with the instance's name.
     ///
     /// An event too large to seal is refused with [`AppendError::TooLarge`]; the stream goes on, since it has no gap.
-    pub fn record(&self, mut about: Subject, event: Event) -> Append {
+    pub fn record(&self, about: Subject, event: Event) -> Append {
+        self.record_with(about, |_place| event)
+    }
+
+    /// Like [`InstanceStream::record`], for an event that says where it stands: it is made once that is known. Nothing
+    /// else of the stream can be recorded meanwhile.
+    pub fn record_with(&self, mut about: Subject, event: impl FnOnce(NextPlace) -> Event) -> Append {
         about.proxy_id.clone_from(&self.instance);
         let mut state = self.lock();
         if state.observe() {
             return Append::ready(Err(AppendError::Closed));
         }
-        let envelope = match Envelope::seal(&mut state.writer, &about, None, (self.clock)(), event) {
+        let occurred_at_unix_us = (self.clock)();
+        let place = NextPlace {
+            seq: state.writer.next_seq(),
+            prev_hash: state.writer.prev_hash(),
+            occurred_at_unix_us,
+        };
+        let event = event(place);
+        let envelope = match Envelope::seal(&mut state.writer, &about, None, occurred_at_unix_us, event) {
             Ok(envelope) => envelope,
             Err(SealError::TooLarge { bytes }) => {
                 let bytes_max = crate::VALUE_BYTES_MAX;

@@ -1,5 +1,7 @@
-//! What may be done with a statement before there is a policy: everything but what the gate cannot yet take part in.
+//! What may be done with a statement on a target without masked columns, before there is a policy: everything but a few
+//! forms of COPY that would move data past the gate.
 
+use crate::facts::{CopyDirection, CopyEndpoint, CopyFacts, Facts, StatementKind, Unparsable};
 use crate::statement::{Backslash, first_words};
 
 /// What is decided about a command.
@@ -24,20 +26,69 @@ pub struct Denial {
     pub hint: &'static str,
 }
 
-/// COPY streams rows past the masks of rows.
-pub const COPY: Denial = Denial {
-    rule: "builtin.copy",
+/// A COPY whose data the gate could not tell apart into rows.
+pub const COPY_UNREADABLE: Denial = Denial {
+    rule: "builtin.copy_unreadable",
     sqlstate: "0A000",
-    message: "retrace: COPY is not supported through this gate",
-    hint: "Use SELECT to read and INSERT to write; nothing of this command was executed.",
+    message: "retrace: this COPY could not be read to see how its data is written",
+    hint: "Send COPY as a statement of its own, with the documented options of the formats text, csv or binary; \
+           nothing of it was executed.",
+};
+
+/// COPY beside other statements in one simple query.
+pub const COPY_AMONG_OTHERS: Denial = Denial {
+    rule: "builtin.copy_among_others",
+    sqlstate: "0A000",
+    message: "retrace: COPY to or from the client must be the only statement of its query",
+    hint: "Send the statements one by one; nothing of them was executed.",
+};
+
+/// COPY of a file or program on the server.
+pub const COPY_ON_SERVER: Denial = Denial {
+    rule: "builtin.copy_on_server",
+    sqlstate: "42501",
+    message: "retrace: COPY to or from a file or program of the server moves data past this gate",
+    hint: "Use STDIN or STDOUT (\\copy in psql); nothing of this command was executed.",
+};
+
+/// Binary COPY to the client where something may have to be masked.
+pub const COPY_BINARY: Denial = Denial {
+    rule: "builtin.copy_binary",
+    sqlstate: "0A000",
+    message: "retrace: this target has masks, and binary COPY data does not say what it holds",
+    hint: "Use the format text or csv; nothing of this command was executed.",
+};
+
+/// COPY in another encoding where something may have to be masked.
+pub const COPY_ENCODING: Denial = Denial {
+    rule: "builtin.copy_encoding",
+    sqlstate: "0A000",
+    message: "retrace: this target has masks, and they are looked for in UTF8 alone",
+    hint: "Leave out ENCODING or use UTF8; nothing of this command was executed.",
 };
 
 /// The function-call message names functions by OID, unseen by any rule.
 pub const FUNCTION_CALL: Denial = Denial {
-    rule: "builtin.function_call",
-    sqlstate: "0A000",
-    message: "retrace: the function-call message is not supported through this gate",
+    rule: "columns.function_call",
+    sqlstate: "42501",
+    message: "retrace: this target has masked columns, and the function-call message does not say what it reads",
     hint: "Call the function with SELECT; nothing of this command was executed.",
+};
+
+/// The catalogue by which masked columns are known cannot be had.
+pub const CATALOGUE: Denial = Denial {
+    rule: "columns.catalogue",
+    sqlstate: "57P03",
+    message: "retrace: this target has masked columns, and its catalogue could not be read or lacks one of them",
+    hint: "Try again; if this goes on, ask whoever runs the gate, whose log says which. Nothing of this command was executed.",
+};
+
+/// More literals were compared with masked columns than an hour allows.
+pub const GUESSES_SPENT: Denial = Denial {
+    rule: "columns.guesses_spent",
+    sqlstate: "54000",
+    message: "retrace: too many values were compared with masked columns of this target within the hour",
+    hint: "Try again later, or look for the rows by another column; nothing of this command was executed.",
 };
 
 /// Prepared statements whose texts would take more memory than a session may.
@@ -48,16 +99,52 @@ pub const STATEMENTS_TOO_LARGE: Denial = Denial {
     hint: "Close prepared statements that are no longer needed.",
 };
 
-/// Decides about a statement, or about several that come as one simple query: they are decided whole.
+/// Whether a text may hold a COPY, so that its facts are needed to decide about it.
 ///
 /// A statement on its way to the target may be overtaken by a change of how the target reads backslashes, so it is read
 /// both ways.
 #[must_use]
-pub fn decide(sql: &[u8]) -> Verdict {
-    let copies = [Backslash::Plain, Backslash::Escape]
-        .into_iter()
-        .any(|backslash| first_words(sql, backslash).any(|word| word.eq_ignore_ascii_case(b"copy")));
-    if copies { Verdict::Deny(COPY) } else { Verdict::Allow }
+pub fn may_copy(sql: &[u8]) -> bool {
+    let spells_it = sql.windows(4).any(|word| word.eq_ignore_ascii_case(b"copy"));
+    spells_it
+        && [Backslash::Plain, Backslash::Escape]
+            .into_iter()
+            .any(|backslash| first_words(sql, backslash).any(|word| word.eq_ignore_ascii_case(b"copy")))
+}
+
+/// Decides about a text that may hold a COPY. `masks`: whether anything may have to be masked on its target.
+///
+/// Gives the facts of the COPY, if the text is one between client and target.
+///
+/// # Errors
+/// The denial.
+pub fn decide_copy(facts: Result<&Facts, Unparsable>, masks: bool) -> Result<Option<&CopyFacts>, Denial> {
+    let facts = facts.map_err(|_| COPY_UNREADABLE)?;
+    if facts.backslash_matters {
+        return Err(COPY_UNREADABLE);
+    }
+    let copies = facts.statements.iter().filter_map(|statement| match &statement.kind {
+        StatementKind::Copy(copy) => Some(&**copy),
+        _ => None,
+    });
+    let copies: Vec<_> = copies.collect();
+    if copies.iter().any(|copy| copy.endpoint != CopyEndpoint::Client) {
+        return Err(COPY_ON_SERVER);
+    }
+    let Some(copy) = copies.first() else { return Ok(None) };
+    if facts.statements.len() > 1 {
+        return Err(COPY_AMONG_OTHERS);
+    }
+    let is_utf8 = |name: &String| {
+        matches!(name.to_ascii_lowercase().replace(['-', '_'], "").as_str(), "utf8" | "unicode")
+    };
+    if masks && !copy.encoding.as_ref().is_none_or(is_utf8) {
+        return Err(COPY_ENCODING);
+    }
+    if masks && copy.direction == CopyDirection::To && copy.format == crate::facts::CopyFormat::Binary {
+        return Err(COPY_BINARY);
+    }
+    Ok(Some(copy))
 }
 
 #[cfg(test)]
@@ -65,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copy_is_denied_wherever_it_stands() {
+    fn copy_is_seen_wherever_it_begins_a_statement() {
         for sql in [
             "copy t to stdout",
             "COPY t FROM stdin",
@@ -76,12 +163,36 @@ mod tests {
             r"select 'a\'; copy t to stdout --'",
             r"select 'a\''; copy t to stdout --'",
         ] {
-            assert_eq!(decide(sql.as_bytes()), Verdict::Deny(COPY), "{sql}");
+            assert!(may_copy(sql.as_bytes()), "{sql}");
         }
         for sql in
             ["select 'copy t'", "select copy from t", "-- copy t to stdout", "", "update copy set a = 1"]
         {
-            assert_eq!(decide(sql.as_bytes()), Verdict::Allow, "{sql}");
+            assert!(!may_copy(sql.as_bytes()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn copy_between_client_and_target_stands_alone_and_says_how_its_data_is_written() {
+        for (sql, masks, expect) in [
+            ("copy t to stdout", true, None),
+            ("copy t from stdin (format csv, encoding 'utf-8')", true, None),
+            ("copy t to stdout binary", false, None),
+            ("copy t from stdin binary", true, None),
+            ("copy t to stdout binary", true, Some(COPY_BINARY)),
+            ("copy t to stdout (encoding 'latin1')", true, Some(COPY_ENCODING)),
+            ("copy t to stdout; select 1", false, Some(COPY_AMONG_OTHERS)),
+            ("select 1; copy t to '/tmp/x'", false, Some(COPY_ON_SERVER)),
+            ("copy t from program 'x'", false, Some(COPY_ON_SERVER)),
+            (r"select 'a\'; copy t to stdout --'", false, Some(COPY_UNREADABLE)),
+            ("copy t too stdout", false, Some(COPY_UNREADABLE)),
+        ] {
+            let facts = Facts::of(sql);
+            let decided = decide_copy(facts.as_ref().map_err(|error| *error), masks);
+            match expect {
+                None => assert!(matches!(decided, Ok(Some(_))), "{sql}"),
+                Some(denial) => assert_eq!(decided, Err(denial), "{sql}"),
+            }
         }
     }
 }

@@ -20,3 +20,5 @@ pub mod facts;
 pub mod catalogue;
 
 pub mod columns;
+
+pub mod keyed;

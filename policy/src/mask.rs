@@ -10,9 +10,13 @@
 
 pub mod command;
 
+mod base64;
+mod column;
 mod content;
+mod escapes;
 mod hex;
 mod json;
+mod token;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,10 +31,12 @@ use sha2::Sha256;
 
 use crate::detect::{self, Detector, Detectors, Finding};
 
+pub use column::{HIDDEN, HiddenColumn};
 pub use content::{
     Cell, ClientText, ColumnText, ContentBuilder, DIAGNOSTIC_TEXT_BYTES_MAX, MASKS_PER_VALUE_MAX,
     RULE_NAME_BYTES_MAX, RawField,
 };
+pub use token::TokenDomain;
 
 /// What stands for a value that could not be inspected on a target with masks.
 pub const UNREADABLE: &str = "[unreadable]";
@@ -42,11 +48,11 @@ pub struct Rule {
     pub name: String,
     /// What it looks for.
     pub detectors: Vec<Detector>,
-    /// What it puts instead: redact or partial.
+    /// What it puts instead: redact, token or partial.
     pub action: MaskAction,
 }
 
-/// The key of the fingerprints (HMAC-SHA-256, RFC 2104). It does not print.
+/// The key of the fingerprints and tokens (HMAC-SHA-256, RFC 2104). It does not print.
 #[derive(Clone)]
 pub struct FingerprintKey(Hmac<Sha256>);
 
@@ -57,16 +63,27 @@ impl FingerprintKey {
         Self(Hmac::new_from_slice(key).expect("HMAC takes a key of any length"))
     }
 
-    /// The first 128 bits of HMAC(key, kind ‖ canonical value).
+    /// The first 128 bits of HMAC(key, kind ‖ 0 ‖ canonical value). No kind is called `token`.
     fn fingerprint(&self, detector: Detector, matched: &[u8]) -> [u8; 16] {
+        self.mac([detector.name().as_bytes(), &[0], &detect::canonical(detector, matched)])
+    }
+
+    /// Appends the token of a value in its canonical form: `tok_<kind>_` and 22 letters and digits, made of the first 128
+    /// bits of HMAC(key, `token` ‖ 0 ‖ domain ‖ 0 ‖ value). No token equals a fingerprint: their inputs begin differently.
+    pub fn token(&self, domain: TokenDomain<'_>, canonical: &[u8], out: &mut Vec<u8>) {
+        let bits = self.mac([b"token\0", &domain.to_bytes(), &[0], canonical]);
+        token::write(domain.kind(), bits, out);
+    }
+
+    fn mac<const N: usize>(&self, parts: [&[u8]; N]) -> [u8; 16] {
         let mut mac = self.0.clone();
-        mac.update(detector.name().as_bytes());
-        mac.update(&[0]);
-        mac.update(&detect::canonical(detector, matched));
+        for part in parts {
+            mac.update(part);
+        }
         let full = mac.finalize().into_bytes();
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&full[..16]);
-        fingerprint
+        let mut bits = [0; 16];
+        bits.copy_from_slice(&full[..16]);
+        bits
     }
 }
 
@@ -80,7 +97,7 @@ impl fmt::Debug for FingerprintKey {
 #[derive(Clone, Debug)]
 pub struct Masker {
     detectors: Detectors,
-    /// Per detector the strictest rule: redact before partial, then the earlier one.
+    /// Per detector the strictest rule: redact before token before partial, then the earlier one.
     strictest: HashMap<Detector, (MaskAction, Arc<str>)>,
     key: FingerprintKey,
 }
@@ -94,7 +111,7 @@ struct Hit {
     rule: Arc<str>,
     /// Put quotes around what stands instead.
     quote: bool,
-    /// The value itself, where the text shows it as hex.
+    /// The value itself, where the text shows it otherwise or only a part of it stands here.
     decoded: Option<Vec<u8>>,
 }
 
@@ -105,9 +122,9 @@ impl Masker {
         let mut strictest: HashMap<Detector, (MaskAction, Arc<str>)> = HashMap::new();
         for rule in rules {
             for detector in &rule.detectors {
-                let stricter = strictest.get(detector).is_none_or(|(action, _)| {
-                    *action == MaskAction::Partial && rule.action != MaskAction::Partial
-                });
+                let stricter = strictest
+                    .get(detector)
+                    .is_none_or(|(action, _)| strictness(rule.action) > strictness(*action));
                 if stricter {
                     strictest.insert(*detector, (rule.action, rule.name.as_str().into()));
                 }
@@ -171,24 +188,35 @@ impl Masker {
         let mut findings: Vec<Finding> = Vec::new();
         self.detectors.find(text, &mut findings);
         let mut found: Vec<Hit> = findings.into_iter().map(|finding| self.hit(finding)).collect();
-        for (run, decoded) in hex::runs(text) {
-            found.extend(self.hit_in_hex(run, &decoded));
+        self.find_behind_escapes(text, &mut found);
+        for (run, decoded) in hex::runs(text).chain(base64::runs(text)) {
+            found.extend(self.hit_in_encoding(run, &decoded));
         }
-        found.sort_by_key(|hit| hit.range.start);
-        let mut hits: Vec<Hit> = Vec::with_capacity(found.len());
-        for hit in found {
-            match hits.last_mut() {
-                Some(last) if hit.range.start < last.range.end => {
-                    last.range.end = last.range.end.max(hit.range.end);
-                    if last.detector != hit.detector || hit.decoded.is_some() {
-                        // Neither knows which part of the union it may show.
-                        last.action = MaskAction::Redact;
-                    }
-                }
-                _ => hits.push(hit),
+        joined(found)
+    }
+
+    /// What shows only when escapes of JSON are undone. It is hidden with its escapes, and never in part.
+    fn find_behind_escapes(&self, text: &[u8], found: &mut Vec<Hit>) {
+        let Some(unescaped) = escapes::Unescaped::of(text) else { return };
+        let mut findings: Vec<Finding> = Vec::new();
+        self.detectors.find(&unescaped.text, &mut findings);
+        let plain = found.len();
+        for finding in findings {
+            let range = unescaped.written(&finding.range);
+            // Of hits in the order of their starts, at most one of each detector can reach over this one.
+            let before = found[..plain].partition_point(|hit| hit.range.start <= range.start);
+            let is_known = range.len() == finding.range.len()
+                || found[before.saturating_sub(Detector::ALL.len())..before]
+                    .iter()
+                    .any(|hit| hit.detector == finding.detector && hit.range.end >= range.end);
+            if is_known {
+                continue;
             }
+            let value = unescaped.text[finding.range.clone()].to_vec();
+            let hit = self.hit(Finding { range, ..finding });
+            let action = if hit.action == MaskAction::Partial { MaskAction::Redact } else { hit.action };
+            found.push(Hit { action, decoded: Some(value), ..hit });
         }
-        hits
     }
 
     fn hit(&self, finding: Finding) -> Hit {
@@ -203,8 +231,8 @@ impl Masker {
         }
     }
 
-    /// What bytes printed as hex hold. They are hidden whole.
-    fn hit_in_hex(&self, run: Range<usize>, decoded: &[u8]) -> Option<Hit> {
+    /// What bytes printed as hex or base64 hold. They are hidden whole.
+    fn hit_in_encoding(&self, run: Range<usize>, decoded: &[u8]) -> Option<Hit> {
         let mut findings = Vec::new();
         self.detectors.find(decoded, &mut findings);
         let first = findings.into_iter().next()?;
@@ -240,6 +268,7 @@ impl Masker {
     /// Like [`Masker::mask_into`] for JSON: what stands outside a string is replaced by a string, so that JSON it stays.
     fn mask_json_into(&self, text: &[u8], sink: Sink<'_>) -> bool {
         let mut hits = self.hits(text);
+        json::cut_at_quotes(text, &mut hits);
         json::quote_bare(text, &mut hits);
         self.replace_hits(text, &hits, sink)
     }
@@ -258,13 +287,18 @@ impl Masker {
             if hit.quote {
                 out.push(b'"');
             }
-            detect::replacement(hit.detector, hit.action, matched, out);
+            let value = hit.decoded.as_deref().unwrap_or(matched);
+            if hit.action == MaskAction::Token {
+                let canonical = detect::canonical(hit.detector, value);
+                self.key.token(TokenDomain::Detector(hit.detector), &canonical, out);
+            } else {
+                detect::replacement(hit.detector, hit.action, matched, out);
+            }
             if hit.quote {
                 out.push(b'"');
             }
             let end = out.len() - begin;
             if masks.has_place() {
-                let value = hit.decoded.as_deref().unwrap_or(matched);
                 masks.push(hit, self.key.fingerprint(hit.detector, value), place, start..end);
             } else {
                 masks.omitted += 1;
@@ -273,6 +307,34 @@ impl Masker {
         }
         out.extend_from_slice(&text[at..]);
         true
+    }
+}
+
+/// Hits in order without overlaps. Where two claim the same bytes, their union is one.
+fn joined(mut found: Vec<Hit>) -> Vec<Hit> {
+    found.sort_by_key(|hit| hit.range.start);
+    let mut hits: Vec<Hit> = Vec::with_capacity(found.len());
+    for hit in found {
+        match hits.last_mut() {
+            Some(last) if hit.range.start < last.range.end => {
+                if last.detector != hit.detector || hit.decoded.is_some() || last.decoded.is_some() {
+                    // Neither knows which part of the union it may show.
+                    last.action = MaskAction::Redact;
+                }
+                last.range.end = last.range.end.max(hit.range.end);
+            }
+            _ => hits.push(hit),
+        }
+    }
+    hits
+}
+
+/// How much an action hides: of a token nothing can be read, but equal values can be told. What is not known hides all.
+fn strictness(action: MaskAction) -> u8 {
+    match action {
+        MaskAction::Partial => 0,
+        MaskAction::Token => 1,
+        MaskAction::Redact | MaskAction::Unspecified => 2,
     }
 }
 
@@ -329,6 +391,10 @@ impl MaskList {
 
     /// Notes a value that was hidden since it could not be inspected. It has no fingerprint.
     fn push_unreadable(&mut self, place: Place, bytes: usize) {
+        if !self.has_place() {
+            self.omitted += 1;
+            return;
+        }
         self.masks.push(Mask {
             row: place.row,
             column: place.column,
@@ -382,3 +448,6 @@ fn into_text(bytes: &[u8]) -> (String, bool) {
     }
     (text, true)
 }
+
+#[cfg(test)]
+mod tests;

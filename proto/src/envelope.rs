@@ -34,6 +34,12 @@ impl StreamWriter {
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
+
+    /// The hash of the last event, which the next one will name; `None` before the first.
+    #[must_use]
+    pub fn prev_hash(&self) -> Option<Hash> {
+        self.prev_hash
+    }
 }
 
 /// What the events of one stream say again and again: whom and what they are about.

@@ -114,6 +114,22 @@ impl Event {
         Self(Payload::CommandChunk(chunk.into_inner()))
     }
 
+    /// Rows of a COPY FROM STDIN, on `data_bytes` bytes of the wire. Of `content` the rows are kept.
+    pub fn copy_chunk(chunk_index: u32, data_bytes: u64, content: Masked<ResponseContent>) -> Self {
+        let ResponseContent { parts, fingerprints } = content.into_inner();
+        let copy_rows = parts.into_iter().filter_map(|part| match part.part {
+            Some(wire::response_part::Part::Rows(rows)) => Some(rows),
+            _ => None,
+        });
+        Self(Payload::CommandChunk(wire::CommandChunk {
+            chunk_index,
+            copy_rows: copy_rows.collect(),
+            fingerprints,
+            data_bytes,
+            ..wire::CommandChunk::default()
+        }))
+    }
+
     /// The gate refused a command.
     pub fn command_refused(facts: wire::CommandRefused) -> Self {
         Self(Payload::CommandRefused(facts))

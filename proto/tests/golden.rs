@@ -225,13 +225,13 @@ fn events() -> Vec<Event> {
 fn later_events() -> Vec<Event> {
     let hash = wire::KeyedHash { key_id: "00aa".to_owned(), hmac_sha256: Bytes::from_static(&[6; 32]) };
     let copied = wire::CommandChunk {
-        copy_rows: Some(wire::ResultRows {
+        copy_rows: vec![wire::ResultRows {
             row_count: 1,
             column_count: 1,
             cell_bytes: vec![1],
             cells: "x".to_owned(),
             ..wire::ResultRows::default()
-        }),
+        }],
         fingerprints: vec![Bytes::from_static(&[5; 16])],
         data_bytes: 2,
         ..wire::CommandChunk::default()

@@ -1,21 +1,27 @@
 //! The loop of one session: it moves bytes between two sockets, a machine and the log, and decides nothing.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use retrace_proxy_core::postgres::{Input, LogFailure, Output, Session};
+use retrace_proto::wire;
+use retrace_proto::{StreamWriter, Subject};
+use retrace_proxy_core::postgres::{Analysed, CancelKey, Input, LogFailure, Output, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
+use crate::analyst::Analyst;
 use crate::cancel::CancelRequested;
 use crate::clock;
-use crate::dial::{self, CancelKey};
-use crate::gateway::Target;
+use crate::dial;
+use crate::gateway::{Gateway, Target};
 use crate::outbox::{Outbox, Progress};
+use crate::session;
 
 /// How much is read from a socket at once, in bytes.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -37,7 +43,17 @@ pub(crate) struct Driver {
     pub(crate) dial_wait_max: Duration,
     /// Tells whoever watches how far the stream is durable, should the session panic.
     pub(crate) durable_end: Arc<AtomicU64>,
+    pub(crate) gateway: Arc<Gateway>,
+    /// Whom the stream is about.
+    pub(crate) about: Subject,
+    /// Streams before this one whose last record is on its way.
+    pub(crate) rolled: JoinSet<()>,
+    /// Answers what the machine asks about statements.
+    pub(crate) analyst: Analyst,
 }
+
+/// An answer that is being found out.
+type Analysis = Pin<Box<dyn Future<Output = Analysed> + Send>>;
 
 /// One direction of writing: what waits, and whether the stream below still has some of it.
 #[derive(Default)]
@@ -105,18 +121,20 @@ enum Event {
     TargetRead(io::Result<usize>),
     TargetWritten(io::Result<()>),
     Log(Progress),
+    Analysed(Analysed),
     Cancel,
     Shutdown,
     Deadline,
 }
 
 impl Driver {
-    /// Runs the session to its end. Gives back its outbox, in which records may still be on their way.
-    pub(crate) async fn run<C: Stream, T: Stream>(mut self, client: C, target: T) -> Outbox {
+    /// Runs the session to its end. Gives back the outbox of its last stream, in which records may still be on their way.
+    pub(crate) async fn run<C: Stream, T: Stream>(mut self, client: C, target: T) -> (Subject, Outbox) {
         let mut client = Side::new(client);
         let mut target = Side::new(target);
-        while self.carry_out(&mut client, &mut target) {
-            let event = self.wait(&mut client, &mut target).await;
+        let mut analysis: Option<Analysis> = None;
+        while self.carry_out(&mut client, &mut target, &mut analysis) {
+            let event = self.wait(&mut client, &mut target, &mut analysis).await;
             self.apply(event, &mut client, &mut target);
         }
         if client.open {
@@ -127,11 +145,17 @@ impl Driver {
             // A client that does not take its last bytes in time does without.
             let _ = timeout(self.close_wait_max, last_words).await;
         }
-        self.outbox
+        while self.rolled.join_next().await.is_some() {}
+        (self.about, self.outbox)
     }
 
     /// Does what the machine says. Returns whether the session goes on.
-    fn carry_out<C: Stream, T: Stream>(&mut self, client: &mut Side<C>, target: &mut Side<T>) -> bool {
+    fn carry_out<C: Stream, T: Stream>(
+        &mut self,
+        client: &mut Side<C>,
+        target: &mut Side<T>,
+        analysis: &mut Option<Analysis>,
+    ) -> bool {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Append(envelope) => self.outbox.append(&envelope),
@@ -140,6 +164,23 @@ impl Driver {
                 Output::ForwardCancel => {
                     forward_cancel(&self.target_config, &self.target_cancel, self.dial_wait_max);
                 }
+                Output::Analyse { sql } => match self.analyst.at_hand(sql.as_ref()) {
+                    Some(analysed) => self.session.handle(clock::now(), Input::Analysed(analysed)),
+                    None => *analysis = Some(Box::pin(self.analyst.clone().analyse(sql))),
+                },
+                Output::WantsStream => {
+                    let stream = StreamWriter::new(clock::new_id(), wire::StreamKind::Session);
+                    self.session.handle(clock::now(), Input::NextStream(stream));
+                }
+                Output::BeginStream(stream) => {
+                    let next = session::outbox(&self.gateway, stream);
+                    let before = std::mem::replace(&mut self.outbox, next);
+                    self.durable_end.store(0, Ordering::Release);
+                    let about = self.about.clone();
+                    self.rolled.spawn(session::settle(self.gateway.clone(), about, before));
+                    self.about.session_id = Some(stream);
+                }
+                Output::CatalogueIsOld => self.analyst.catalogue_is_old(),
                 Output::Close => return false,
             }
         }
@@ -147,7 +188,12 @@ impl Driver {
     }
 
     /// Waits for whatever happens first. What is lost of the others is only that they were waited for.
-    async fn wait<C: Stream, T: Stream>(&mut self, client: &mut Side<C>, target: &mut Side<T>) -> Event {
+    async fn wait<C: Stream, T: Stream>(
+        &mut self,
+        client: &mut Side<C>,
+        target: &mut Side<T>,
+        analysis: &mut Option<Analysis>,
+    ) -> Event {
         let wants_client = client.open
             && self.session.wants_client_bytes()
             && target.unsent.bytes.len() < TARGET_UNSENT_BYTES_MAX;
@@ -158,6 +204,11 @@ impl Driver {
             _ = self.shutdown.wait_for(|stop| *stop), if !self.stopping => Event::Shutdown,
             Some(CancelRequested) = self.cancel_requests.recv() => Event::Cancel,
             () = sleep_until(clock::instant(deadline.unwrap_or(0))), if deadline.is_some() => Event::Deadline,
+            analysed = async { analysis.as_mut().expect("only waited for if there").await },
+                if analysis.is_some() => {
+                    *analysis = None;
+                    Event::Analysed(analysed)
+                }
             progress = self.outbox.progress(), if self.outbox.is_waiting() => Event::Log(progress),
             written = target.unsent.write_some(&mut target.write),
                 if target.open && target.unsent.is_waiting() => Event::TargetWritten(written),
@@ -198,6 +249,7 @@ impl Driver {
                 tracing::error!(%error, "the log failed a session's stream; the session ends");
                 session.handle(now, Input::LogFailed(LogFailure::Permanent));
             }
+            Event::Analysed(analysed) => session.handle(now, Input::Analysed(analysed)),
             Event::Cancel => session.handle(now, Input::CancelRequested),
             Event::Shutdown => {
                 self.stopping = true;

@@ -1,20 +1,31 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use retrace_access::{Directory, Secret};
+use retrace_access::{Directory, Secret, ServerTls, TargetAuth, TargetTls, TlsError};
 use retrace_eventlog::{Append, EventLog, InstanceStream};
+use retrace_policy::catalogue::ColumnMask;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::{self, Durability, RetentionClass, login_refused};
 use retrace_proto::{Event, Masked, Subject};
-use retrace_proxy_core::postgres::SessionLimits;
+use retrace_proxy_core::Guesses;
+use retrace_proxy_core::postgres::{Recording, SessionLimits};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::cancel::CancelRegistry;
+use crate::catalogue::Keeper;
+use crate::lobby::Lobby;
+use crate::parser::Parser;
+use crate::refusals::{Kind, Refusals};
+use crate::streams::OpenStreams;
+
+/// The protocol's name inside TLS (ALPN), by which a client of another protocol shows.
+pub(crate) const ALPN: &[u8] = b"postgresql";
 
 /// A PostgreSQL server behind the gate.
 #[derive(Debug)]
@@ -29,44 +40,83 @@ pub struct Target {
     pub user: String,
     /// With which password.
     pub password: Secret,
+    /// How the gate may prove itself.
+    pub auth: TargetAuth,
+    /// The newest minor version of protocol 3 to ask for: 0, or 2 for longer cancel keys.
+    pub protocol_minor_max: u16,
     /// How the connection is encrypted.
     pub encryption: TargetEncryption,
     /// What its sessions wait for.
     pub durability: Durability,
     /// How long the lake keeps their events.
     pub retention_class: RetentionClass,
-    /// What is masked.
+    /// What detectors mask.
     pub masker: Arc<Masker>,
+    /// The masks of columns.
+    pub columns: Vec<ColumnMask>,
+    /// How much is recorded.
+    pub recording: Recording,
+    /// Data of one command that is recorded, in bytes; `recording` says what becomes of more.
+    pub command_recorded_bytes_max: u64,
 }
 
 /// How the gate's connection to a target is encrypted.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum TargetEncryption {
     /// Not at all.
     Cleartext,
-    /// By TLS, with the name that the certificate must have.
-    Tls {
-        /// How the certificate is checked.
-        config: Arc<ClientConfig>,
-        /// The name it is checked for.
-        server_name: ServerName<'static>,
-    },
+    /// By TLS.
+    Tls(TargetTlsLink),
 }
 
-impl fmt::Debug for TargetEncryption {
+/// TLS with one target, ready for use.
+#[derive(Clone)]
+pub struct TargetTlsLink {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) server_name: ServerName<'static>,
+    /// Whether TLS begins without a question in cleartext.
+    pub(crate) direct: bool,
+    /// Whether the target must prove who it is.
+    pub(crate) verifies: bool,
+}
+
+impl TargetEncryption {
+    /// TLS as configured, with a target at this host. A key by reference with a relative path counts from `base_dir`.
+    ///
+    /// # Errors
+    /// A file that cannot be used, or a name that no certificate can have.
+    pub fn tls(tls: &TargetTls, host: &str, base_dir: &Path) -> Result<Self, TlsError> {
+        let name = tls.server_name.as_deref().unwrap_or(host);
+        let server_name =
+            ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name(name.to_owned()))?;
+        let mut config = tls.client_config(base_dir)?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        let link = TargetTlsLink {
+            config: Arc::new(config),
+            server_name,
+            direct: tls.direct,
+            verifies: tls.verifies(),
+        };
+        Ok(Self::Tls(link))
+    }
+}
+
+impl fmt::Debug for TargetTlsLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cleartext => "Cleartext",
-            Self::Tls { .. } => "Tls",
-        })
+        f.debug_struct("TargetTlsLink")
+            .field("direct", &self.direct)
+            .field("verifies", &self.verifies)
+            .finish_non_exhaustive()
     }
 }
 
 /// Limits of one proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayLimits {
-    /// Client connections at once, logins included. Further ones are refused with a sentence.
-    pub connections_max: usize,
+    /// Sessions at once. Who logs in beyond them is refused with a sentence.
+    pub sessions_max: usize,
+    /// Connections at once that are not logged in yet. A further one takes the place of whoever has waited longest.
+    pub logins_max: usize,
     /// From accepting a connection to knowing who it is.
     pub login_wait_max: Duration,
     /// From dialling a target to its being ready.
@@ -80,7 +130,8 @@ pub struct GatewayLimits {
 impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
-            connections_max: 2_000,
+            sessions_max: 2_000,
+            logins_max: 512,
             login_wait_max: Duration::from_secs(20),
             dial_wait_max: Duration::from_secs(10),
             close_wait_max: Duration::from_secs(30),
@@ -109,7 +160,7 @@ pub struct GatewayParts {
     /// The key of fingerprints.
     pub fingerprint_key: FingerprintKey,
     /// The TLS of the client side.
-    pub tls: ServerConfig,
+    pub tls: ServerTls,
     /// Limits.
     pub limits: GatewayLimits,
 }
@@ -123,11 +174,24 @@ pub struct Gateway {
     pub(crate) proxy_id: String,
     pub(crate) policy_version: String,
     pub(crate) cancels: CancelRegistry,
+    pub(crate) streams: OpenStreams,
     /// For what a client says of itself before there is a target.
     pub(crate) masks_everything: Masker,
+    /// For what the gate itself asks.
+    pub(crate) masks_nothing: Arc<Masker>,
+    /// The catalogues of targets with masked columns.
+    pub(crate) keepers: HashMap<String, Arc<Keeper>>,
+    pub(crate) parser: Arc<Parser>,
+    /// By principal and target.
+    guesses: Mutex<HashMap<(String, String), Arc<Guesses>>>,
     pub(crate) tls: TlsAcceptor,
+    /// What clients bind their logins to.
+    pub(crate) end_point: Option<Vec<u8>>,
     pub(crate) limits: GatewayLimits,
+    /// Places of sessions.
     pub(crate) places: Arc<Semaphore>,
+    pub(crate) lobby: Lobby,
+    pub(crate) refusals: Refusals,
 }
 
 impl fmt::Debug for Gateway {
@@ -140,20 +204,46 @@ impl Gateway {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: GatewayParts) -> Self {
+        let mut tls = parts.tls.config;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
         let targets = parts.targets.into_iter().map(|target| (target.name.clone(), Arc::new(target)));
+        let targets: HashMap<_, _> = targets.collect();
+        let masked = targets.iter().filter(|(_, target)| !target.columns.is_empty());
+        let keepers = masked.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
         Self {
+            keepers: keepers.collect(),
+            parser: Parser::start(),
+            guesses: Mutex::default(),
+            masks_nothing: Arc::new(Masker::new(&[], parts.fingerprint_key.clone())),
             directory: parts.directory,
-            targets: targets.collect(),
+            targets,
             log: parts.log,
             instance: parts.instance,
             proxy_id: parts.proxy_id,
             policy_version: parts.policy_version,
             cancels: CancelRegistry::new(parts.cancel_key),
+            streams: OpenStreams::default(),
             masks_everything: Masker::everything(parts.fingerprint_key),
-            tls: TlsAcceptor::from(Arc::new(parts.tls)),
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            end_point: parts.tls.end_point,
             limits: parts.limits,
-            places: Arc::new(Semaphore::new(parts.limits.connections_max)),
+            places: Arc::new(Semaphore::new(parts.limits.sessions_max)),
+            lobby: Lobby::new(parts.limits.logins_max),
+            refusals: Refusals::default(),
         }
+    }
+
+    /// What a principal has compared with masked columns of a target of late. As many are kept as there are principals and
+    /// targets.
+    pub(crate) fn guesses(&self, principal: &str, target: &str) -> Arc<Guesses> {
+        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        guesses.entry((principal.to_owned(), target.to_owned())).or_default().clone()
+    }
+
+    /// Its sessions' streams, for [`crate::HeadSigner`].
+    #[must_use]
+    pub fn open_streams(&self) -> OpenStreams {
+        self.streams.clone()
     }
 
     /// Records that a client was not let in.
@@ -172,5 +262,17 @@ impl Gateway {
             ..wire::LoginRefused::default()
         };
         self.instance.record(about, Event::login_refused(refused, asserted))
+    }
+
+    /// Records that strangers were not let in: so many, alike.
+    pub(crate) fn record_strangers(&self, kind: Kind, count: u64) -> Append {
+        let about = Subject { protocol: wire::Protocol::Postgres, ..Subject::default() };
+        let refused = wire::LoginRefused {
+            reason: kind.reason.into(),
+            client_address: kind.address.map(|address| address.to_string()).unwrap_or_default(),
+            count,
+            ..wire::LoginRefused::default()
+        };
+        self.instance.record(about, Event::login_refused(refused, Masked::from_iter([])))
     }
 }

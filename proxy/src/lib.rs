@@ -1,20 +1,35 @@
 //! The proxy's shell: sockets, TLS, logins and the loop between them and a session machine. What may pass is decided in
 //! `retrace-proxy-core`; here bytes are only moved.
 //!
-//! In reading order: [`serve`] accepts; `login` finds out who it is and to which target; `dial` opens the target with the
-//! gate's credential; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the log's end of
-//! it; `cancel` finds the session that a cancel request means.
+//! In reading order: [`serve`] accepts; a connection waits in the `lobby` while `login` finds out who it is and to which
+//! target; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they begin; `driver` moves bytes
+//! between the two sockets, the machine and the log; `outbox` is the log's end of it; `cancel` finds the session that a
+//! cancel request means; `streams` knows how far each stream is durable, and `heads` signs it. `analyst`
+//! answers what a machine asks about statements, from `parser` and `catalogue`.
 
+mod analyst;
 mod cancel;
+mod catalogue;
 mod clock;
 mod dial;
 mod driver;
 mod gateway;
+mod heads;
 mod listener;
+mod lobby;
 mod login;
 mod outbox;
+mod parser;
+mod refusals;
+mod session;
 mod socket;
 mod startup;
+mod streams;
+#[cfg(test)]
+mod testing;
 
-pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+pub use catalogue::CATALOGUE_PRINCIPAL;
+pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, TargetTlsLink};
+pub use heads::HeadSigner;
 pub use listener::serve;
+pub use streams::OpenStreams;

@@ -1,9 +1,11 @@
 //! A client's way in: TLS, who it is, and to which target.
 
+mod prove;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use retrace_access::{Authenticated, Refused, ScramError};
+use retrace_access::Authenticated;
 use retrace_proto::Masked;
 use retrace_proto::wire::{Asserted, login_refused::Reason};
 use retrace_proxy_core::postgres::message::{Severity, error_response};
@@ -11,9 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::clock;
-use crate::gateway::{Gateway, Target};
+use crate::gateway::{ALPN, Gateway, Target};
 use crate::startup::{self, Startup, StartupError, StartupParameters};
+
+/// The first byte of TLS: the type of a record with a handshake. No startup message begins so, being far too short.
+const TLS_HANDSHAKE: [u8; 1] = [0x16];
 
 /// How many questions about encryption a client may ask before it must go on.
 const ENCRYPTION_QUESTIONS_MAX: u32 = 2;
@@ -50,7 +54,12 @@ impl Refusal {
         Self { reason, asserted: Masked::from_iter([]), principal: None, answer }
     }
 
-    fn told(reason: Reason, sqlstate: &str, message: &str, hint: &str) -> Self {
+    /// Whether the client said nothing of itself and is not known.
+    pub(crate) fn is_of_a_stranger(&self) -> bool {
+        self.principal.is_none() && self.asserted.get().is_empty()
+    }
+
+    pub(crate) fn told(reason: Reason, sqlstate: &str, message: &str, hint: &str) -> Self {
         Self::new(reason, Some(error_response(Severity::Fatal, sqlstate, message, hint)))
     }
 }
@@ -60,8 +69,18 @@ impl From<StartupError> for Refusal {
         match error {
             // To whom the protocol is foreign, an answer in it says nothing.
             StartupError::Io(_) | StartupError::Malformed => Self::new(Reason::Protocol, None),
-            StartupError::Version { .. } => {
-                Self::told(Reason::Unsupported, "0A000", &format!("retrace: {error}"), "Use protocol 3.0.")
+            StartupError::Parameters => {
+                Self::told(Reason::Protocol, "08P01", &format!("retrace: {error}"), "")
+            }
+            StartupError::Version { major, .. } => {
+                let hint = "Use protocol 3.0 or 3.2, as every client since PostgreSQL 7.4 does.";
+                let mut refusal =
+                    Self::told(Reason::Unsupported, "0A000", &format!("retrace: {error}"), hint);
+                if major < 3 {
+                    // Until protocol 3 an error was its letter and a text.
+                    refusal.answer = Some(format!("EFATAL:  retrace: {error}\n\0").into());
+                }
+                refusal
             }
         }
     }
@@ -73,23 +92,33 @@ impl From<std::io::Error> for Refusal {
     }
 }
 
+/// A connection that is not let in, on which its client can be told why.
+pub(crate) type Unadmitted = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// Reads a connection's first messages up to the login inside TLS.
 pub(crate) async fn open(
     gateway: &Gateway,
     mut stream: TcpStream,
-) -> Result<Opened, (Refusal, Option<TcpStream>)> {
+) -> Result<Opened, (Refusal, Option<Unadmitted>)> {
+    let mut first = [0];
+    if matches!(stream.peek(&mut first).await, Ok(1)) && first == TLS_HANDSHAKE {
+        return open_tls(gateway, stream, Asked::Directly).await;
+    }
     for _ in 0..=ENCRYPTION_QUESTIONS_MAX {
         match startup::read_startup(&mut stream).await {
             Ok(Startup::SslRequest) => {
-                return open_tls(gateway, stream).await.map_err(|refusal| (refusal, None));
+                if let Err(error) = stream.write_all(b"S").await {
+                    return Err((error.into(), None));
+                }
+                return open_tls(gateway, stream, Asked::First).await;
             }
             Ok(Startup::GssRequest) => {
                 if let Err(error) = stream.write_all(b"N").await {
                     return Err((error.into(), None));
                 }
             }
-            Ok(Startup::Cancel { process_id, secret }) => {
-                gateway.cancels.cancel(process_id, secret);
+            Ok(Startup::Cancel(key)) => {
+                gateway.cancels.cancel(&key);
                 return Ok(Opened::Cancelled);
             }
             Ok(Startup::Login(_)) => {
@@ -99,24 +128,47 @@ pub(crate) async fn open(
                     "retrace: this gate speaks TLS only",
                     "Connect with sslmode=require, or sslmode=verify-full and the gate's ca.pem.",
                 );
-                return Err((refusal, Some(stream)));
+                return Err((refusal, Some(Box::new(stream))));
             }
-            Err(error) => return Err((error.into(), Some(stream))),
+            Err(error) => return Err((error.into(), Some(Box::new(stream)))),
         }
     }
     Err((Refusal::new(Reason::Protocol, None), None))
 }
 
-async fn open_tls(gateway: &Gateway, mut stream: TcpStream) -> Result<Opened, Refusal> {
-    stream.write_all(b"S").await?;
-    let mut stream = Box::new(gateway.tls.accept(stream).await?);
-    match startup::read_startup(&mut stream).await? {
-        Startup::Login(startup) => Ok(Opened::Login(stream, startup)),
-        Startup::Cancel { process_id, secret } => {
-            gateway.cancels.cancel(process_id, secret);
+/// How a client came to TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// By SSLRequest.
+    First,
+    /// By beginning with it, as PostgreSQL 17 can.
+    Directly,
+}
+
+/// Speaks TLS. Nothing that came before it was read ahead: what a client, or somebody between, sent in cleartext behind
+/// SSLRequest is taken for TLS, which it is not, and never for something said inside.
+async fn open_tls(
+    gateway: &Gateway,
+    stream: TcpStream,
+    asked: Asked,
+) -> Result<Opened, (Refusal, Option<Unadmitted>)> {
+    let accepted = gateway.tls.accept(stream).await;
+    let mut stream = Box::new(accepted.map_err(|error| (error.into(), None))?);
+    // A client that does not say that it means PostgreSQL may have been led here by somebody, and gets no word that it
+    // could take for another protocol's.
+    if asked == Asked::Directly && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err((Refusal::new(Reason::Protocol, None), None));
+    }
+    match startup::read_startup(&mut stream).await {
+        Ok(Startup::Login(startup)) => Ok(Opened::Login(stream, startup)),
+        Ok(Startup::Cancel(key)) => {
+            gateway.cancels.cancel(&key);
+            // TLS is ended in its own way, by which the client sees that its request has come.
+            let _ = stream.shutdown().await;
             Ok(Opened::Cancelled)
         }
-        Startup::SslRequest | Startup::GssRequest => Err(Refusal::new(Reason::Protocol, None)),
+        Ok(Startup::SslRequest | Startup::GssRequest) => Err((Refusal::new(Reason::Protocol, None), None)),
+        Err(error) => Err((error.into(), Some(stream))),
     }
 }
 
@@ -143,7 +195,7 @@ pub(crate) async fn authenticate(
         )));
     }
     negotiate(stream, &startup).await.map_err(|error| with(error.into()))?;
-    let who = prove(gateway, stream, &user).await.map_err(with)?;
+    let who = prove::prove(gateway, stream, &user).await.map_err(with)?;
     let target = gateway.targets.get(&database).filter(|target| who.principal.may_use(&target.name));
     let Some(target) = target.cloned() else {
         // The same answer whether there is no such target or it is not this principal's.
@@ -158,15 +210,15 @@ pub(crate) async fn authenticate(
     Ok(Login { who, target, startup, asserted })
 }
 
-/// Answers a client that speaks a newer minor version or asks for options: 3.0, and none of them.
+/// Answers a client that speaks a newer minor version or asks for options: what is spoken here, and none of them.
 async fn negotiate(
     stream: &mut (impl AsyncWrite + Unpin),
     startup: &StartupParameters,
 ) -> Result<(), std::io::Error> {
-    if startup.minor == 0 && startup.protocol_options.is_empty() {
+    if startup.minor == startup.spoken_minor() && startup.protocol_options.is_empty() {
         return Ok(());
     }
-    let mut body = (3_u32 << 16).to_be_bytes().to_vec();
+    let mut body = startup::version(startup.spoken_minor()).to_be_bytes().to_vec();
     let count = u32::try_from(startup.protocol_options.len()).expect("bounded by the startup message");
     body.extend_from_slice(&count.to_be_bytes());
     for option in &startup.protocol_options {
@@ -176,76 +228,11 @@ async fn negotiate(
     stream.write_all(&startup::message(b'v', &body)).await
 }
 
-/// SASL with SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL wraps it.
-async fn prove(
-    gateway: &Gateway,
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    user: &str,
-) -> Result<Authenticated, Refusal> {
-    const MECHANISM: &[u8] = b"SCRAM-SHA-256";
-    let mut scram = gateway.directory.scram(user);
-
-    let offer = [&10_u32.to_be_bytes()[..], MECHANISM, b"\0\0"].concat();
-    send(stream, &offer).await?;
-    let initial = receive(stream).await?;
-    let (mechanism, first) = split_initial(&initial).ok_or_else(malformed)?;
-    if mechanism != MECHANISM {
-        return Err(malformed());
-    }
-    let answer = scram.handle_client_first(first, &clock::random()).map_err(|error| refused(&error, user))?;
-    send(stream, &[&11_u32.to_be_bytes()[..], &answer].concat()).await?;
-
-    let last = receive(stream).await?;
-    let now_unix_s = clock::unix_us() / 1_000_000;
-    let (answer, who) =
-        scram.handle_client_final(&last, now_unix_s).map_err(|error| refused(&error, user))?;
-    send(stream, &[&12_u32.to_be_bytes()[..], &answer].concat()).await?;
-    Ok(who)
-}
-
-async fn send(stream: &mut (impl AsyncWrite + Unpin), body: &[u8]) -> Result<(), Refusal> {
-    stream.write_all(&startup::message(b'R', body)).await?;
-    Ok(stream.flush().await?)
-}
-
-async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Refusal> {
-    match startup::read_message(stream).await? {
-        (b'p', body) => Ok(body),
-        _ => Err(malformed()),
-    }
-}
-
-/// SASLInitialResponse: the mechanism, and the first message behind its length.
-fn split_initial(body: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = body.iter().position(|byte| *byte == 0)?;
-    let (mechanism, rest) = (&body[..end], &body[end + 1..]);
-    let (length, first) = rest.split_first_chunk::<4>()?;
-    (u32::from_be_bytes(*length) as usize == first.len()).then_some((mechanism, first))
-}
-
-fn malformed() -> Refusal {
-    Refusal::told(Reason::Protocol, "08P01", "retrace: a message of the login is malformed", "")
-}
-
-fn refused(error: &ScramError, user: &str) -> Refusal {
-    let reason = match error {
-        ScramError::Refused(Refused::Credential) => {
-            return Refusal::told(
-                Reason::Credential,
-                "28P01",
-                &format!("password authentication failed for user \"{user}\""),
-                "The password is an access token (rt_…) of this principal that is neither expired nor revoked.",
-            );
-        }
-        ScramError::ChannelBinding => Reason::Unsupported,
-        ScramError::Refused(_) => Reason::Credential,
-        _ => Reason::Protocol,
-    };
-    Refusal::told(reason, "28P01", &format!("retrace: {error}"), "")
-}
-
 /// What the client says of itself and asks for its session, masked. Nothing of it is believed.
 fn asserted(gateway: &Gateway, startup: &StartupParameters) -> Masked<Vec<Asserted>> {
     let masked = |(name, value): &(String, String)| gateway.masks_everything.mask_asserted(name, value);
     startup.parameters.iter().map(masked).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The log's end of a session: what was appended, in order, and how far it is durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,9 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use retrace_eventlog::{Append, AppendError, EventLog, partition_for};
 use retrace_proto::log::{Topic, TopicPartition};
-use retrace_proto::{Envelope, Id};
+use retrace_proto::{Envelope, Hash, Id};
+
+use crate::streams::StreamEnd;
 
 /// The records of one stream on their way into the log.
 ///
@@ -18,7 +21,11 @@ pub(crate) struct Outbox {
     to: TopicPartition,
     key: Bytes,
     under_way: FuturesOrdered<Append>,
+    /// The hashes of what is under way, in order.
+    hashes: VecDeque<Hash>,
     durable_end: u64,
+    /// Tells whoever signs heads how far the stream is.
+    stream_end: StreamEnd,
     failed: bool,
 }
 
@@ -33,14 +40,16 @@ pub(crate) enum Progress {
 
 impl Outbox {
     /// The outbox of a stream, which keeps its topic partition for life.
-    pub(crate) fn new(log: Arc<dyn EventLog>, stream: Id) -> Self {
+    pub(crate) fn new(log: Arc<dyn EventLog>, stream: Id, stream_end: StreamEnd) -> Self {
         let partition = partition_for(stream, log.partitions(Topic::Events));
         Self {
             log,
             to: TopicPartition { topic: Topic::Events, partition },
             key: stream.to_bytes(),
             under_way: FuturesOrdered::new(),
+            hashes: VecDeque::new(),
             durable_end: 0,
+            stream_end,
             failed: false,
         }
     }
@@ -50,6 +59,7 @@ impl Outbox {
         if !self.failed {
             let append = self.log.append(self.to, self.key.clone(), envelope.bytes().clone());
             self.under_way.push_back(append);
+            self.hashes.push_back(envelope.hash());
         }
     }
 
@@ -73,17 +83,87 @@ impl Outbox {
         let Some(first) = self.under_way.next().await else {
             return std::future::pending().await;
         };
+        let mut last = None;
         let mut outcome = Some(first);
-        while let Some(durable) = outcome {
-            match durable {
-                Ok(_offset) => self.durable_end += 1,
-                Err(error) => {
-                    self.failed = true;
-                    return Progress::Failed(error);
-                }
-            }
+        while let Some(Ok(_offset)) = outcome {
+            self.durable_end += 1;
+            last = self.hashes.pop_front();
             outcome = futures::FutureExt::now_or_never(self.under_way.next()).flatten();
         }
-        Progress::Durable { end: self.durable_end }
+        if let Some(hash) = last {
+            self.stream_end.moved(self.durable_end, hash);
+        }
+        match outcome {
+            Some(Err(error)) => {
+                self.failed = true;
+                Progress::Failed(error)
+            }
+            _ => Progress::Durable { end: self.durable_end },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use retrace_eventlog::MemoryLog;
+    use retrace_proto::wire::{SessionClosed, StreamKind};
+    use retrace_proto::{Event, StreamWriter, Subject};
+
+    use super::*;
+    use crate::streams::OpenStreams;
+
+    struct Writer {
+        outbox: Outbox,
+        stream: StreamWriter,
+    }
+
+    impl Writer {
+        fn new(log: &MemoryLog, streams: &OpenStreams) -> Self {
+            let id = Id::from_parts(1, [0; 10]);
+            let outbox = Outbox::new(Arc::new(log.clone()), id, streams.open(id));
+            Self { outbox, stream: StreamWriter::new(id, StreamKind::Session) }
+        }
+
+        fn append(&mut self) -> Hash {
+            let event = Event::session_closed(SessionClosed::default());
+            let sealed = Envelope::seal(&mut self.stream, &Subject::default(), None, 0, event).unwrap();
+            self.outbox.append(&sealed);
+            sealed.hash()
+        }
+    }
+
+    fn head(streams: &OpenStreams) -> Option<(u64, [u8; 32])> {
+        streams.take_heads().first().map(|head| (head.end_exclusive, head.hash))
+    }
+
+    #[tokio::test]
+    async fn a_head_is_the_last_durable_event_and_never_one_under_way() {
+        let (log, streams) = (MemoryLog::new(), OpenStreams::default());
+        let mut writer = Writer::new(&log, &streams);
+        let hashes = [writer.append(), writer.append()];
+        assert_eq!(writer.outbox.progress().await, Progress::Durable { end: 2 });
+        assert_eq!(head(&streams), Some((2, *hashes[1].as_bytes())));
+
+        let held = log.faults().hold();
+        let third = writer.append();
+        assert!(futures::FutureExt::now_or_never(writer.outbox.progress()).is_none());
+        assert_eq!(head(&streams), Some((2, *hashes[1].as_bytes())));
+        held.open();
+        assert_eq!(writer.outbox.progress().await, Progress::Durable { end: 3 });
+        assert_eq!(head(&streams), Some((3, *third.as_bytes())));
+    }
+
+    #[tokio::test]
+    async fn what_was_durable_before_a_failure_is_the_head() {
+        let (log, streams) = (MemoryLog::new(), OpenStreams::default());
+        let mut writer = Writer::new(&log, &streams);
+        let first = writer.append();
+        log.faults().fail_next(1, AppendError::Unknown);
+        writer.append();
+        assert_eq!(writer.outbox.progress().await, Progress::Failed(AppendError::Unknown));
+        assert_eq!((writer.outbox.durable_end(), writer.outbox.has_failed()), (1, true));
+        drop(writer);
+        assert_eq!(head(&streams), Some((1, *first.as_bytes())));
+        assert_eq!(head(&streams), None);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use retrace_proxy_core::postgres::CancelKey;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Longest startup message, as a PostgreSQL server has it, in bytes.
@@ -16,6 +17,12 @@ const GSS_ENCRYPTION_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 const MAJOR_VERSION: u32 = 3;
 
+/// The newest minor version of protocol 3 that is spoken here. 3.1 was never made; 3.2 is 3.0 with long cancel keys.
+pub(crate) const NEWEST_MINOR_VERSION: u16 = 2;
+
+/// Longest secret of a cancel key, as protocol 3.2 has it, in bytes.
+pub(crate) const CANCEL_SECRET_BYTES_MAX: usize = 256;
+
 /// What a client begins with.
 #[derive(Debug)]
 pub(crate) enum Startup {
@@ -23,8 +30,8 @@ pub(crate) enum Startup {
     SslRequest,
     /// May I speak GSSAPI encryption?
     GssRequest,
-    /// Cancel what that connection does.
-    Cancel { process_id: u32, secret: u32 },
+    /// Cancel what the connection with this key does.
+    Cancel(CancelKey),
     /// Let me in.
     Login(StartupParameters),
 }
@@ -41,15 +48,26 @@ pub(crate) struct StartupParameters {
 }
 
 impl StartupParameters {
+    /// The minor version that is spoken with this client: what it asks for, as far as we have it.
+    pub(crate) fn spoken_minor(&self) -> u16 {
+        self.minor.min(NEWEST_MINOR_VERSION)
+    }
+
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether the client asks for a replication connection.
+    /// Whether the client asks for a replication connection: as a server reads it, whatever does not say no.
     pub(crate) fn wants_replication(&self) -> bool {
-        self.value("replication")
-            .is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0" | "f" | "n"))
+        self.parameters.iter().any(|(name, value)| name == "replication" && !says_no(value))
     }
+}
+
+/// Whether PostgreSQL reads this as a Boolean that is false: whole or shortened, in upper or lower case.
+fn says_no(value: &str) -> bool {
+    let value = value.to_ascii_lowercase();
+    let shortens = |word: &str, least: usize| value.len() >= least && word.starts_with(&value);
+    value == "0" || shortens("false", 1) || shortens("no", 1) || shortens("off", 2)
 }
 
 /// Why a startup cannot go on.
@@ -59,7 +77,9 @@ pub(crate) enum StartupError {
     Io(#[from] io::Error),
     #[error("not the PostgreSQL protocol")]
     Malformed,
-    #[error("protocol version {major}.{minor} is not spoken here")]
+    #[error("the startup message is not laid out as protocol 3 has it, or is not UTF-8")]
+    Parameters,
+    #[error("protocol version {major}.{minor} is not spoken here: 3.0 and 3.2 are")]
     Version { major: u16, minor: u16 },
 }
 
@@ -75,12 +95,7 @@ pub(crate) async fn read_startup(stream: &mut (impl AsyncRead + Unpin)) -> Resul
     match (u32::from_be_bytes(*code), rest) {
         (SSL_REQUEST, []) => Ok(Startup::SslRequest),
         (GSS_ENCRYPTION_REQUEST, []) => Ok(Startup::GssRequest),
-        (CANCEL_REQUEST, &[a, b, c, d, e, f, g, h]) => Ok(Startup::Cancel {
-            process_id: u32::from_be_bytes([a, b, c, d]),
-            secret: u32::from_be_bytes([e, f, g, h]),
-        }),
-        // A key of another length is of no session here; whoever sends it learns nothing.
-        (CANCEL_REQUEST, _) => Ok(Startup::Cancel { process_id: u32::MAX, secret: 0 }),
+        (CANCEL_REQUEST, body) => cancel_key(body).map(Startup::Cancel),
         (version, rest) if version >> 16 == MAJOR_VERSION => {
             parse_parameters(u16::try_from(version & 0xffff).expect("16 bits"), rest).map(Startup::Login)
         }
@@ -91,24 +106,39 @@ pub(crate) async fn read_startup(stream: &mut (impl AsyncRead + Unpin)) -> Resul
     }
 }
 
+/// Process id and secret.
+pub(crate) fn cancel_key(body: &[u8]) -> Result<CancelKey, StartupError> {
+    let (process_id, secret) = body.split_first_chunk::<4>().ok_or(StartupError::Malformed)?;
+    if secret.len() > CANCEL_SECRET_BYTES_MAX {
+        return Err(StartupError::Malformed);
+    }
+    Ok(CancelKey { process_id: u32::from_be_bytes(*process_id), secret: secret.to_vec() })
+}
+
 fn parse_parameters(minor: u16, body: &[u8]) -> Result<StartupParameters, StartupError> {
     let mut startup = StartupParameters { minor, ..StartupParameters::default() };
-    let mut texts = body.split(|byte| *byte == 0);
-    loop {
-        let name = texts.next().ok_or(StartupError::Malformed)?;
+    let Some((0, mut rest)) = body.split_last() else { return Err(StartupError::Parameters) };
+    while !rest.is_empty() {
+        let (name, after) = text(rest)?;
+        let (value, after) = text(after)?;
+        rest = after;
         if name.is_empty() {
-            return Ok(startup);
+            return Err(StartupError::Parameters);
         }
-        let value = texts.next().ok_or(StartupError::Malformed)?;
-        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
-            return Err(StartupError::Malformed);
-        };
         if name.starts_with("_pq_.") {
             startup.protocol_options.push(name.to_owned());
         } else {
             startup.parameters.push((name.to_owned(), value.to_owned()));
         }
     }
+    Ok(startup)
+}
+
+/// A text up to its zero byte, and what follows.
+fn text(bytes: &[u8]) -> Result<(&str, &[u8]), StartupError> {
+    let end = bytes.iter().position(|byte| *byte == 0).ok_or(StartupError::Parameters)?;
+    let text = std::str::from_utf8(&bytes[..end]).map_err(|_| StartupError::Parameters)?;
+    Ok((text, &bytes[end + 1..]))
 }
 
 /// Reads one message of a login: its tag and its body.
@@ -149,10 +179,15 @@ pub(crate) fn ssl_request() -> Vec<u8> {
 }
 
 /// Asks a server to cancel.
-pub(crate) fn cancel_request(process_id: u32, secret: &[u8]) -> Vec<u8> {
-    let mut body = process_id.to_be_bytes().to_vec();
-    body.extend_from_slice(secret);
+pub(crate) fn cancel_request(key: &CancelKey) -> Vec<u8> {
+    let mut body = key.process_id.to_be_bytes().to_vec();
+    body.extend_from_slice(&key.secret);
     startup_message(CANCEL_REQUEST, &body)
+}
+
+/// The version of protocol 3 with this minor one, as messages have it.
+pub(crate) fn version(minor: u16) -> u32 {
+    MAJOR_VERSION << 16 | u32::from(minor)
 }
 
 fn length(bytes: usize) -> [u8; 4] {
@@ -178,21 +213,66 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_startup_is_refused() {
-        let cases: [&[u8]; 6] = [
+        let cases: [&[u8]; 9] = [
             b"\x00\x00\x00\x04",
             b"\xff\xff\xff\xff\x00\x03\x00\x00",
             b"\x16\x03\x01\x02\x00\x01\x00\x01",
             &startup_message(3 << 16, b"user\0dev"),
+            &startup_message(3 << 16, b"user\0dev\0"),
             &startup_message(3 << 16, b"user\0\xff\0\0"),
+            &startup_message(3 << 16, b"user\0dev\0\0x\0"),
+            &startup_message(3 << 16, b"\0\0\0"),
             &startup_message(3 << 16, b""),
         ];
         for bytes in cases {
-            // Two of them are cut short, which is an error of the connection.
-            assert!(read(bytes).await.is_err() || bytes.len() == 8, "{bytes:?}");
+            assert!(read(bytes).await.is_err(), "{bytes:?}");
         }
-        assert!(matches!(
-            read(&startup_message(2 << 16, b"")).await,
-            Err(StartupError::Version { major: 2, minor: 0 })
-        ));
+        for (code, major, minor) in
+            [(2 << 16, 2, 0), (0, 0, 0), (4 << 16 | 1, 4, 1), (80_877_105, 1234, 5681)]
+        {
+            let version = read(&startup_message(code, b"")).await;
+            let Err(StartupError::Version { major: found, minor: its }) = version else { panic!("{code}") };
+            assert_eq!((found, its), (major, minor));
+        }
+    }
+
+    #[tokio::test]
+    async fn cancel_keys_of_every_length_up_to_256_bytes_are_read() {
+        for length in [0, 4, 32, 256] {
+            let key = CancelKey { process_id: 7, secret: vec![1; length] };
+            let Ok(Startup::Cancel(read)) = read(&cancel_request(&key)).await else { panic!("{length}") };
+            assert_eq!((read.process_id, read.secret.len()), (7, length));
+        }
+        let key = CancelKey { process_id: 7, secret: vec![1; 257] };
+        assert!(read(&cancel_request(&key)).await.is_err());
+        assert!(read(&startup_message(CANCEL_REQUEST, &[0, 0, 1])).await.is_err());
+    }
+
+    #[test]
+    fn the_minor_version_is_what_both_sides_have() {
+        for (asked, spoken) in [(0, 0), (2, 2), (3, 2), (9999, 2)] {
+            let startup = StartupParameters { minor: asked, ..StartupParameters::default() };
+            assert_eq!(startup.spoken_minor(), spoken);
+        }
+    }
+
+    #[test]
+    fn replication_is_asked_for_by_whatever_a_server_does_not_read_as_no() {
+        let wants = |values: &[&str]| {
+            let parameters = values.iter().map(|value| ("replication".to_owned(), (*value).to_owned()));
+            StartupParameters { parameters: parameters.collect(), ..StartupParameters::default() }
+                .wants_replication()
+        };
+        for yes in ["database", "true", "TRUE", "t", "on", "yes", "y", "1", "", "o", "2", " false", "none"] {
+            assert!(wants(&[yes]), "{yes}");
+        }
+        for no in ["false", "False", "f", "fal", "off", "OF", "no", "n", "0"] {
+            assert!(!wants(&[no]), "{no}");
+        }
+        assert!(!wants(&[]));
+        assert!(
+            wants(&["off", "on"]) && wants(&["on", "off"]),
+            "the last wins at a server, either is too much here"
+        );
     }
 }

@@ -41,7 +41,11 @@ pub fn config(gate: &Gate, principal: &str, token: &str, target: &str) -> Config
 }
 
 /// Connects; a task of the runtime drives the connection until the client is dropped.
-pub async fn connect_with(config: Config, tls: Tls) -> Result<Connection, Error> {
+pub async fn connect_with<T>(config: Config, tls: T) -> Result<Connection, Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
     let (client, mut connection) = config.connect(tls).await?;
     let unasked = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&unasked);
@@ -50,7 +54,7 @@ pub async fn connect_with(config: Config, tls: Tls) -> Result<Connection, Error>
         while let Some(Ok(message)) = messages.next().await {
             let text = match message {
                 AsyncMessage::Notice(notice) => format!("{notice:?}"),
-                AsyncMessage::Notification(notification) => format!("{notification:?}"),
+                AsyncMessage::Notification(said) => format!("{}: {}", said.channel(), said.payload()),
                 _ => continue,
             };
             kept.lock().expect("nobody panics holding it").push(text);

@@ -53,18 +53,30 @@ impl Postgres {
     /// Makes and starts a cluster. With `tls` it asks for TLS with a certificate of [`Postgres::ca`].
     #[must_use]
     pub fn start(tls: bool) -> Self {
+        Self::start_with(tls.then_some("hostssl"), &[])
+    }
+
+    /// A cluster that offers TLS and takes cleartext too, with room for many connections.
+    #[must_use]
+    pub fn start_for_load() -> Self {
+        Self::start_with(Some("host"), &["max_connections=1500"])
+    }
+
+    /// `hba` is the kind of connection that a cluster with TLS takes.
+    fn start_with(hba: Option<&str>, more: &[&str]) -> Self {
         let account = server_account();
         let folder = temporary_folder(account);
         let data = folder.join("data");
         initdb(&folder, &data, account);
         let port = port::free();
         let mut settings = settings(port, &folder);
-        if tls {
+        settings.extend(more.iter().map(|setting| (*setting).to_owned()));
+        if let Some(hba) = hba {
             certify(&folder, account);
             settings.extend(
                 ["ssl=on", "ssl_cert_file=../server.pem", "ssl_key_file=../server.key"].map(String::from),
             );
-            let hba = "hostssl all all 127.0.0.1/32 scram-sha-256\n";
+            let hba = format!("{hba} all all 127.0.0.1/32 scram-sha-256\n");
             fs::write(data.join("pg_hba.conf"), hba).expect("pg_hba.conf is writable");
         }
         let mut arguments = vec!["-D".to_owned(), data.display().to_string()];
@@ -194,7 +206,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as the account its package made.
-fn server_account() -> Option<Account> {
+pub(crate) fn server_account() -> Option<Account> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -216,7 +228,7 @@ fn temporary_folder(account: Option<Account>) -> PathBuf {
 }
 
 /// Makes `path` the server's own.
-fn give(path: &Path, account: Option<Account>) {
+pub(crate) fn give(path: &Path, account: Option<Account>) {
     if let Some(Account { uid, gid }) = account {
         chown(path, Some(uid), Some(gid)).expect("root may give files away");
     }
@@ -242,6 +254,7 @@ fn settings(port: u16, folder: &Path) -> Vec<String> {
         format!("unix_socket_directories={}", folder.display()),
         "listen_addresses=127.0.0.1".into(),
         "max_connections=200".into(),
+        "max_prepared_transactions=16".into(),
         "shared_preload_libraries=pg_stat_statements".into(),
         "fsync=off".into(),
         "wal_level=logical".into(),

@@ -51,14 +51,29 @@ impl Outcome {
 
 /// Runs `command` to its end, with `stdin` as its input; kills it and panics after `patience`.
 #[track_caller]
-pub fn run(mut command: Command, stdin: &[u8], patience: Duration) -> Outcome {
+pub fn run(command: Command, stdin: &[u8], patience: Duration) -> Outcome {
+    try_run(command, stdin, patience).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Why there is no outcome: the command does not start, or it was killed when patience ended.
+#[derive(Debug)]
+pub(crate) struct NoOutcome(String);
+
+impl std::fmt::Display for NoOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// [`run`], for a caller that goes on without an outcome.
+pub(crate) fn try_run(mut command: Command, stdin: &[u8], patience: Duration) -> Result<Outcome, NoOutcome> {
     let name = format!("{:?}", command.get_program());
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        .map_err(|error| NoOutcome(format!("{name} does not start: {error}")))?;
     let stdout = drain(child.stdout.take().expect("stdout is piped"));
     let stderr = drain(child.stderr.take().expect("stderr is piped"));
     let mut input = child.stdin.take().expect("stdin is piped");
@@ -72,13 +87,13 @@ pub fn run(mut command: Command, stdin: &[u8], patience: Duration) -> Outcome {
     }
     let (stdout, stderr) = (stdout.join().expect("drained"), stderr.join().expect("drained"));
     let Some(status) = status else {
-        panic!(
+        return Err(NoOutcome(format!(
             "{name} did not end within {patience:?}\nstdout: {}\nstderr: {}",
             String::from_utf8_lossy(&stdout),
             String::from_utf8_lossy(&stderr)
-        );
+        )));
     };
-    Outcome { status, stdout, stderr }
+    Ok(Outcome { status, stdout, stderr })
 }
 
 /// Reads all of `pipe` on a thread of its own, so that a child never waits for its reader.

@@ -72,6 +72,11 @@ impl Wire {
         Ok(wire)
     }
 
+    /// How long a write may wait from now on.
+    pub fn limit_writes(&mut self, patience: Duration) -> io::Result<()> {
+        self.stream.sock.set_write_timeout(Some(patience))
+    }
+
     /// Answers the gate's SCRAM-SHA-256 (RFC 5802) up to AuthenticationOk.
     pub fn authenticate(&mut self, token: &str) -> io::Result<()> {
         self.authentication(10)?;

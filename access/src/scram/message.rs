@@ -11,10 +11,20 @@ const CLIENT_MESSAGE_BYTES_MAX: usize = 2048;
 /// The longest nonce of a client, in bytes. Clients in use send 18 to 36.
 const CLIENT_NONCE_BYTES_MAX: usize = 256;
 
+/// What a client says of channel binding.
+#[derive(Debug)]
+pub(super) enum Header<'a> {
+    /// `n`: it has none.
+    None,
+    /// `y`: it has, and believes that we have none.
+    Unoffered,
+    /// `p=`: it binds by this type.
+    Type(&'a str),
+}
+
 /// `n,,n=user,r=nonce`.
 pub(super) struct ClientFirst<'a> {
-    /// What `c=` must be in the last message: the header of this one, in base64.
-    pub(super) channel_binding: &'static str,
+    pub(super) header: Header<'a>,
     /// The message without its header.
     pub(super) bare: &'a str,
     /// The client's part of the nonce.
@@ -25,10 +35,10 @@ impl<'a> ClientFirst<'a> {
     pub(super) fn parse(message: &'a [u8]) -> Result<Self, ScramError> {
         let text = text(message)?;
         let (flag, rest) = text.split_once(',').ok_or(ScramError::Malformed("no header"))?;
-        let channel_binding = match flag {
-            "n" => "biws",
-            "y" => "eSws",
-            _ if flag.starts_with("p=") => return Err(ScramError::ChannelBinding),
+        let header = match (flag, flag.strip_prefix("p=")) {
+            ("n", _) => Header::None,
+            ("y", _) => Header::Unoffered,
+            (_, Some(kind)) => Header::Type(kind),
             _ => return Err(ScramError::Malformed("unknown channel binding flag")),
         };
         let bare = rest
@@ -42,7 +52,7 @@ impl<'a> ClientFirst<'a> {
         user.strip_prefix("n=").ok_or(ScramError::Malformed("no user"))?;
         let nonce = attributes.next().and_then(|nonce| nonce.strip_prefix("r="));
         let nonce = nonce.filter(|nonce| is_nonce(nonce)).ok_or(ScramError::Malformed("no nonce"))?;
-        Ok(Self { channel_binding, bare, nonce })
+        Ok(Self { header, bare, nonce })
     }
 }
 

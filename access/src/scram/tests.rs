@@ -151,7 +151,8 @@ fn first_messages_are_taken_or_refused_by_the_letter() {
     for message in ["n,,n=,r=abc", "y,,n=*,r=abc", "n,,n=someone,r=!~,x=extension"] {
         assert!(first(message).is_ok(), "{message}");
     }
-    assert_eq!(first("p=tls-server-end-point,,n=,r=abc").unwrap_err(), ScramError::ChannelBinding);
+    let bound = first("p=tls-server-end-point,,n=,r=abc").unwrap_err();
+    assert!(matches!(bound, ScramError::ChannelBinding(_)));
     let long = format!("n,,n=,r={}", "a".repeat(257));
     let longer = format!("n,,n={},r=abc", "a".repeat(2048));
     for message in [
@@ -247,4 +248,110 @@ fn challenged_by_hand<'a>(gateway: &Gateway, last: &'a str) -> (ScramServer, &'a
     let mut server = gateway.directory.scram("ann");
     server.handle_client_first(b"n,,n=,r=abc", &NONCE).unwrap();
     (server, last)
+}
+
+const END_POINT: &[u8] = &[9; 32];
+
+/// A login with this choice, against a gate that shows the certificate of [`END_POINT`].
+fn login_bound(
+    gateway: &Gateway,
+    password: &str,
+    mechanism: Mechanism,
+    binding: ChannelBinding,
+) -> Result<Authenticated, ScramError> {
+    let mut client = ScramSha256::new(password.as_bytes(), binding);
+    let mut server = gateway.directory.scram("ann").bound_to(Some(END_POINT));
+    server.choose(mechanism.name().as_bytes())?;
+    client.update(&server.handle_client_first(client.message(), &NONCE)?).unwrap();
+    let (answer, authenticated) = server.handle_client_final(client.message(), now_unix_s())?;
+    client.finish(&answer).unwrap();
+    Ok(authenticated)
+}
+
+#[test]
+fn each_of_eight_tokens_logs_in_bound_to_the_certificate() {
+    let gateway = gateway();
+    for (text, entry) in (0..8).map(|_| gateway.token("ann")).collect::<Vec<_>>() {
+        let binding = ChannelBinding::tls_server_end_point(END_POINT.to_vec());
+        let authenticated = login_bound(&gateway, &text, Mechanism::Plus, binding).unwrap();
+        assert_eq!(authenticated.token_id, entry.id);
+        let plain = login_bound(&gateway, &text, Mechanism::Plain, ChannelBinding::unsupported()).unwrap();
+        assert_eq!(plain.token_id, entry.id);
+    }
+}
+
+#[test]
+fn a_client_that_saw_another_certificate_is_refused() {
+    let gateway = gateway();
+    let (text, _) = gateway.token("ann");
+    for other in [vec![8; 32], vec![9; 31], vec![9; 48], Vec::new()] {
+        let binding = ChannelBinding::tls_server_end_point(other);
+        let refused = login_bound(&gateway, &text, Mechanism::Plus, binding).unwrap_err();
+        assert_eq!(refused, ScramError::OtherCertificate);
+    }
+}
+
+#[test]
+fn a_client_that_could_bind_and_was_not_offered_it_is_refused_where_it_was_offered() {
+    let gateway = gateway();
+    let (text, _) = gateway.token("ann");
+    let refused = login_bound(&gateway, &text, Mechanism::Plain, ChannelBinding::unrequested()).unwrap_err();
+    assert_eq!(refused, ScramError::Downgrade);
+    let client = ScramSha256::new(text.as_bytes(), ChannelBinding::unrequested());
+    assert!(login_at(&gateway, "ann", client, &NONCE, now_unix_s()).is_ok(), "without TLS it was right");
+}
+
+#[test]
+fn header_and_mechanism_must_go_together() {
+    let gateway = gateway();
+    let first = |mechanism: Mechanism, message: &str| {
+        let mut server = gateway.directory.scram("ann").bound_to(Some(END_POINT));
+        server.choose(mechanism.name().as_bytes())?;
+        server.handle_client_first(message.as_bytes(), &NONCE)
+    };
+    assert!(first(Mechanism::Plus, "p=tls-server-end-point,,n=,r=abc").is_ok());
+    for (mechanism, message) in [
+        (Mechanism::Plus, "n,,n=,r=abc"),
+        (Mechanism::Plus, "y,,n=,r=abc"),
+        (Mechanism::Plus, "p=tls-unique,,n=,r=abc"),
+        (Mechanism::Plus, "p=tls-exporter,,n=,r=abc"),
+        (Mechanism::Plus, "p=,,n=,r=abc"),
+        (Mechanism::Plain, "p=tls-server-end-point,,n=,r=abc"),
+    ] {
+        let refused = first(mechanism, message).unwrap_err();
+        assert!(matches!(refused, ScramError::ChannelBinding(_)), "{mechanism:?} {message}");
+    }
+}
+
+#[test]
+fn everybody_is_offered_the_same_and_nothing_else_can_be_chosen() {
+    let gateway = gateway();
+    let _ = gateway.token("ann");
+    for user in ["ann", "bob", "mallory"] {
+        let mut bound = gateway.directory.scram(user).bound_to(Some(END_POINT));
+        assert_eq!(bound.mechanisms(), [Mechanism::Plus, Mechanism::Plain], "{user}");
+        assert_eq!(bound.choose(b"SCRAM-SHA-1").unwrap_err(), ScramError::Mechanism);
+        let mut free = gateway.directory.scram(user);
+        assert_eq!(free.mechanisms(), [Mechanism::Plain], "{user}");
+        assert_eq!(free.choose(b"SCRAM-SHA-256-PLUS").unwrap_err(), ScramError::Mechanism);
+        let first = bound
+            .choose(b"SCRAM-SHA-256-PLUS")
+            .and_then(|()| bound.handle_client_first(b"p=tls-server-end-point,,n=,r=abc", &NONCE));
+        assert!(first.is_ok(), "{user}");
+    }
+}
+
+#[test]
+fn a_binding_changed_between_the_messages_is_refused() {
+    let gateway = gateway();
+    let (text, _) = gateway.token("ann");
+    let binding = ChannelBinding::tls_server_end_point(END_POINT.to_vec());
+    let mut client = ScramSha256::new(text.as_bytes(), binding);
+    let mut server = gateway.directory.scram("ann").bound_to(Some(END_POINT));
+    server.choose(b"SCRAM-SHA-256-PLUS").unwrap();
+    client.update(&server.handle_client_first(client.message(), &NONCE).unwrap()).unwrap();
+    let last = String::from_utf8(client.message().to_vec()).unwrap();
+    let (_, rest) = last.split_once(',').unwrap();
+    let refused = server.handle_client_final(format!("c=biws,{rest}").as_bytes(), now_unix_s()).unwrap_err();
+    assert_eq!(refused, ScramError::OtherCertificate);
 }

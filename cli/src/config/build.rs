@@ -2,19 +2,22 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use retrace_access::{EvidenceRight, Principal, TargetTls};
+use retrace_access::{EvidenceRight, Principal};
+use retrace_policy::catalogue::InvalidColumnName;
 use retrace_policy::detect::Detector;
 use retrace_proto::wire;
+use retrace_proxy::CATALOGUE_PRINCIPAL;
+use retrace_proxy_core::postgres::Beyond;
 use toml::Spanned;
 
 use super::place::{ConfigError, Source};
-use super::{Config, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Target, form, policy_version};
+use super::{
+    COPY_DATA_BYTES_MAX_DEFAULT, Config, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record, Target,
+    form, link, policy_version,
+};
 
 /// Longest name, in bytes: PostgreSQL clients cut longer ones.
 const NAME_BYTES_MAX: usize = 63;
-
-/// The gateway's own name, which no principal can have.
-const GATEWAY_NAME: &str = "retrace";
 
 /// Checks what the form cannot say, and gives the configuration.
 pub(super) fn build(
@@ -82,8 +85,8 @@ fn unique<'a>(
         } else if what == "target" && !text.chars().all(is_of_target_name) {
             "the name of a target has only letters, digits, `_`, `-` and `.`, since clients give it as a database"
                 .to_owned()
-        } else if what == "principal" && text == GATEWAY_NAME {
-            format!("`{GATEWAY_NAME}` is the gateway's own name: choose another")
+        } else if what == "principal" && text == CATALOGUE_PRINCIPAL {
+            format!("`{CATALOGUE_PRINCIPAL}` is the gateway's own name: choose another")
         } else if !seen.insert(text) {
             format!("there is a {what} `{text}` before this one: names are unique")
         } else {
@@ -118,10 +121,17 @@ fn principal(it: form::Principal, targets: &[String], source: &Source<'_>) -> Re
 
 fn mask(it: form::Mask, targets: &[String], source: &Source<'_>) -> Result<Mask, ConfigError> {
     let allowed = || Detector::ALL.map(Detector::name).join(", ");
-    if it.detectors.as_ref().is_empty() {
-        let problem = format!("a mask without detectors hides nothing; allowed: {}", allowed());
-        return Err(source.error(it.detectors.span(), problem));
+    if it.detectors.is_empty() && it.columns.is_empty() {
+        let problem = format!(
+            "a mask without `detectors` and `columns` hides nothing; detectors are {}; a column is \
+             \"schema.table.column\"",
+            allowed()
+        );
+        return Err(source.error(it.name.span(), problem));
     }
+    let column = |name: Spanned<String>| {
+        name.as_ref().parse().map_err(|error: InvalidColumnName| source.error(name.span(), error.to_string()))
+    };
     let detector = |name: Spanned<String>| {
         name.as_ref().parse().map_err(|_| {
             let problem = format!("unknown detector `{}`; allowed: {}", name.as_ref(), allowed());
@@ -130,10 +140,12 @@ fn mask(it: form::Mask, targets: &[String], source: &Source<'_>) -> Result<Mask,
     };
     Ok(Mask {
         targets: known_targets(it.targets, targets, source)?,
-        detectors: it.detectors.into_inner().into_iter().map(detector).collect::<Result<_, _>>()?,
+        detectors: it.detectors.into_iter().map(detector).collect::<Result<_, _>>()?,
+        columns: it.columns.into_iter().map(column).collect::<Result<_, _>>()?,
         name: it.name.into_inner(),
         action: match it.action {
             form::MaskAction::Redact => wire::MaskAction::Redact,
+            form::MaskAction::Token => wire::MaskAction::Token,
             form::MaskAction::Partial => wire::MaskAction::Partial,
         },
     })
@@ -160,21 +172,7 @@ fn listed(names: &[String]) -> String {
 
 fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, ConfigError> {
     let (host, port) = host_and_port(&it.address, source)?;
-    if let Some(durability) = &it.durability
-        && !matches!(durability.as_ref(), form::Durability::Exchange)
-    {
-        let problem =
-            "this version offers \"exchange\" alone, where command and response both wait for their records";
-        return Err(source.error(durability.span(), problem));
-    }
-    let tls = it.tls.unwrap_or(if is_loopback(&host) { form::Tls::Disable } else { form::Tls::VerifyFull });
-    if let Some(ca) = &it.tls_ca
-        && tls != form::Tls::VerifyFull
-    {
-        let problem =
-            "certificates are checked with tls = \"verify-full\" alone: set that, or leave tls_ca out";
-        return Err(source.error(ca.span(), problem));
-    }
+    let (tls, auth) = link::link(&it, is_loopback(&host), dir, source)?;
     Ok(Target {
         name: it.name.into_inner(),
         host,
@@ -182,18 +180,42 @@ fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, C
         database: it.database,
         user: it.user,
         password: it.password,
-        durability: wire::Durability::Exchange,
-        tls: match tls {
-            form::Tls::Disable => None,
-            form::Tls::Require => Some(TargetTls::Require),
-            form::Tls::VerifyFull => {
-                Some(TargetTls::VerifyFull { ca: it.tls_ca.map(|ca| dir.join(ca.into_inner())) })
-            }
+        durability: match it.durability {
+            form::Durability::Exchange => wire::Durability::Exchange,
+            form::Durability::Command => wire::Durability::Command,
+            form::Durability::Relaxed => wire::Durability::Relaxed,
+        },
+        record: record(&it.record, source)?,
+        tls,
+        auth,
+        protocol_minor_max: match it.max_protocol_version {
+            form::ProtocolVersion::V3_0 => 0,
+            form::ProtocolVersion::V3_2 => 2,
         },
         retention_class: match it.retention_class {
             form::RetentionClass::Standard => wire::RetentionClass::Standard,
             form::RetentionClass::Short => wire::RetentionClass::Short,
             form::RetentionClass::Long => wire::RetentionClass::Long,
+        },
+    })
+}
+
+fn record(it: &form::Record, source: &Source<'_>) -> Result<Record, ConfigError> {
+    let bytes_max = it.copy_data_bytes_max.as_ref();
+    if let Some(bytes_max) = bytes_max.filter(|bytes_max| *bytes_max.as_ref() == 0) {
+        return Err(source.error(bytes_max.span(), "must be at least 1 byte"));
+    }
+    Ok(Record {
+        responses: match it.responses {
+            form::Responses::Full => wire::RecordResponses::Full,
+            form::Responses::MaskedOnly => wire::RecordResponses::MaskedOnly,
+            form::Responses::Shape => wire::RecordResponses::Shape,
+            form::Responses::None => wire::RecordResponses::None,
+        },
+        copy_data_bytes_max: bytes_max.map_or(COPY_DATA_BYTES_MAX_DEFAULT, |bytes_max| *bytes_max.as_ref()),
+        beyond: match it.beyond {
+            form::Beyond::Refuse => Beyond::Refuse,
+            form::Beyond::Omit => Beyond::Omit,
         },
     })
 }

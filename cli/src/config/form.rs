@@ -89,9 +89,22 @@ pub(super) struct Target {
     pub(super) database: String,
     pub(super) user: String,
     pub(super) password: SecretRef,
-    pub(super) durability: Option<Spanned<Durability>>,
-    pub(super) tls: Option<Tls>,
+    #[serde(default)]
+    pub(super) durability: Durability,
+    #[serde(default)]
+    pub(super) record: Record,
+    pub(super) tls: Option<Spanned<Tls>>,
     pub(super) tls_ca: Option<Spanned<PathBuf>>,
+    pub(super) tls_server_name: Option<Spanned<String>>,
+    pub(super) tls_cert: Option<Spanned<PathBuf>>,
+    pub(super) tls_key: Option<Spanned<SecretRef>>,
+    pub(super) tls_negotiation: Option<Spanned<TlsNegotiation>>,
+    pub(super) channel_binding: Option<Spanned<ChannelBinding>>,
+    pub(super) require_auth: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) allow_weak_auth: bool,
+    #[serde(default)]
+    pub(super) max_protocol_version: ProtocolVersion,
     #[serde(default)]
     pub(super) retention_class: RetentionClass,
 }
@@ -102,9 +115,39 @@ pub(super) enum Protocol {
     Postgres,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// How much of a target's sessions is recorded.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    #[serde(default)]
+    pub(super) responses: Responses,
+    pub(super) copy_data_bytes_max: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) beyond: Beyond,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Responses {
+    #[default]
+    Full,
+    MaskedOnly,
+    Shape,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Beyond {
+    #[default]
+    Refuse,
+    Omit,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Durability {
+    #[default]
     Exchange,
     Command,
     Relaxed,
@@ -114,8 +157,35 @@ pub(super) enum Durability {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Tls {
     Disable,
+    Allow,
+    Prefer,
     Require,
+    VerifyCa,
     VerifyFull,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TlsNegotiation {
+    Postgres,
+    Direct,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChannelBinding {
+    Disable,
+    Prefer,
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) enum ProtocolVersion {
+    #[default]
+    #[serde(rename = "3.0")]
+    V3_0,
+    #[serde(rename = "3.2")]
+    V3_2,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -132,7 +202,10 @@ pub(super) enum RetentionClass {
 pub(super) struct Mask {
     pub(super) name: Spanned<String>,
     pub(super) targets: Vec<Spanned<String>>,
-    pub(super) detectors: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) detectors: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) columns: Vec<Spanned<String>>,
     pub(super) action: MaskAction,
 }
 
@@ -140,5 +213,6 @@ pub(super) struct Mask {
 #[serde(rename_all = "snake_case")]
 pub(super) enum MaskAction {
     Redact,
+    Token,
     Partial,
 }

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use retrace_access::{BindingMode, CertificateCheck};
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -67,11 +69,51 @@ fn tls_is_checked_in_full_unless_the_target_is_on_this_machine() {
     assert_eq!(of("localhost:5432"), None);
     assert_eq!(of("[::1]:5432"), None);
     assert_eq!(of("127.8.0.1:5432"), None);
-    assert_eq!(of("db.example:5432"), Some(TargetTls::VerifyFull { ca: None }));
-    assert_eq!(of("10.0.0.1:5432"), Some(TargetTls::VerifyFull { ca: None }));
-    let text = GOOD.replace("durability =", "tls = \"verify-full\"\ntls_ca = \"db.pem\"\ndurability =");
-    let ca = Some(Path::new("/etc/gate/db.pem").to_owned());
-    assert_eq!(parse(&text).unwrap().targets[0].tls, Some(TargetTls::VerifyFull { ca }));
+    let full = TargetTls::new(CertificateCheck::Full { ca: None });
+    assert_eq!(of("db.example:5432"), Some(full.clone()));
+    assert_eq!(of("10.0.0.1:5432"), Some(full));
+}
+
+/// The target of [`GOOD`] with these lines.
+fn with(lines: &str) -> Result<Target, ConfigError> {
+    let text = GOOD.replace("durability =", &format!("{lines}\ndurability ="));
+    parse(&text).map(|mut config| config.targets.remove(0))
+}
+
+#[test]
+fn the_modes_of_libpq_are_read() {
+    let check = |lines: &str| with(lines).unwrap().tls.map(|tls| tls.check);
+    let db = Path::new("/etc/gate/db.pem").to_owned();
+    assert_eq!(check("tls = \"disable\""), None);
+    assert_eq!(check("tls = \"require\""), Some(CertificateCheck::Nothing));
+    assert_eq!(
+        check("tls = \"verify-ca\"\ntls_ca = \"db.pem\""),
+        Some(CertificateCheck::Chain { ca: db.clone() })
+    );
+    assert_eq!(
+        check("tls = \"verify-full\"\ntls_ca = \"db.pem\""),
+        Some(CertificateCheck::Full { ca: Some(db) })
+    );
+    let all = "tls = \"verify-full\"\ntls_server_name = \"db\"\ntls_cert = \"gate.pem\"\n\
+               tls_key = { file = \"gate.key\" }\ntls_negotiation = \"direct\"";
+    let tls = with(all).unwrap().tls.unwrap();
+    assert_eq!((tls.server_name.as_deref(), tls.direct), (Some("db"), true));
+    let identity = tls.identity.unwrap();
+    assert_eq!(identity.certificate, Path::new("/etc/gate/gate.pem"));
+    assert_eq!(identity.key, SecretRef::File("gate.key".into()));
+}
+
+#[test]
+fn a_proof_towards_a_target_is_strict_unless_the_file_says_otherwise() {
+    let plain = with("").unwrap();
+    assert_eq!((plain.auth, plain.protocol_minor_max), (TargetAuth::default(), 0));
+    assert!(!plain.auth.allow_weak);
+    let lines = "tls = \"require\"\nchannel_binding = \"require\"\nrequire_auth = \"scram-sha-256\"\n\
+                 allow_weak_auth = true\nmax_protocol_version = \"3.2\"";
+    let set = with(lines).unwrap();
+    assert_eq!((set.auth.binding, set.auth.allow_weak), (BindingMode::Require, true));
+    assert_eq!(set.auth.methods, "scram-sha-256".parse().unwrap());
+    assert_eq!(set.protocol_minor_max, 2);
 }
 
 /// What is replaced in [`GOOD`], by what, and what the error says.
@@ -91,7 +133,8 @@ const WRONG: &[(&str, &str, &str)] = &[
         "user = \"shop\"",
         "usr = \"shop\"",
         "retrace.toml:14: target `shop`: usr: unknown key `usr`; allowed: `name`, `protocol`, `address`, `database`, \
-         `user`, `password`, `durability`, `tls`, `tls_ca`, `retention_class`",
+         `user`, `password`, `durability`, `tls`, `tls_ca`, `tls_server_name`, `tls_cert`, `tls_key`, `tls_negotiation`, \
+         `channel_binding`, `require_auth`, `allow_weak_auth`, `max_protocol_version`, `retention_class`",
     ),
     ("user = \"shop\"\n", "", "retrace.toml:9: target `shop`: missing key `user`"),
     (
@@ -122,17 +165,19 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "\"payment_card\", \"email\"",
         "\"card\"",
-        "retrace.toml:20: mask `pii`: detectors: unknown detector `card`; allowed: payment_card, email",
+        "retrace.toml:20: mask `pii`: detectors: unknown detector `card`; allowed: payment_card, email, us_ssn, iban, phone, api_key, \
+         private_key, jwt, national_id",
     ),
     (
         "\"payment_card\", \"email\"",
         "",
-        "retrace.toml:20: mask `pii`: detectors: a mask without detectors hides nothing; allowed: payment_card, email",
+        "retrace.toml:20: mask `pii`: detectors: a mask without detectors hides nothing; allowed: payment_card, email, us_ssn, iban, phone, api_key, \
+         private_key, jwt, national_id",
     ),
     (
         "action = \"partial\"",
-        "action = \"token\"",
-        "retrace.toml:21: mask `pii`: action: unknown value `token`; allowed: `redact` or `partial`",
+        "action = \"hide\"",
+        "retrace.toml:21: mask `pii`: action: unknown value `hide`; allowed: `redact`, `token`, `partial`",
     ),
     (
         "listen = \"127.0.0.1:7432\"",
@@ -160,8 +205,49 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "durability = \"exchange\"",
         "tls_ca = \"db.pem\"",
-        "retrace.toml:16: target `shop`: tls_ca: certificates are checked with tls = \"verify-full\" alone: set that, or \
-         leave tls_ca out",
+        "retrace.toml:16: target `shop`: tls_ca: certificates are checked with tls = \"verify-full\" or \"verify-ca\" alone: \
+         set one of them, or leave tls_ca out",
+    ),
+    (
+        "durability = \"exchange\"",
+        "tls = \"prefer\"",
+        "retrace.toml:16: target `shop`: tls: goes on in cleartext when somebody says that there is no TLS, so this gate \
+         does not do it: use \"verify-full\", or \"disable\" where cleartext is meant",
+    ),
+    (
+        "durability = \"exchange\"",
+        "tls = \"allow\"",
+        "retrace.toml:16: target `shop`: tls: goes on in cleartext when somebody says that there is no TLS, so this gate \
+         does not do it: use \"verify-full\", or \"disable\" where cleartext is meant",
+    ),
+    (
+        "durability = \"exchange\"",
+        "tls = \"verify-ca\"",
+        "retrace.toml:16: target `shop`: tls: checks the chain alone, and under the roots of the operating system anybody \
+         has a chain: name the target's own with tls_ca, or use \"verify-full\"",
+    ),
+    (
+        "durability = \"exchange\"",
+        "tls = \"disable\"\nchannel_binding = \"require\"",
+        "retrace.toml:17: target `shop`: channel_binding: this target is connected to without TLS: set tls = \
+         \"verify-full\"",
+    ),
+    (
+        "durability = \"exchange\"",
+        "tls_negotiation = \"direct\"",
+        "retrace.toml:16: target `shop`: tls_negotiation: this target is connected to without TLS: set tls = \
+         \"verify-full\"",
+    ),
+    (
+        "durability = \"exchange\"",
+        "tls = \"require\"\ntls_cert = \"gate.pem\"",
+        "retrace.toml:17: target `shop`: tls_cert: a certificate needs its key: set tls_key",
+    ),
+    (
+        "durability = \"exchange\"",
+        "require_auth = \"scram-sha-256,gss\"",
+        "retrace.toml:16: target `shop`: require_auth: `gss` is not a method of this gate; allowed: password, md5, \
+         scram-sha-256, none, or each with `!`",
     ),
     (
         "name = \"dev\"",

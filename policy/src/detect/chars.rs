@@ -74,3 +74,32 @@ pub(super) fn run_around(text: &[u8], at: usize, floor: usize, is_part: fn(u8) -
     let forth = text[at..].iter().take_while(|byte| is_part(**byte)).count();
     at - back..at + forth
 }
+
+/// Whether a word may begin at `at`: no letter or digit stands before it, or one that belongs to an escape.
+pub(super) fn is_word_start(text: &[u8], at: usize) -> bool {
+    let before = &text[..at];
+    before.last().is_none_or(|byte| !byte.is_ascii_alphanumeric()) || ends_in_escape(before)
+}
+
+/// Whether `text` ends in an escape of a string (`\n`), of JSON (`\u0020`) or of a URL (`%20`).
+fn ends_in_escape(text: &[u8]) -> bool {
+    let len = text.len();
+    matches!(text, [.., b'\\', b'n' | b'r' | b't'])
+        || len >= 3 && percent_escape(&text[len - 3..]).is_some()
+        || len >= 6 && json_escape(&text[len - 6..]).is_some()
+}
+
+/// Whether a word may end at `at`: no letter or digit stands there.
+pub(super) fn is_word_end(text: &[u8], at: usize) -> bool {
+    text.get(at).is_none_or(|byte| !byte.is_ascii_alphanumeric())
+}
+
+/// How many bytes `text` begins with for which `is_part` holds, counting up to `max`.
+pub(super) fn run(text: &[u8], max: usize, is_part: impl Fn(u8) -> bool) -> usize {
+    text.iter().take(max).take_while(|byte| is_part(**byte)).count()
+}
+
+/// How many bytes `text` ends with for which `is_part` holds.
+pub(super) fn run_back(text: &[u8], is_part: impl Fn(u8) -> bool) -> usize {
+    text.iter().rev().take_while(|byte| is_part(**byte)).count()
+}

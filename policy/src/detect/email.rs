@@ -19,7 +19,7 @@
 
 mod parts;
 
-use super::{Detector, Finding, chars, push_merged};
+use super::{Detector, Finding, chars};
 
 /// Longest quoted local part that is recognised; the standard allows 64 in all.
 const QUOTED_BYTES_MAX: usize = 128;
@@ -79,13 +79,12 @@ pub(super) fn find(text: &[u8], found: &mut Vec<Finding>) {
     if text.len() < ADDRESS_BYTES_MIN {
         return;
     }
-    let first = found.len();
     for start in candidates(text) {
         let Some((at, len)) = at_sign(&text[start..]) else { continue };
         let Some(domain) = parts::domain(&text[start + len..]) else { continue };
         let Some(local) = parts::local(&text[..start], at) else { continue };
         if !is_masked(&text[local..start]) {
-            push_merged(found, first, Detector::Email, local..start + len + domain);
+            found.push(Finding { detector: Detector::Email, range: local..start + len + domain });
         }
     }
 }

@@ -4,6 +4,16 @@ mod payment_cards;
 
 mod emails;
 
+mod us_ssns;
+
+mod ibans;
+
+mod phones;
+
+mod secrets;
+
+mod national_ids;
+
 mod properties;
 
 fn found_by(detector: Detector, text: &[u8]) -> Vec<Range<usize>> {
@@ -64,5 +74,71 @@ fn an_action_that_cannot_show_a_part_shows_nothing() {
         assert_eq!(card, b"x [payment_card] y");
         let address = masked(Detector::Email, action, b"x <john@example.com> y");
         assert_eq!(address, b"x <[email]> y");
+    }
+}
+
+/// Each of these makes one of the detectors look far, or often, if nothing bounds it. A quadratic scan does not end here.
+#[test]
+fn input_made_to_be_slow_is_scanned_to_its_end() {
+    const BYTES: usize = 1 << 20;
+    const LAST: &str = " ; john@example.com";
+    for unit in [
+        "1",
+        "1 ",
+        "1-",
+        "123-",
+        "12.",
+        "0123 ",
+        "+1",
+        "+1 ",
+        "(0",
+        "(030) ",
+        "DE89",
+        "DE89 ",
+        "AA",
+        "ssn",
+        "ssn 123456789 ",
+        "123456789 ",
+        "eyJ",
+        "eyJ.",
+        "-eyJ",
+        "eyJhbGciOiJIUzI1NiJ9.",
+        "eyJhbGciOiJIUzI1NiJ9.e30.",
+        "sk-",
+        "sk-sk_live_",
+        "AKIA",
+        "ecret",
+        "secret ",
+        "ghp_",
+        "xoxb-",
+        "rt_0a1b2c3d_",
+        "PRIVATE",
+        "PRIVATE KEY",
+        "BEGIN ",
+        "-",
+        "- ",
+        "END PRIVATE",
+        "AGE-SECRET-KEY-1",
+        "Private-",
+        "%20",
+        "\\u0020",
+        "\\",
+        "&nbsp;",
+        "4111 ",
+        "0000000000",
+    ] {
+        let mut text = unit.repeat(BYTES / unit.len());
+        text.push_str(LAST);
+        let mut found = Vec::new();
+        Detectors::new(Detector::ALL).find(text.as_bytes(), &mut found);
+        assert!(found.iter().any(|finding| finding.range.end == text.len()), "after {unit:?}");
+    }
+    for (begin, unit) in [
+        ("-----BEGIN PRIVATE KEY-----", "END "),
+        ("PuTTY-User-Key-File-3", "Private-"),
+        ("", "PuTTY-User-Key-File-"),
+    ] {
+        let text = format!("{begin}{}", unit.repeat(BYTES / unit.len()));
+        assert_eq!(found_by(Detector::PrivateKey, text.as_bytes()), [Range { start: 0, end: text.len() }]);
     }
 }

@@ -3,11 +3,13 @@
 //! In a statement something is replaced only inside one token: a string constant, a number, a quoted name or a
 //! comment. So a masked statement still has every token of the one that ran, and nothing can hide between two of them.
 
+use std::ops::Range;
+
 use retrace_proto::limits::CHUNK_BYTES_MAX;
-use retrace_proto::wire::{self, CommandChunk, Parameter, Text};
+use retrace_proto::wire::{self, CommandChunk, MaskAction, Parameter, Text};
 use retrace_proto::{CommandTexts, Masked};
 
-use super::{MaskList, Masker, Place, Sink, UNREADABLE, into_text};
+use super::{Hit, MaskList, Masker, Place, Sink, UNREADABLE, into_text};
 use crate::statement::{Backslash, TokenKind, tokens};
 
 /// Most masks that a command's event lists one by one; the rest are counted.
@@ -93,9 +95,11 @@ impl Masker {
     }
 
     fn mask_statement(&self, sql: &[u8], backslash: Backslash, masks: &mut MaskList) -> Vec<u8> {
-        if self.hits(sql).is_empty() && !may_hide_across_quotes(sql) {
+        let whole = self.hits(sql);
+        if whole.is_empty() && !may_hide_across_quotes(sql) {
             return sql.to_vec();
         }
+        let mut rest = &whole[..];
         let mut out = Vec::with_capacity(sql.len());
         let mut at = 0;
         for token in tokens(sql, backslash) {
@@ -104,14 +108,47 @@ impl Masker {
             }
             out.extend_from_slice(&sql[at..token.range.start]);
             let text = &sql[token.range.clone()];
+            let past = rest.iter().take_while(|hit| hit.range.end <= token.range.start).count();
+            rest = &rest[past..];
+            let hits = self.hits_of_token(sql, &token.range, rest);
             let place = Place { offset_bytes: super::bounded(out.len()), ..Place::default() };
-            if !self.mask_into(text, Sink { place, out: &mut out, masks }) {
+            if !self.replace_hits(text, &hits, Sink { place, out: &mut out, masks }) {
                 out.extend_from_slice(text);
             }
             at = token.range.end;
         }
         out.extend_from_slice(&sql[at..]);
         out
+    }
+
+    /// What is found in a token by itself, and what the statement around it makes of it: a word beside a number may say
+    /// what it is, and a number may reach over several tokens. Of such a number every part is hidden. Nothing longer
+    /// is: who writes the begin of a private key into a comment must not hide the constants behind it from the record.
+    fn hits_of_token(&self, sql: &[u8], token: &Range<usize>, whole: &[Hit]) -> Vec<Hit> {
+        let text = &sql[token.clone()];
+        let mut hits = self.hits(text);
+        if let Some(last) = hits.last_mut() {
+            // What goes on to the end of its text does not go over the quote.
+            last.range.end = last.range.end.min(text.len() - closing_bytes(text)).max(last.range.start);
+        }
+        let alone = hits.len();
+        for hit in whole.iter().take_while(|hit| hit.range.start < token.end) {
+            let range =
+                hit.range.start.max(token.start) - token.start..hit.range.end.min(token.end) - token.start;
+            let before = hits[..alone].partition_point(|known| known.range.start <= range.start);
+            let is_known = before.checked_sub(1).is_some_and(|last| hits[last].range.end >= range.end);
+            if is_known {
+                continue;
+            }
+            let is_part = range.len() < hit.range.len();
+            if is_part && !hit.detector.is_of_numbers() {
+                continue;
+            }
+            let action = if is_part { MaskAction::Redact } else { hit.action };
+            let decoded = hit.decoded.clone().or_else(|| is_part.then(|| sql[hit.range.clone()].to_vec()));
+            hits.push(Hit { range, action, decoded, ..hit.clone() });
+        }
+        if hits.len() > alone { super::joined(hits) } else { hits }
     }
 
     fn mask_parameter(&self, index: u32, parameter: &ParameterIn<'_>, masks: &mut MaskList) -> Parameter {
@@ -125,11 +162,7 @@ impl Masker {
                 (Some(into_text(masked).0), false)
             }
             ParameterText::Opaque(_) if !self.is_empty() => {
-                if masks.has_place() {
-                    masks.push_unreadable(place, UNREADABLE.len());
-                } else {
-                    masks.omitted += 1;
-                }
+                masks.push_unreadable(place, UNREADABLE.len());
                 (Some(UNREADABLE.to_owned()), false)
             }
             ParameterText::Opaque(bytes) => (Some(super::content::hex(bytes)), true),
@@ -139,6 +172,16 @@ impl Masker {
 
     fn mask_name(&self, name: &[u8]) -> String {
         self.mask_string(&into_text(name).0).into_inner()
+    }
+}
+
+/// How many bytes close a token: a quote, the end of a comment, or the tag of a constant in dollars.
+fn closing_bytes(token: &[u8]) -> usize {
+    match token {
+        [b'/', b'*', .., b'*', b'/'] => 2,
+        [.., b'\'' | b'"'] if token.len() > 1 => 1,
+        [b'$', rest @ .., b'$'] => rest.iter().rev().position(|byte| *byte == b'$').map_or(0, |tag| tag + 2),
+        _ => 0,
     }
 }
 

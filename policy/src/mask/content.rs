@@ -3,8 +3,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use retrace_proto::limits::CHUNK_BYTES_MAX;
 use retrace_proto::wire::{
-    Column, Diagnostic, DiagnosticField, Notification, ParameterTypes, ResponsePart, ResultColumns,
-    ResultRows, Setting, response_part::Part,
+    Column, CopyFormat, Diagnostic, DiagnosticField, Notification, ParameterTypes, RecordResponses,
+    ResponsePart, ResultColumns, ResultRows, Setting, response_part::Part,
 };
 use retrace_proto::{Masked, ResponseContent, ResponseEnd};
 
@@ -70,11 +70,12 @@ const PART_EXTRA_BYTES: usize = 40;
 /// the exchange comes from [`ContentBuilder::take`].
 #[derive(Debug)]
 pub struct ContentBuilder {
-    masker: Arc<Masker>,
+    pub(super) masker: Arc<Masker>,
+    record: RecordResponses,
     full: Vec<ResponseContent>,
     parts: Vec<ResponsePart>,
     rows: Option<ResultRows>,
-    masks: MaskList,
+    pub(super) masks: MaskList,
     end: ResponseEnd,
     filled_bytes: usize,
     column: u32,
@@ -82,15 +83,16 @@ pub struct ContentBuilder {
     row: u32,
     /// Whether the part's first cell is of a row that began in the part before.
     begins_within_row: bool,
-    replaced: Vec<u8>,
+    pub(super) replaced: Vec<u8>,
 }
 
 impl ContentBuilder {
-    /// Begins with nothing recorded.
+    /// Begins with nothing recorded. `record` says how much of what comes is kept; what the client may see is the same.
     #[must_use]
-    pub fn new(masker: Arc<Masker>) -> Self {
+    pub fn new(masker: Arc<Masker>, record: RecordResponses) -> Self {
         Self {
             masker,
+            record,
             full: Vec::new(),
             parts: Vec::new(),
             rows: None,
@@ -140,6 +142,15 @@ impl ContentBuilder {
 
     /// A RowDescription. `name_of` each column is masked; the names for the client are returned where one changed.
     pub fn columns(&mut self, columns: Vec<(Column, &[u8])>) -> Option<Vec<Vec<u8>>> {
+        self.columns_of(columns, CopyFormat::Unspecified)
+    }
+
+    /// The columns of a COPY to the client.
+    pub fn copy_columns(&mut self, columns: Vec<(Column, &[u8])>, copy_format: CopyFormat) {
+        self.columns_of(columns, copy_format);
+    }
+
+    fn columns_of(&mut self, columns: Vec<(Column, &[u8])>, copy_format: CopyFormat) -> Option<Vec<Vec<u8>>> {
         let mut changed = false;
         let mut names = Vec::with_capacity(columns.len());
         let mut recorded = Vec::with_capacity(columns.len());
@@ -157,12 +168,16 @@ impl ContentBuilder {
             names.push(name);
             recorded.push(column);
         }
-        self.push(Part::Columns(ResultColumns { columns: recorded, ..ResultColumns::default() }), cost);
+        self.push(Part::Columns(ResultColumns { columns: recorded, copy_format: copy_format.into() }), cost);
         changed.then_some(names)
     }
 
     /// A row begins. Its cells follow, one call of [`ContentBuilder::cell`] each.
     pub fn begin_row(&mut self, column_count: usize) {
+        self.column = 0;
+        if !self.keeps_cells() {
+            return;
+        }
         let column_count = bounded(column_count);
         if self.rows.as_ref().is_some_and(|rows| rows.column_count != column_count) {
             self.close_rows();
@@ -177,7 +192,40 @@ impl ContentBuilder {
         self.row = open.row_count + u32::from(self.begins_within_row);
         open.row_count += 1;
         self.filled_bytes += CELL_EXTRA_BYTES;
-        self.column = 0;
+    }
+
+    /// Whether rows are recorded, in whole or in part.
+    fn keeps_cells(&self) -> bool {
+        !matches!(self.record, RecordResponses::Shape | RecordResponses::None)
+    }
+
+    /// Begins a cell that is hidden whole. Says where it stands.
+    pub(super) fn begin_hidden(&mut self) -> Place {
+        let place = Place { row: self.row, column: self.column, offset_bytes: 0 };
+        self.column += 1;
+        self.begin_cell();
+        place
+    }
+
+    /// Begins the masks of a cell.
+    fn begin_cell(&mut self) {
+        self.masks.begin_value(if self.keeps_cells() { MASKS_PER_VALUE_MAX } else { 0 });
+    }
+
+    /// Ends the masks of a cell, and keeps it as far as the configuration asks.
+    pub(super) fn end_cell(&mut self, shown: Option<&[u8]>, changed: bool) {
+        let omitted = std::mem::take(&mut self.masks.omitted);
+        if !self.keeps_cells() {
+            return;
+        }
+        match shown.filter(|_| changed || self.record != RecordResponses::MaskedOnly) {
+            None => self.push_cell(None, false),
+            Some(shown) => match std::str::from_utf8(shown) {
+                Ok(shown) => self.push_cell(Some(shown), false),
+                Err(_) => self.push_cell(Some(&into_text(shown).0), true),
+            },
+        }
+        self.open_rows().masks_omitted += omitted;
     }
 
     /// The next cell of the row.
@@ -186,17 +234,20 @@ impl ContentBuilder {
         self.column += 1;
         match cell {
             Cell::Null => {
-                self.push_cell(None, false);
+                self.begin_cell();
+                self.end_cell(None, false);
                 ClientText::AsItCame
             }
             Cell::Opaque(bytes) if self.masker.is_empty() => {
-                self.push_cell(Some(&hex(bytes)), false);
+                self.begin_cell();
+                self.end_cell(Some(hex(bytes).as_bytes()), false);
                 ClientText::AsItCame
             }
             Cell::Opaque(_) => {
                 let place = Place { row: self.row, column, offset_bytes: 0 };
+                self.begin_cell();
                 self.masks.push_unreadable(place, UNREADABLE.len());
-                self.push_cell(Some(UNREADABLE), false);
+                self.end_cell(Some(UNREADABLE.as_bytes()), true);
                 ClientText::Null
             }
             Cell::Printed(text, allows) => self.printed_cell(text, allows, column),
@@ -207,16 +258,11 @@ impl ContentBuilder {
         let place = Place { row: self.row, column, offset_bytes: 0 };
         let mut replaced = std::mem::take(&mut self.replaced);
         replaced.clear();
-        self.masks.begin_value(MASKS_PER_VALUE_MAX);
+        self.begin_cell();
         let sink = Sink { place, out: &mut replaced, masks: &mut self.masks };
         let changed = self.masker.mask_said_into(text, allows, sink);
         let shown = if changed { &replaced[..] } else { text };
-        match std::str::from_utf8(shown) {
-            Ok(shown) => self.push_cell(Some(shown), false),
-            Err(_) => self.push_cell(Some(&into_text(shown).0), true),
-        }
-        let omitted = std::mem::take(&mut self.masks.omitted);
-        self.open_rows().masks_omitted += omitted;
+        self.end_cell(Some(shown), changed);
         self.replaced = replaced;
         match (changed, allows) {
             (false, _) => ClientText::AsItCame,
@@ -381,6 +427,13 @@ impl ContentBuilder {
     }
 
     fn push(&mut self, part: Part, cost: usize) {
+        let left_out = match part {
+            Part::Setting(_) | Part::Notification(_) => false,
+            _ => self.record == RecordResponses::None,
+        };
+        if left_out {
+            return;
+        }
         self.close_rows();
         if self.filled_bytes + cost > CHUNK_BYTES_MAX {
             self.seal();

@@ -487,8 +487,8 @@ pub struct CommandChunk {
     #[prost(message, repeated, tag = "5")]
     pub parameters: ::prost::alloc::vec::Vec<Parameter>,
     /// appended to the rows of a COPY FROM STDIN, masked
-    #[prost(message, optional, tag = "6")]
-    pub copy_rows: ::core::option::Option<ResultRows>,
+    #[prost(message, repeated, tag = "6")]
+    pub copy_rows: ::prost::alloc::vec::Vec<ResultRows>,
     /// what the masks of copy_rows point into
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub fingerprints: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,

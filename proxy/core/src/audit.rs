@@ -1,4 +1,4 @@
-use retrace_proto::{Envelope, Event, SealError, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, Id, SealError, StreamWriter, Subject};
 
 use crate::Now;
 
@@ -17,6 +17,13 @@ impl Audit {
     /// Every event sealed so far has a sequence number below this.
     pub(crate) fn end(&self) -> u64 {
         self.stream.next_seq()
+    }
+
+    /// Goes on with another stream, which is another session on the same connection. Returns the id of the session before.
+    pub(crate) fn go_on(&mut self, stream: StreamWriter) -> Id {
+        let next = stream.stream_id();
+        self.stream = stream;
+        self.subject.session_id.replace(next).expect("the subject of a session names it")
     }
 
     pub(crate) fn seal(

@@ -5,8 +5,11 @@
 //! and reordering is a plain unit test.
 
 mod audit;
+mod guesses;
 
 pub mod postgres;
+
+pub use guesses::{GUESSES_PER_HOUR_MAX, Guesses};
 
 /// A moment, brought in by the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

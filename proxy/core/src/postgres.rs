@@ -8,10 +8,15 @@
 //!   waits in the gate in its turn.
 //! * [`types`]: binary values as PostgreSQL prints them.
 
+mod copy;
 pub mod frame;
 pub mod message;
 pub mod types;
 
 mod session;
 
-pub use session::{Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};
+pub use message::CancelKey;
+pub use session::{
+    Analysed, Beyond, Columns, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
+    SessionLimits,
+};

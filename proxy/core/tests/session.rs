@@ -7,6 +7,8 @@ mod harness;
 
 #[path = "session/attacks.rs"]
 mod attacks;
+#[path = "session/copying.rs"]
+mod copying;
 #[path = "session/failing.rs"]
 mod failing;
 #[path = "session/gates.rs"]

@@ -1,74 +1,77 @@
-//! `make bench`: what the gate costs beside a direct connection, and how fast the evidence answers.
+//! `make bench`: what the gate costs beside a direct connection and beside PgBouncer. Writes `docs/numbers.md`.
 //!
-//! `BENCH_SECONDS` sets the length of each load, 10 by default.
+//! `QUICK=1` takes seconds for each part, to show that it works; its numbers mean little.
 
 #![allow(clippy::print_stdout, reason = "a benchmark is what it prints")]
 
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use retrace_tests::{Database, Gate, Outcome, Postgres};
-
-/// A load of pgbench: its name, and its arguments beside the duration.
-const LOADS: &[(&str, &[&str])] = &[
-    ("select, simple, 1 client", &["-S", "-M", "simple", "-c", "1"]),
-    ("select, simple, 8 clients", &["-S", "-M", "simple", "-c", "8", "-j", "2"]),
-    ("select, prepared, 8 clients", &["-S", "-M", "prepared", "-c", "8", "-j", "2"]),
-    ("TPC-B, simple, 16 clients", &["-M", "simple", "-c", "16", "-j", "2"]),
-];
-
-const QUESTIONS: &[(&str, &str)] = &[
-    ("count of all events", "SELECT count(*) AS n FROM events"),
-    ("the latest 100 commands", "SELECT at, principal, statement FROM commands ORDER BY at DESC LIMIT 100"),
-    ("a word in the responses", "SELECT count(*) AS n FROM events WHERE response_text LIKE '%no such word%'"),
-];
-
-/// How often a question is asked; the median is shown.
-const TIMES: usize = 5;
+use retrace_tests::bench::numbers::Numbers;
+use retrace_tests::bench::pgbouncer::PgBouncer;
+use retrace_tests::bench::{Lane, Plan, detectors, loads, memory, neighbours, rows};
+use retrace_tests::matrix::Way;
+use retrace_tests::{Database, Gate, Postgres};
 
 fn main() {
-    let seconds = std::env::var("BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_u64);
-    let postgres = Postgres::start(false);
+    let plan = Plan::from_environment();
+    let postgres = Postgres::start_for_load();
     let database = postgres.database();
-    let patience = Duration::from_secs(seconds + 120);
-    let _ = database.pgbench(&["-i", "-q", "-s", "10"], patience).expect_ok();
-    let gate = Gate::started(database);
+    let _ = database.pgbench(&["-i", "-q", "-s", "10"], Duration::from_secs(300)).expect_ok();
+    rows::prepare(&plan, database);
+    let gate = gate(&plan, database);
+    let bouncer = PgBouncer::start(database, &gate);
+    let mut lanes = vec![
+        Lane {
+            name: "direct".to_owned(),
+            way: Way::direct(database).at(postgres.port(), postgres.ca()),
+            pid: None,
+        },
+        bouncer.lane(database, &gate),
+    ];
+    lanes.extend(plan.durabilities.iter().map(|durability| Lane {
+        name: format!("Retrace, {durability}"),
+        way: Way::through_to(&gate, &target(durability)),
+        pid: Some(gate.pid()),
+    }));
+    let step = |name: &str| println!("bench: {name} …");
 
-    println!("{:<30} {:>12} {:>12} {:>14}", "load", "direct tps", "gate tps", "gate latency");
-    for (name, arguments) in LOADS {
-        let time = seconds.to_string();
-        let arguments = [&["-n", "-T", &time], *arguments].concat();
-        let (direct, _) = rate(&database.pgbench(&arguments, patience));
-        let (gated, latency) = rate(&gate.pgbench(&arguments, patience));
-        println!("{name:<30} {direct:>12} {gated:>12} {latency:>14}");
-    }
-    questions(&gate, database);
+    step("detectors");
+    let detectors = detectors::measure(&plan);
+    step("idle sessions");
+    let idle_session_kib = memory::idle_session_kib(&plan, &gate);
+    step("a large result");
+    let streaming_mib = memory::streaming_mib(&plan, &gate);
+    step("pgbench");
+    let loads = loads::measure(&plan, &lanes);
+    step("many rows");
+    let reads = rows::measure(&plan, &lanes);
+    step("neighbours");
+    let neighbours = neighbours::measure(&plan, &gate, &lanes[2]);
+
+    let lanes = lanes.into_iter().map(|lane| lane.name).collect();
+    let numbers =
+        Numbers { plan, lanes, loads, reads, idle_session_kib, streaming_mib, detectors, neighbours };
+    let markdown = numbers.markdown();
+    let file =
+        std::env::var_os("BENCH_OUTPUT").map_or_else(|| PathBuf::from("docs/numbers.md"), PathBuf::from);
+    println!("\n{markdown}");
+    std::fs::write(&file, markdown).expect("the file is writable from the top of the checkout");
 }
 
-/// pgbench's own words for transactions a second and for the average latency.
-fn rate(outcome: &Outcome) -> (String, String) {
-    let report = outcome.expect_ok();
-    let after = |label: &str| {
-        let rest = report.lines().find_map(|line| line.strip_prefix(label)).expect("pgbench reports it");
-        rest.trim().to_owned()
-    };
-    let tps = after("tps =");
-    (tps.split('.').next().unwrap_or(&tps).to_owned(), after("latency average ="))
+/// A gate with a target of each durability that is measured; `shop` has the first.
+fn gate(plan: &Plan, database: Database<'_>) -> Gate {
+    let mut gate = Gate::new(database);
+    for durability in &plan.durabilities {
+        if target(durability) != "shop" {
+            gate.add_target(&target(durability), database, durability);
+        }
+    }
+    gate.up();
+    gate
 }
 
-fn questions(gate: &Gate, database: Database<'_>) {
-    let events = gate.number("SELECT count(*) AS n FROM events");
-    println!("\n{:<30} {:>12}   ({events} events, process start included)", "question", "median");
-    for (name, statement) in QUESTIONS {
-        let mut times: Vec<_> = (0..TIMES)
-            .map(|_| {
-                let start = Instant::now();
-                let _ = gate.sql(statement);
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        println!("{name:<30} {:>9} ms", times[TIMES / 2].as_millis());
-    }
-    let held = database.number("SELECT count(*) FROM pgbench_history");
-    println!("\n{held} transactions are in the target's history");
+/// Every gate of the tests has the target `shop` with the default.
+fn target(durability: &str) -> String {
+    if durability == "exchange" { "shop".to_owned() } else { format!("shop-{durability}") }
 }

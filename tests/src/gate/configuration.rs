@@ -26,6 +26,19 @@ impl Gate {
         });
     }
 
+    /// Adds a target that leads to `database` with a durability, to be reached by `dev` and masked as `shop` is.
+    pub fn add_target(&self, name: &str, database: Database<'_>, durability: &str) {
+        self.add(&target_of(name, database).replace("\"exchange\"", &format!("\"{durability}\"")));
+        self.edit(|config| {
+            for list in ["principal", "mask"] {
+                for entry in config[list].as_array_mut().expect("a list of tables") {
+                    let targets = entry["targets"].as_array_mut().expect("a list of names");
+                    targets.push(toml::Value::String(name.to_owned()));
+                }
+            }
+        });
+    }
+
     /// Adds a principal and gives its new token.
     #[must_use]
     pub fn add_principal(&self, name: &str, targets: &[&str], evidence: &str) -> String {

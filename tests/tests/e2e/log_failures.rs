@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use retrace_access::{
-    Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TokenFile, tls,
+    Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TargetAuth, TokenFile, tls,
 };
 use retrace_eventlog::{Append, AppendError, EventLog, InstanceStream, MemoryLog, ReadError};
 use retrace_policy::mask::{FingerprintKey, Masker};
@@ -120,7 +120,7 @@ impl Proxy {
             policy_version: String::new(),
             cancel_key: keys.cancel.clone(),
             fingerprint_key: FingerprintKey::new(keys.mask.expose()),
-            tls: tls::server_config(&identity.certificate, &identity.key).expect("TLS"),
+            tls: tls::server_tls(&identity.certificate, &identity.key).expect("TLS"),
             limits: GatewayLimits {
                 session: SessionLimits { log_wait_us_max: 500_000, ..SessionLimits::default() },
                 ..GatewayLimits::default()
@@ -168,6 +168,8 @@ fn target(database: Database<'_>) -> Target {
         user: TARGET_USER.to_owned(),
         password: Secret::new(TARGET_PASSWORD.as_bytes().to_vec()),
         encryption: TargetEncryption::Cleartext,
+        auth: TargetAuth::default(),
+        protocol_minor_max: 0,
         durability: Durability::Exchange,
         retention_class: RetentionClass::Standard,
         masker: Arc::new(Masker::new(&[], FingerprintKey::new(b"key"))),

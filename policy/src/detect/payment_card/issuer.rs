@@ -81,17 +81,17 @@ fn is_issued(digits: &[u8], lengths: Lengths) -> bool {
 
 /// The check of ISO/IEC 7812-1, annex B.
 fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(index, digit)| match (index % 2, u32::from(*digit)) {
-            (0, value) => value,
-            (_, value) if value > 4 => value * 2 - 9,
-            (_, value) => value * 2,
-        })
-        .sum();
+    let sum: u32 = digits.iter().rev().enumerate().map(|(index, digit)| luhn_value(index, *digit)).sum();
     sum.is_multiple_of(10)
+}
+
+/// What a digit adds to the sum of the check, `index` digits before the last one.
+pub(super) fn luhn_value(index: usize, digit: u8) -> u32 {
+    match (index % 2, u32::from(digit)) {
+        (0, value) => value,
+        (_, value) if value > 4 => value * 2 - 9,
+        (_, value) => value * 2,
+    }
 }
 
 #[cfg(test)]

@@ -1,94 +1,96 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::group::{Chain, Group, LastDigits, Number, REGULAR_GROUP_DIGITS, Sums, is_same};
 use super::issuer::{Lengths, is_card};
-use super::{DIGITS_MAX, DIGITS_MIN, SEPARATORS_MAX, VISIBLE_DIGITS};
+use super::{DIGITS_MAX, DIGITS_MIN, VISIBLE_DIGITS};
 use crate::detect::chars;
+use crate::detect::separators::separators;
 
-/// Digits that a group has at least in a number that is written as most people do, but for its last group.
-const REGULAR_GROUP_DIGITS: usize = 4;
 /// Shortest number that zeros may pad.
 const PADDED_DIGITS_MIN: usize = 14;
+/// Shortest card and security code in one run: 15 and 3 digits.
+const WITH_CODE_DIGITS_MIN: usize = 18;
 /// Longest number that is left alone after a plus sign.
 const TELEPHONE_DIGITS_MAX: usize = 13;
 /// Groups that are remembered: one more than a number can have, to see what stands before it.
 const GROUPS_MAX: usize = DIGITS_MAX + 1;
 
-/// Digits without a separator between them.
-struct Group {
-    /// Where it stands.
-    range: Range<usize>,
-    /// Where the separators before it begin; its own start if it is the first of its span.
-    separator_start: usize,
-    /// How many digits.
-    count: usize,
-    /// The last ones, at most [`DIGITS_MAX`].
-    digits: Vec<u8>,
-    /// How many digits at its end may be read as a group of their own, 0 if none: those that stay in sight after a
-    /// partial mask, or those after two digits that may belong to a percent escape (`%204111…`).
-    tail: usize,
-}
-
-impl Group {
-    /// Where its last `count` digits begin; rather too early than too late.
-    fn tail_start(&self, count: usize) -> usize {
-        let bytes = self.range.len();
-        if bytes.is_multiple_of(self.count) {
-            self.range.end - count * (bytes / self.count)
-        } else {
-            self.range.start
-        }
-    }
-}
-
-/// A number that is put together from its end.
-#[derive(Default)]
-struct Number {
-    digits: [u8; DIGITS_MAX],
-    len: usize,
-}
-
-impl Number {
-    fn get(&self) -> &[u8] {
-        &self.digits[DIGITS_MAX - self.len..]
-    }
-
-    /// Puts `digits` before what is there; false if that makes it too long.
-    fn prepend(&mut self, digits: &[u8]) -> bool {
-        let end = DIGITS_MAX - self.len;
-        let Some(start) = end.checked_sub(digits.len()) else { return false };
-        self.digits[start..end].copy_from_slice(digits);
-        self.len += digits.len();
-        true
-    }
-}
-
 /// The state of one scan: the groups of the current span, which is digits and separators without anything between.
-pub(super) struct Scanner<'a> {
+pub(in crate::detect) struct Scanner<'a> {
     text: &'a [u8],
+    /// Where the current span begins and ends, and how many digits it has so far.
+    span: Range<usize>,
+    chain: Chain<'a>,
     groups: VecDeque<Group>,
     /// The run of hex digits that was looked at last.
     hex: Range<usize>,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, groups: VecDeque::new(), hex: 0..0 }
+    pub(in crate::detect) fn new(text: &'a [u8]) -> Self {
+        Self { text, span: 0..0, chain: Chain::default(), groups: VecDeque::new(), hex: 0..0 }
     }
 
-    /// Reports every card that begins in `region`, in order of their ends.
-    pub(super) fn scan(&mut self, region: Range<usize>, mut report: impl FnMut(Range<usize>)) {
-        let mut at = region.start;
-        while let Some(skip) =
-            self.text[at.min(region.end)..region.end].iter().position(|byte| chars::may_be_digit(*byte))
-        {
-            at += skip;
-            let (digits, end) = self.span(at);
-            if digits >= DIGITS_MIN {
-                self.scan_span(at, &mut report);
-            }
-            at = end;
+    /// The next run of ASCII digits, or the next place where another digit may stand if `len` is 0. Reports every card of
+    /// the span before if this begins another one, in order of their ends.
+    pub(in crate::detect) fn handle_run(
+        &mut self,
+        start: usize,
+        len: usize,
+        report: impl FnMut(Range<usize>),
+    ) {
+        if start < self.span.end {
+            return;
         }
+        let Some(at) = self.continuation(start) else {
+            self.finish(report);
+            self.begin(start, len);
+            return;
+        };
+        if len == 0 {
+            self.handle_other_digits(at);
+        } else if start + len > at {
+            let separators = &self.text[self.span.end..at];
+            self.chain.push(separators, start + len - at);
+            self.span.end = start + len;
+        }
+    }
+
+    fn begin(&mut self, start: usize, len: usize) {
+        self.span = start..start + len;
+        self.chain = Chain { last: len, regular: len, uniform: len, longest: len, separators: &[] };
+        if len == 0 {
+            self.handle_other_digits(start);
+        }
+    }
+
+    /// Beyond ASCII a digit has more than one byte, and others may follow it at once.
+    fn handle_other_digits(&mut self, at: usize) {
+        let (digits, end) = self.span(at);
+        if digits > 0 {
+            self.chain.longest += digits;
+            self.chain.last = digits;
+            self.span.end = end;
+        }
+    }
+
+    /// Reports every card of the last span.
+    pub(in crate::detect) fn finish(&mut self, mut report: impl FnMut(Range<usize>)) {
+        if self.chain.longest >= DIGITS_MIN {
+            self.scan_span(self.span.start, &mut report);
+        }
+        self.chain.longest = 0;
+    }
+
+    /// Where digits go on after separators behind the span, if those reach up to `start`. They may reach beyond it: the
+    /// digits of an escape are none of the number.
+    fn continuation(&self, start: usize) -> Option<usize> {
+        if self.chain.last == 0 {
+            return None;
+        }
+        let at = self.span.end + separators(&self.text[self.span.end..]);
+        (at >= start).then_some(at)
     }
 
     /// How many digits the span at `start` has and where it ends; one byte further if there is none.
@@ -96,15 +98,15 @@ impl<'a> Scanner<'a> {
         let mut digits = 0;
         let mut end = start;
         let mut at = start;
-        while let Some((_, len)) = chars::digit(&self.text[at..]) {
-            digits += 1;
-            end = at + len;
-            at = end;
-            if !self.text.get(at).is_some_and(u8::is_ascii_digit) {
-                at += separators(&self.text[at..]);
+        loop {
+            let (count, len) = digit_run(&self.text[at..]);
+            if count == 0 {
+                return (digits, end.max(start + 1));
             }
+            digits += count;
+            end = at + len;
+            at = end + separators(&self.text[end..]);
         }
-        (digits, end.max(start + 1))
     }
 
     fn scan_span(&mut self, start: usize, report: &mut impl FnMut(Range<usize>)) {
@@ -127,22 +129,17 @@ impl<'a> Scanner<'a> {
 
     /// Reads the group at `start`.
     fn group(&self, separator_start: usize, start: usize) -> Option<Group> {
-        let mut digits = Vec::with_capacity(DIGITS_MAX);
-        let mut count = 0;
-        let mut end = start;
-        while let Some((digit, len)) = chars::digit(&self.text[end..]) {
-            if digits.len() == 2 * DIGITS_MAX {
-                digits.drain(..DIGITS_MAX);
-            }
-            digits.push(digit);
-            count += 1;
-            end += len;
-        }
-        digits.drain(..digits.len().saturating_sub(DIGITS_MAX));
+        let (count, len) = digit_run(&self.text[start..]);
+        let run = &self.text[start..start + len];
+        let digits = if count == len { LastDigits::of_ascii(run) } else { last_digits(run) };
         let begins_escaped =
             self.text[..start].ends_with(b"%") && chars::percent_escape(&self.text[start - 1..]).is_some();
         let tail = if begins_escaped && (3..=DIGITS_MAX + 2).contains(&count) { count - 2 } else { 0 };
-        (count > 0).then_some(Group { range: start..end, separator_start, count, digits, tail })
+        let sums_before = self.groups.back().map_or_else(Sums::default, |group| group.sums);
+        let mut sums = sums_before;
+        digits.iter().for_each(|digit| sums.push(*digit));
+        let range = start..start + len;
+        (count > 0).then_some(Group { range, separator_start, count, digits, tail, sums_before, sums })
     }
 
     /// Everything that a card hides which ends with the last group.
@@ -167,38 +164,61 @@ impl<'a> Scanner<'a> {
 
     /// Where the longest sequence of groups begins that is a card and ends with the last group.
     fn start_of_sequence(&mut self, last: usize) -> Option<usize> {
-        let mut number = Number::default();
         let (mut regular, mut uniform) = (true, true);
+        let mut len = 0;
         let mut found = None;
         for index in (0..=last).rev() {
             if index < last {
-                uniform &= self.separators_before(index + 1) == self.separators_before(last);
+                uniform &= is_same(self.separators_before(index + 1), self.separators_before(last));
             }
             if !regular && !uniform {
                 break;
             }
             let group = &self.groups[index];
-            let (tail, count) = (group.tail, group.count);
+            let (tail, count, start) = (group.tail, group.count, group.range.start);
             if tail > 0 {
-                let mut shorter = Number { ..number };
-                let fits = shorter.prepend(&group.digits[group.digits.len() - tail..]);
-                let start = group.tail_start(tail);
+                let tail_start = group.tail_start(tail);
                 let lengths = lengths(regular && (index == last || tail >= REGULAR_GROUP_DIGITS));
-                if fits && is_card(shorter.get(), lengths) && !self.is_other(index..=last, start, shorter.len)
+                if self.number(index, tail, last).is_some_and(|number| number.is_card(lengths))
+                    && !self.is_other(index..=last, tail_start, len + tail)
                 {
-                    found = Some(start);
+                    found = Some(tail_start);
                 }
             }
-            if count > DIGITS_MAX || !number.prepend(&self.groups[index].digits) {
+            len += count;
+            if len > DIGITS_MAX {
                 break;
             }
             regular &= index == last || count >= REGULAR_GROUP_DIGITS;
-            let start = self.groups[index].range.start;
-            if is_card(number.get(), lengths(regular)) && !self.is_other(index..=last, start, number.len) {
+            let passes = len >= DIGITS_MIN && self.passes_luhn(index, last);
+            if passes
+                && self.number(index, count, last).is_some_and(|number| number.is_card(lengths(regular)))
+                && !self.is_other(index..=last, start, len)
+            {
                 found = Some(start);
             }
         }
         found
+    }
+
+    /// Whether the digits of these groups pass the check, by sums that were made once for every digit.
+    fn passes_luhn(&self, first: usize, last: usize) -> bool {
+        let end = &self.groups[last].sums;
+        let parity = end.digits % 2;
+        let sum = end.by_parity[parity].wrapping_sub(self.groups[first].sums_before.by_parity[parity]);
+        sum.is_multiple_of(10)
+    }
+
+    /// The last `tail` digits of one group and all of those behind it.
+    fn number(&self, first: usize, tail: usize, last: usize) -> Option<Number> {
+        let mut number = Number::default();
+        for index in (first + 1..=last).rev() {
+            if !number.prepend(&self.groups[index].digits) {
+                return None;
+            }
+        }
+        let digits = &self.groups[first].digits;
+        number.prepend(&digits[digits.len() - tail..]).then_some(number)
     }
 
     /// Whether the group is a card with zeros before it.
@@ -213,11 +233,19 @@ impl<'a> Scanner<'a> {
             && !self.is_other(last..=last, start, count)
     }
 
-    /// Whether the group is too long for a card, but one begins or ends it.
+    /// Whether the group is too long for a card, but one begins or ends it; or has just the digits that a card and its
+    /// security code have together.
     fn joined(&mut self, last: usize) -> bool {
         let group = &self.groups[last];
         let (count, start, end) = (group.count, group.range.start, group.range.end);
-        if count <= DIGITS_MAX || group.tail > 0 {
+        let heads = match count {
+            WITH_CODE_DIGITS_MIN => 15..=15,
+            DIGITS_MAX => 15..=16,
+            0..DIGITS_MAX => return false,
+            _ => DIGITS_MIN..=DIGITS_MAX,
+        };
+        // Zeros before a card are another case.
+        if group.tail > 0 || count <= DIGITS_MAX && group.digits[0] == 0 {
             return false;
         }
         let mut head = Vec::with_capacity(DIGITS_MAX);
@@ -232,9 +260,9 @@ impl<'a> Scanner<'a> {
             }
         }
         let tail = &group.digits;
-        let is_joined = (DIGITS_MIN..=DIGITS_MAX).any(|len| {
+        let is_joined = heads.into_iter().any(|len| {
             head.get(..len).is_some_and(|head| is_card(head, Lengths::Usual))
-                || is_card(&tail[DIGITS_MAX - len..], Lengths::Usual)
+                || count > DIGITS_MAX && is_card(&tail[DIGITS_MAX - len..], Lengths::Usual)
         });
         is_joined && !self.is_other(last..=last, start, count)
     }
@@ -319,51 +347,32 @@ fn lengths(regular: bool) -> Lengths {
     if regular { Lengths::All } else { Lengths::Usual }
 }
 
-/// Bytes of the separators that `text` begins with, at most [`SEPARATORS_MAX`] of them.
-fn separators(text: &[u8]) -> usize {
-    let mut bytes = 0;
-    for _ in 0..SEPARATORS_MAX {
-        match separator(&text[bytes..]) {
-            0 => break,
-            len => bytes += len,
+/// How many digits `text` begins with, and their bytes.
+fn digit_run(text: &[u8]) -> (usize, usize) {
+    let mut count = 0;
+    let mut len = 0;
+    loop {
+        match text.get(len) {
+            Some(b'0'..=b'9') => len += 1,
+            Some(0x80..) => match chars::digit(&text[len..]) {
+                Some((_, bytes)) => len += bytes,
+                None => return (count, len),
+            },
+            _ => return (count, len),
         }
-    }
-    bytes
-}
-
-/// Bytes of the one separator that `text` begins with, 0 if there is none.
-pub(super) fn separator(text: &[u8]) -> usize {
-    let Some(byte) = text.first() else { return 0 };
-    match byte {
-        b' ' | b'-' | b'.' | b'/' | b'_' | b'+' | b'\t' | b'\n' | b'\r' => 1,
-        b'\\' => match (text.get(1), chars::json_escape(text).and_then(char::from_u32)) {
-            (Some(b'n' | b'r' | b't'), _) => 2,
-            (_, Some(character)) if is_separator(character) => 6,
-            _ => 0,
-        },
-        b'%' if text.starts_with(b"%C2%A0") => 6,
-        b'%' => match chars::percent_escape(text) {
-            Some(b' ' | b'-' | b'.' | b'/' | b'+' | b'\t' | b'\n' | b'\r') => 3,
-            _ => 0,
-        },
-        b'&' if text.starts_with(b"&nbsp;") || text.starts_with(b"&#160;") => 6,
-        // Latin-1 and Windows-1252: a no-break space, a soft hyphen, dashes.
-        0x96 | 0x97 | 0xa0 | 0xad => 1,
-        0xc2.. => match chars::first(text) {
-            Some((character, len)) if is_separator(character) => len,
-            _ => 0,
-        },
-        _ => 0,
+        count += 1;
     }
 }
 
-/// Spaces, dashes, dots and marks without width beyond ASCII.
-fn is_separator(character: char) -> bool {
-    matches!(character,
-        '\u{a0}' | '\u{ad}' | '\u{b7}' | '\u{1680}' | '\u{2000}'..='\u{2015}' | '\u{2022}' | '\u{2024}' | '\u{2027}'
-        | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202f}' | '\u{2043}' | '\u{205f}'..='\u{2064}'
-        | '\u{2066}'..='\u{2069}' | '\u{2212}' | '\u{3000}' | '\u{30fb}' | '\u{fe58}' | '\u{fe63}' | '\u{feff}'
-        | '\u{ff0d}' | '\u{ff0e}' | '\u{ff0f}')
+/// The last digits of a run in which not all are ASCII.
+fn last_digits(run: &[u8]) -> LastDigits {
+    let mut digits = LastDigits::default();
+    let mut at = 0;
+    while let Some((digit, len)) = chars::digit(&run[at..]) {
+        digits.push(digit);
+        at += len;
+    }
+    digits
 }
 
 /// Whether a range lies in a UUID with a letter in it.

@@ -122,7 +122,7 @@ fn a_partial_mask_keeps_one_character_and_the_domain() {
     ] {
         let out = masked(Detector::Email, MaskAction::Partial, text.as_bytes());
         assert_eq!(String::from_utf8_lossy(&out), expect);
-        assert_eq!(found_by(Detector::Email, &out), [], "in {expect}");
+        assert!(found_by(Detector::Email, &out).is_empty(), "in {expect}");
     }
 }
 

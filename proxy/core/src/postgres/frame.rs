@@ -2,6 +2,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::message::HEADER_BYTES;
+
 /// Longest frame of a client, tag included, in bytes.
 pub const CLIENT_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -27,6 +29,12 @@ impl Frame {
         &self.bytes[HEADER_BYTES..]
     }
 
+    /// The whole of it.
+    #[must_use]
+    pub fn wire_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The whole of it, to be forwarded as it came.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
@@ -45,9 +53,6 @@ impl Frame {
         self.bytes.len()
     }
 }
-
-/// Tag and length.
-const HEADER_BYTES: usize = 5;
 
 /// Cuts frames out of what has arrived. It keeps no more than has arrived, whatever a length claims.
 #[derive(Debug)]

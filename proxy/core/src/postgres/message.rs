@@ -5,6 +5,9 @@ use retrace_proto::wire::{Column, WireFormat};
 
 use super::frame::{MalformedBody, Reader};
 
+/// Tag and length.
+pub(crate) const HEADER_BYTES: usize = 5;
+
 /// A Parse message.
 #[derive(Debug)]
 pub(crate) struct Parse<'a> {
@@ -14,6 +17,13 @@ pub(crate) struct Parse<'a> {
 }
 
 impl<'a> Parse<'a> {
+    /// The statement alone.
+    pub(crate) fn sql(body: &'a [u8]) -> Result<&'a [u8], MalformedBody> {
+        let mut reader = Reader::new(body);
+        let _name = reader.c_str()?;
+        reader.c_str()
+    }
+
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, MalformedBody> {
         let mut reader = Reader::new(body);
         let name = reader.c_str()?;
@@ -118,6 +128,35 @@ impl<'a> Execute<'a> {
         reader.end()?;
         Ok(Self { portal, row_limit })
     }
+}
+
+/// A FunctionCall message.
+#[derive(Debug)]
+pub(crate) struct FunctionCall<'a> {
+    pub(crate) function_oid: u32,
+    pub(crate) formats: Formats,
+    pub(crate) arguments: Vec<Option<&'a [u8]>>,
+}
+
+impl<'a> FunctionCall<'a> {
+    pub(crate) fn decode(body: &'a [u8]) -> Result<Self, MalformedBody> {
+        let mut reader = Reader::new(body);
+        let function_oid = reader.u32()?;
+        let formats = Formats::read(&mut reader)?;
+        let count = reader.count(4)?;
+        let arguments = (0..count).map(|_| reader.value()).collect::<Result<_, _>>()?;
+        format(reader.u16()?)?;
+        reader.end()?;
+        Ok(Self { function_oid, formats, arguments })
+    }
+}
+
+/// The value of a FunctionCallResponse.
+pub(crate) fn function_result(body: &[u8]) -> Result<Option<&[u8]>, MalformedBody> {
+    let mut reader = Reader::new(body);
+    let value = reader.value()?;
+    reader.end()?;
+    Ok(value)
 }
 
 /// The statement of a simple query.
@@ -272,6 +311,35 @@ pub(crate) fn notification(process_id: u32, channel: &[u8], payload: &[u8]) -> B
     out.finish()
 }
 
+/// A FunctionCallResponse.
+pub(crate) fn function_call_response(value: Option<&[u8]>) -> Bytes {
+    let mut out = MessageWriter::new(b'V');
+    match value {
+        None => out.bytes.put_i32(-1),
+        Some(value) => {
+            out.bytes.put_u32(u32::try_from(value.len()).expect("bounded by the limit on frames"));
+            out.bytes.put_slice(value);
+        }
+    }
+    out.finish()
+}
+
+/// CopyData.
+pub(crate) fn copy_data(data: &[u8]) -> Bytes {
+    let mut out = MessageWriter { bytes: BytesMut::with_capacity(HEADER_BYTES + data.len()) };
+    out.bytes.put_u8(b'd');
+    out.bytes.put_u32(0);
+    out.bytes.put_slice(data);
+    out.finish()
+}
+
+/// CopyFail, with the reason that the target's error will name.
+pub(crate) fn copy_fail(reason: &[u8]) -> Bytes {
+    let mut out = MessageWriter::new(b'f');
+    out.c_str(reason);
+    out.finish()
+}
+
 /// A CommandComplete.
 pub(crate) fn command_complete(tag: &[u8]) -> Bytes {
     let mut out = MessageWriter::new(b'C');
@@ -279,12 +347,28 @@ pub(crate) fn command_complete(tag: &[u8]) -> Bytes {
     out.finish()
 }
 
+/// What a client cancels with: a process id, and a secret that is 4 bytes long in protocol 3.0 and up to 256 from 3.2 on.
+/// It does not print.
+#[derive(Clone, Default)]
+pub struct CancelKey {
+    /// The id of the process, or what stands for one.
+    pub process_id: u32,
+    /// What only the connection's own client knows.
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CancelKey([secret])")
+    }
+}
+
 /// BackendKeyData.
 #[must_use]
-pub fn backend_key_data(process_id: u32, secret: u32) -> Bytes {
+pub(crate) fn backend_key_data(key: &CancelKey) -> Bytes {
     let mut out = MessageWriter::new(b'K');
-    out.bytes.put_u32(process_id);
-    out.bytes.put_u32(secret);
+    out.bytes.put_u32(key.process_id);
+    out.bytes.put_slice(&key.secret);
     out.finish()
 }
 

@@ -1,11 +1,16 @@
+mod call;
 mod client;
+mod copy;
 mod expect;
 mod gate;
+mod omit;
 mod record;
 mod refuse;
 mod reply;
+mod roll;
 mod rows;
 mod target;
+mod understand;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,16 +18,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use retrace_policy::mask::{ContentBuilder, Masker};
 use retrace_policy::statement::Backslash;
-use retrace_proto::wire::{self, command_completed, session_closed};
-use retrace_proto::{Envelope, Event, Masked, StreamWriter, Subject};
+use retrace_proto::wire::{self, RecordResponses, command_completed, session_closed};
+use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
 
+use self::copy::Copying;
 use self::expect::{Confirmed, Expected};
 use self::gate::Gate;
+use self::omit::Omitted;
 use self::refuse::Fault;
+use self::understand::ColumnState;
 use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
+use super::message::CancelKey;
 use super::types::Settings;
 use crate::Now;
 use crate::audit::Audit;
+use crate::guesses::Guesses;
+
+pub use self::omit::{Beyond, Recording};
+pub use self::understand::{Analysed, Columns};
 
 /// Bytes of a client that wait for their records, above which reading the client stops.
 const CLIENT_QUEUE_BYTES_MAX: usize = 1024 * 1024;
@@ -30,10 +43,6 @@ const CLIENT_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Answers owed by the target, above which reading the client stops. With this many on the way, the target has more
 /// than its own output buffer to say, so that it says it.
 const EXPECTED_ANSWERS_MAX: usize = 4096;
-
-/// Events of the session that may be sealed and not yet durable, in bytes, above which neither side is listened to. A few
-/// bytes of a peer can be many of a record.
-const UNDURABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Silence of the target after which what it said so far is recorded and passed on, in microseconds.
 const SILENCE_US: u64 = 2_000;
@@ -56,6 +65,10 @@ pub enum Input<'a> {
     },
     /// An event of the stream will not become durable, or nobody can tell.
     LogFailed(LogFailure),
+    /// What was found out about the statement, or the catalogue, of [`Output::Analyse`].
+    Analysed(Analysed),
+    /// The stream of [`Output::WantsStream`].
+    NextStream(StreamWriter),
     /// A valid cancel request for this session came in.
     CancelRequested,
     /// The instance stops.
@@ -80,6 +93,19 @@ pub enum Output {
     ToTarget(Bytes),
     /// Write to the client, in this order.
     ToClient(Bytes),
+    /// Find out the facts of a statement and the target's catalogue, or the catalogue alone. Answered by
+    /// [`Input::Analysed`], by a catalogue that is at most as old as that answer.
+    Analyse {
+        /// The statement, if its facts are wanted.
+        sql: Option<Bytes>,
+    },
+    /// Make a new stream, for the session to go on in. Answered by [`Input::NextStream`].
+    WantsStream,
+    /// What is appended from here on is of this stream, and so are the numbers of [`Input::Durable`]. Of the stream before
+    /// all but its last event is durable.
+    BeginStream(Id),
+    /// What was read of the target's catalogue before now is out of date.
+    CatalogueIsOld,
     /// Send the target a cancel request for its connection.
     ForwardCancel,
     /// Write out what was said, then close both sides. Nothing follows.
@@ -91,8 +117,8 @@ pub enum Output {
 pub struct Greeting {
     /// Its ParameterStatus messages.
     pub settings: Vec<(Bytes, Bytes)>,
-    /// Process id and secret of the gate's own that the client will use to cancel.
-    pub cancel_key: (u32, u32),
+    /// The gate's own key that the client will use to cancel.
+    pub cancel_key: CancelKey,
 }
 
 /// Limits of one session.
@@ -102,13 +128,26 @@ pub struct SessionLimits {
     pub log_wait_us_max: u64,
     /// Texts of prepared statements and bound values that are kept, in bytes.
     pub kept_bytes_max: usize,
+    /// Events of a session after which the connection goes on as another one.
+    pub session_events_max: u64,
+    /// How long a session may be before that, in microseconds.
+    pub session_us_max: u64,
+    /// Data of one command that is recorded, in bytes, beyond its statement and bound values.
+    pub command_recorded_bytes_max: u64,
     /// Bytes of the target that wait for their records or for the client, above which reading the target stops.
     pub held_bytes_max: usize,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { log_wait_us_max: 10_000_000, kept_bytes_max: 64 << 20, held_bytes_max: 1 << 20 }
+        Self {
+            log_wait_us_max: 10_000_000,
+            kept_bytes_max: 64 << 20,
+            command_recorded_bytes_max: 64 << 20,
+            session_events_max: 1_000_000,
+            session_us_max: 24 * 3_600_000_000,
+            held_bytes_max: 1 << 20,
+        }
     }
 }
 
@@ -121,6 +160,12 @@ pub struct Opening {
     pub subject: Subject,
     /// The masks of the target.
     pub masker: Arc<Masker>,
+    /// How much is recorded.
+    pub recording: Recording,
+    /// Whether the target has masked columns, so that statements are judged by its catalogue.
+    pub has_column_masks: bool,
+    /// What may be compared with masked columns, shared by the sessions of one principal at one target.
+    pub guesses: Arc<Guesses>,
     /// What the target said.
     pub greeting: Greeting,
     /// The first event's facts.
@@ -166,6 +211,7 @@ pub struct Session {
     gate: Gate,
     outputs: VecDeque<Output>,
     masker: Arc<Masker>,
+    recording: Recording,
     policy_version: String,
     impossible_name: String,
     limits: SessionLimits,
@@ -198,6 +244,19 @@ pub struct Session {
     /// What statements and bound values take that are asked for and not answered, in bytes.
     asked_bytes: usize,
     content: ContentBuilder,
+    /// What the session began with, for the one that goes on from it.
+    opened: Box<wire::SessionOpened>,
+    asserted: Masked<Vec<wire::Asserted>>,
+    opened_us: u64,
+    roll_asked: bool,
+    columns: ColumnState,
+    guesses: Arc<Guesses>,
+    encoding_is_utf8: bool,
+    omitted: Omitted,
+    copying_in: Option<Box<Copying>>,
+    copying_out: Option<Box<Copying>>,
+    /// Rows of a COPY from the client that are not sealed yet.
+    copied: ContentBuilder,
     /// Bytes for the client whose content is not sealed yet.
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -217,15 +276,30 @@ impl Session {
     /// Opens the session: its first event, and behind it the end of the client's login.
     #[must_use]
     pub fn open(opening: Opening, now: Now) -> Self {
-        let Opening { stream, subject, masker, greeting, opened, asserted, policy_version, .. } = opening;
+        let Opening {
+            stream, subject, masker, recording, greeting, opened, asserted, policy_version, ..
+        } = opening;
+        let opened = wire::SessionOpened { record_responses: recording.responses.into(), ..opened };
         let mut session = Self {
             state: State::Open,
+            gate: Gate::new(subject.durability),
             audit: Audit::new(stream, subject),
             poisoned: false,
-            gate: Gate::default(),
             outputs: VecDeque::new(),
-            content: ContentBuilder::new(masker.clone()),
+            content: ContentBuilder::new(masker.clone(), recording.responses),
+            copied: ContentBuilder::new(masker.clone(), RecordResponses::Full),
             masker,
+            recording,
+            opened: Box::new(opened.clone()),
+            asserted: asserted.clone(),
+            opened_us: now.monotonic_us,
+            roll_asked: false,
+            columns: ColumnState::new(opening.has_column_masks),
+            guesses: opening.guesses,
+            encoding_is_utf8: true,
+            omitted: Omitted::default(),
+            copying_in: None,
+            copying_out: None,
             policy_version,
             impossible_name: opening.impossible_name,
             limits: opening.limits,
@@ -266,9 +340,11 @@ impl Session {
 
     /// Takes in what happened.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        self.gate.note_time(now.monotonic_us);
         let outcome = match input {
             Input::Durable { end } => {
                 self.gate.advance(end);
+                self.gate.note_time(now.monotonic_us);
                 Ok(())
             }
             Input::LogFailed(LogFailure::Permanent) => {
@@ -278,6 +354,14 @@ impl Session {
             Input::DeadlinePassed => self.handle_deadline(now),
             _ if self.state != State::Open => Ok(()),
             Input::ClientBytes(bytes) => self.handle_client_bytes(bytes),
+            Input::Analysed(analysed) => {
+                self.handle_analysed(now, analysed);
+                Ok(())
+            }
+            Input::NextStream(stream) => {
+                self.handle_next_stream(now, stream);
+                Ok(())
+            }
             Input::ClientClosed => self.handle_client_closed(),
             Input::TargetBytes(bytes) => self.handle_target_bytes(now, bytes),
             Input::TargetClosed => {
@@ -291,6 +375,7 @@ impl Session {
             self.fail(now, fault);
         }
         self.release(now);
+        self.roll_if_due(now);
     }
 
     /// Takes up messages that have arrived and had to wait.
@@ -313,7 +398,9 @@ impl Session {
         let log = self.log_awaited_since_us().map(|since| since + self.limits.log_wait_us_max);
         let holds = self.state == State::Open && !self.held.is_empty();
         let silent = holds.then_some(self.last_target_us + SILENCE_US);
-        log.into_iter().chain(silent).min()
+        let lag = self.gate.lag_deadline_us().filter(|_| self.state == State::Open);
+        let roll = (!self.roll_asked && self.is_between_exchanges()).then(|| self.roll_due_us());
+        log.into_iter().chain(silent).chain(lag).chain(roll).min()
     }
 
     /// Whether the client's bytes are wanted now.
@@ -345,7 +432,7 @@ impl Session {
 
     /// Whether the log is so far behind that nothing more may be sealed.
     fn is_behind(&self) -> bool {
-        self.gate.undurable_bytes() >= UNDURABLE_BYTES_MAX
+        self.gate.is_behind()
     }
 
     /// Whether the target owes so many answers that nothing more is asked of it.
@@ -379,7 +466,7 @@ impl Session {
                 self.outputs.push_back(Output::ToClient(bytes));
             }
         }
-        if self.cancel_needs.is_some_and(|needs| needs <= self.gate.durable_end()) {
+        if self.cancel_needs.is_some_and(|needs| self.gate.is_met(needs)) {
             self.cancel_needs = None;
             self.outputs.push_back(Output::ForwardCancel);
         }

@@ -213,7 +213,7 @@ fn a_refusal_while_the_target_skips_sends_nothing_that_ends_the_skip() {
     bench.client(&[parse("", "bad", &[]), message(b'H', b"")].concat());
     bench.take_target();
     bench.target(&error("42601", "syntax error"));
-    bench.client(&query("copy t to stdout"));
+    bench.client(&query("copy t to program 'x'"));
     assert_eq!(bench.take_target(), b"");
     bench.client(&sync());
     bench.target(&ready(b'I'));
@@ -284,7 +284,7 @@ fn a_refusal_behind_a_sync_whose_answer_is_on_its_way_is_answered() {
     bench.log_is_healthy = false;
     bench.client(&[parse("", "bad", &[]), sync()].concat());
     bench.make_durable();
-    bench.client(&query("copy t to stdout"));
+    bench.client(&query("copy t to program 'x'"));
     bench.target(&error("42601", "syntax error"));
     bench.make_durable();
     bench.take_target();

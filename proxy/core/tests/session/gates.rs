@@ -2,6 +2,7 @@
 
 use retrace_proto::wire::command_completed::Status;
 use retrace_proto::wire::response_part::Part;
+use retrace_proto::wire::{self, envelope::Payload};
 use retrace_proxy_core::postgres::Input;
 
 use crate::harness::*;
@@ -207,4 +208,41 @@ fn a_client_that_goes_leaves_its_commands_to_be_carried_out_and_recorded() {
     assert_eq!(bench.completions()[0].command_tag, "INSERT 0 1");
     assert!(bench.closed);
     assert_eq!(bench.to_client, b"");
+}
+
+#[test]
+fn a_long_session_goes_on_as_another_one_between_two_exchanges() {
+    let mut bench = Bench::opening_with(true, |opening| opening.limits.session_events_max = 3);
+    bench.settle();
+    bench.take_client();
+    bench.client(&query("select 1"));
+    bench.target(&[complete("SELECT 0"), ready(b'I')].concat());
+    assert_eq!(tags(&bench.take_client()), "CZ");
+    assert_eq!(bench.streams, [4]);
+    assert_eq!(bench.events()[2..], ["session_closed", "session_opened"]);
+    let (before, after) = (bench.log[3].header(), bench.log[4].header());
+    assert_eq!((after.stream_seq, after.prev_hash.is_empty()), (0, true));
+    assert_eq!(before.connection_id, after.connection_id);
+    let Payload::SessionOpened(opened) = bench.log[4].payload() else { panic!("another payload") };
+    assert_eq!(opened.continues, before.stream_id);
+    let Payload::SessionClosed(closed) = bench.log[3].payload() else { panic!("another payload") };
+    assert_eq!((closed.reason(), closed.commands), (wire::session_closed::Reason::Rolled, 1));
+
+    bench.log_is_healthy = false;
+    bench.take_target();
+    bench.client(&query("select 2"));
+    assert_eq!(bench.to_target, b"", "a command waits for its record in the new stream");
+    bench.make_durable();
+    assert_eq!(tags(&bench.take_target()), "Q");
+    bench.target(&[complete("SELECT 0"), ready(b'I')].concat());
+    assert_eq!(bench.to_client, b"", "the gate goes on counting in the new stream");
+    bench.make_durable();
+    assert_eq!(tags(&bench.take_client()), "CZ");
+}
+
+#[test]
+fn an_old_session_goes_on_as_another_one_though_it_is_idle() {
+    let mut bench = Bench::open();
+    bench.deadline();
+    assert_eq!(bench.streams.len(), 1);
 }

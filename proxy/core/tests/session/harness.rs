@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use retrace_policy::detect::Detector;
+use retrace_policy::facts::{Facts, Unparsable};
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker, Rule};
 use retrace_proto::wire::{self, MaskAction, envelope::Payload};
 use retrace_proto::{Envelope, Id, Masked, Recorded, StreamWriter, Subject};
 use retrace_proxy_core::Now;
-use retrace_proxy_core::postgres::{Greeting, Input, Opening, Output, Session, SessionLimits};
+use retrace_proxy_core::postgres::{
+    Analysed, Beyond, CancelKey, Columns, Greeting, Input, Opening, Output, Recording, Session, SessionLimits,
+};
 
 pub(crate) const IMPOSSIBLE: &str = "retrace_refused_test";
 
@@ -19,7 +23,13 @@ pub(crate) struct Bench {
     pub(crate) log: Vec<Recorded>,
     pub(crate) to_client: Vec<u8>,
     pub(crate) to_target: Vec<u8>,
+    /// How many events were appended when each further stream began.
+    pub(crate) streams: Vec<usize>,
     pub(crate) cancels: usize,
+    /// The catalogue that the shell has, on a target with masked columns.
+    pub(crate) columns: Option<Arc<Columns>>,
+    /// How often the machine said that it is out of date.
+    pub(crate) catalogue_reads: usize,
     pub(crate) closed: bool,
     /// Whether what is appended is durable at once.
     pub(crate) log_is_healthy: bool,
@@ -35,20 +45,32 @@ impl Bench {
     }
 
     pub(crate) fn opening(masks: bool) -> Self {
+        Self::opening_with(masks, |_| {})
+    }
+
+    /// The same with something changed.
+    pub(crate) fn opening_with(masks: bool, change: impl FnOnce(&mut Opening)) -> Self {
         let now = Now { unix_us: 1_700_000_000_000_000, monotonic_us: 1_000_000 };
         let rules =
             [Rule { name: "pii".to_owned(), detectors: Detector::ALL.to_vec(), action: MaskAction::Partial }];
         let rules = if masks { &rules[..] } else { &[] };
         let id = Id::from_parts(1_700_000_000_000, [7; 10]);
-        let opening = Opening {
+        let mut opening = Opening {
             stream: StreamWriter::new(id, wire::StreamKind::Session),
             subject: Subject { session_id: Some(id), target: "shop".to_owned(), ..Subject::default() },
             masker: Arc::new(Masker::new(rules, FingerprintKey::new(b"key"))),
+            recording: Recording {
+                responses: wire::RecordResponses::Full,
+                beyond: Beyond::Refuse,
+                key: HashKey::new(b"key"),
+            },
+            has_column_masks: false,
+            guesses: Arc::default(),
             greeting: Greeting {
                 settings: [("standard_conforming_strings", "on"), ("application_name", "jane@example.com")]
                     .map(|(name, value)| (Bytes::from(name), Bytes::from(value)))
                     .to_vec(),
-                cancel_key: (1, 2),
+                cancel_key: CancelKey { process_id: 1, secret: vec![0, 0, 0, 2] },
             },
             opened: wire::SessionOpened::default(),
             asserted: Masked::from_iter([]),
@@ -56,13 +78,17 @@ impl Bench {
             impossible_name: IMPOSSIBLE.to_owned(),
             limits: SessionLimits::default(),
         };
+        change(&mut opening);
         Self {
             session: Session::open(opening, now),
             now,
             log: Vec::new(),
             to_client: Vec::new(),
             to_target: Vec::new(),
+            streams: Vec::new(),
             cancels: 0,
+            columns: None,
+            catalogue_reads: 0,
             closed: false,
             log_is_healthy: true,
         }
@@ -72,6 +98,8 @@ impl Bench {
     pub(crate) fn settle(&mut self) {
         loop {
             let mut appended = false;
+            let mut analysis = None;
+            let mut wants_stream = false;
             while let Some(output) = self.session.poll_output() {
                 assert!(!self.closed, "nothing follows Close");
                 match output {
@@ -81,9 +109,23 @@ impl Bench {
                     }
                     Output::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
                     Output::ToTarget(bytes) => self.to_target.extend_from_slice(&bytes),
+                    Output::Analyse { sql } => analysis = Some(sql),
+                    Output::WantsStream => wants_stream = true,
+                    Output::BeginStream(_) => self.streams.push(self.log.len()),
+                    Output::CatalogueIsOld => self.catalogue_reads += 1,
                     Output::ForwardCancel => self.cancels += 1,
                     Output::Close => self.closed = true,
                 }
+            }
+            if let Some(sql) = analysis {
+                self.session.handle(self.now, Input::Analysed(self.analyse(sql)));
+                continue;
+            }
+            if wants_stream {
+                let id = Id::from_parts(1_700_000_000_000, [8; 10]);
+                let stream = StreamWriter::new(id, wire::StreamKind::Session);
+                self.session.handle(self.now, Input::NextStream(stream));
+                continue;
             }
             if !(appended && self.log_is_healthy) {
                 return;
@@ -92,8 +134,17 @@ impl Bench {
         }
     }
 
+    fn analyse(&self, sql: Option<Bytes>) -> Analysed {
+        let facts = sql.map(|sql| match std::str::from_utf8(&sql) {
+            Ok(sql) => Facts::of(sql).map(Arc::new),
+            Err(_) => Err(Unparsable::Syntax),
+        });
+        Analysed { facts, columns: self.columns.clone() }
+    }
+
     fn make_durable_quietly(&mut self) {
-        self.session.handle(self.now, Input::Durable { end: self.log.len() as u64 });
+        let begun = self.streams.last().copied().unwrap_or(0);
+        self.session.handle(self.now, Input::Durable { end: (self.log.len() - begun) as u64 });
     }
 
     /// Everything appended so far is durable now.

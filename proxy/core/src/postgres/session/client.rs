@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use retrace_policy::decide::{FUNCTION_CALL, STATEMENTS_TOO_LARGE, Verdict, decide};
+use retrace_policy::decide::{Denial, STATEMENTS_TOO_LARGE, Verdict};
 use retrace_policy::statement::redefined_names;
 use retrace_proto::wire::{self, command_received::Kind};
 
-use super::expect::{Expect, Expected, Portal, Statement, find_portal, find_statement, is_undecided};
+use super::expect::{Expect, Expected, Portal, Ran, Statement, find_portal, find_statement, is_undecided};
 use super::gate::Unit;
 use super::record::Command;
 use super::refuse::Fault;
@@ -38,7 +38,7 @@ impl Session {
                 None => self.client.poll_frame().map_err(Fault::ClientFrame)?,
             };
             let Some(frame) = frame else { break };
-            if self.must_wait(&frame)? {
+            if self.must_wait(&frame)? || (!self.client_skips && self.must_be_analysed(now, &frame)?) {
                 self.client_stalled = Some(frame);
                 if self.asked_bytes >= ASKED_BYTES_MAX {
                     // Without a Flush behind what was asked, the target may keep its answers.
@@ -47,6 +47,9 @@ impl Session {
                 break;
             }
             self.handle_client_frame(now, frame)?;
+        }
+        if self.state == State::Open {
+            self.flush_copied(now)?;
         }
         if self.client_gone && !self.is_behind() && !self.owes_too_many() && self.client_stalled.is_none() {
             self.client_terminates(now)?;
@@ -58,6 +61,13 @@ impl Session {
     fn must_wait(&self, frame: &Frame) -> Result<bool, Fault> {
         let malformed = |_| Fault::ClientMessage;
         let body = frame.body();
+        // What comes behind a COPY from the client is either its data or is not, as the target says.
+        if !matches!(frame.tag(), b'S' | b'H' | b'X') && self.copy_in_is_undecided() {
+            return Ok(true);
+        }
+        if self.copying_in.is_some() {
+            return Ok(false);
+        }
         let answers_come = !self.expected.is_empty() || self.gate.units().len() > 0;
         if matches!(frame.tag(), b'P' | b'B') && self.asked_bytes >= ASKED_BYTES_MAX && answers_come {
             return Ok(true);
@@ -77,8 +87,8 @@ impl Session {
         is_undecided(self.newest_first(), |expect| match expect {
             Expect::Parse(statement) => *statement.name == *name,
             Expect::CloseStatement(closed) => **closed == *name,
-            Expect::Query(redefined) | Expect::Execute(redefined) => {
-                redefined.iter().any(|other| **other == *name || other == b"all")
+            Expect::Query(ran) | Expect::Execute(ran) => {
+                ran.redefined.iter().any(|other| **other == *name || other == b"all")
             }
             _ => false,
         })
@@ -99,7 +109,7 @@ impl Session {
         Ok(())
     }
 
-    fn client_terminates(&mut self, now: Now) -> Result<(), Fault> {
+    pub(super) fn client_terminates(&mut self, now: Now) -> Result<(), Fault> {
         if !self.client_done {
             self.client_done = true;
             self.flush_pending(now)?;
@@ -111,6 +121,9 @@ impl Session {
     fn handle_client_frame(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         if self.client_skips && !matches!(frame.tag(), b'S' | b'X') {
             return self.record_skipped(now, &frame);
+        }
+        if self.copying_in.is_some() {
+            return self.client_copies(now, frame);
         }
         match frame.tag() {
             b'Q' => self.client_queries(now, frame),
@@ -125,9 +138,9 @@ impl Session {
                 self.push_unit(now, vec![frame.into_bytes()], Vec::new(), None);
                 Ok(())
             }
-            b'F' => self.client_calls_function(now, &frame),
+            b'F' => self.client_calls_function(now, frame),
             b'X' => self.client_terminates(now),
-            // COPY never begins here, and outside of it a server drops these.
+            // Outside of a COPY a server drops these.
             b'd' | b'c' | b'f' => Ok(()),
             _ => Err(Fault::ClientMessage),
         }
@@ -136,7 +149,8 @@ impl Session {
     fn client_queries(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         self.flush_pending(now)?;
         let sql = message::query(frame.body()).map_err(|_| Fault::ClientMessage)?;
-        let verdict = decide(sql);
+        let understood = self.understand(sql);
+        let verdict = self.weigh_guesses(now, &understood);
         let command = Command {
             kind: Kind::SimpleQuery,
             statement: sql,
@@ -150,8 +164,14 @@ impl Session {
         let command_seq = self.record_command(now, &command)?;
         match verdict {
             Verdict::Allow => {
+                let ran = Ran {
+                    redefined: redefined_names(sql, self.backslash).into(),
+                    terms: understood.terms,
+                    chunks: self.chunks_since(command_seq),
+                    is_function_call: false,
+                };
                 let expects = vec![Expected {
-                    expect: Expect::Query(redefined_names(sql, self.backslash).into()),
+                    expect: Expect::Query(Box::new(ran)),
                     command_seq: Some(command_seq),
                     ends_command: true,
                 }];
@@ -160,22 +180,6 @@ impl Session {
             }
             Verdict::Deny(denial) => self.refuse_simple(now, command_seq, &denial),
         }
-    }
-
-    fn client_calls_function(&mut self, now: Now, frame: &Frame) -> Result<(), Fault> {
-        self.flush_pending(now)?;
-        let command = Command {
-            kind: Kind::FunctionCall,
-            statement: b"",
-            statement_name: b"",
-            portal_name: b"",
-            parameters: &[],
-            verdict: Verdict::Deny(FUNCTION_CALL),
-            bytes: frame.wire_len(),
-            row_limit: 0,
-        };
-        let command_seq = self.record_command(now, &command)?;
-        self.refuse_simple(now, command_seq, &FUNCTION_CALL)
     }
 
     fn client_parses(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
@@ -190,7 +194,8 @@ impl Session {
             self.flush_pending(now)?;
         }
         let bytes = frame.wire_len();
-        let mut verdict = decide(parse.sql);
+        let understood = self.understand(parse.sql);
+        let mut verdict = understood.verdict;
         if self.confirmed.bytes() + bytes > self.limits.kept_bytes_max {
             verdict = Verdict::Deny(STATEMENTS_TOO_LARGE);
         }
@@ -213,7 +218,7 @@ impl Session {
             name: Bytes::copy_from_slice(parse.name),
             sql: Bytes::copy_from_slice(parse.sql),
             declared_type_oids: parse.type_oids,
-            verdict,
+            understood,
             parameter_type_oids: OnceLock::new(),
         };
         self.push_pending(now, frame, Expect::Parse(Arc::new(statement)))
@@ -278,22 +283,46 @@ impl Session {
         if !self.pending_belongs_to(portal.as_ref()) {
             self.flush_pending(now)?;
         }
-        let redefined = portal
-            .as_ref()
-            .and_then(|portal| portal.statement.as_ref())
+        let statement = portal.as_ref().and_then(|portal| portal.statement.clone());
+        let understood = self.understood_now(statement.as_deref());
+        if let Verdict::Deny(denial) = self.weigh_guesses(now, &understood) {
+            return self.deny_execute(now, portal.as_deref(), &execute, &denial);
+        }
+        let redefined = statement
             .map(|statement| redefined_names(&statement.sql, self.backslash).into())
             .unwrap_or_default();
         self.describe_unless_asked(execute.portal);
-        let command_seq =
-            self.record_execute(now, portal.as_deref(), &execute, self.pending_bytes + frame.wire_len())?;
+        let command_seq = {
+            let bytes = self.pending_bytes + frame.wire_len();
+            self.record_execute(now, portal.as_deref(), &execute, (bytes, Verdict::Allow))?
+        };
         self.pending.push(frame.into_bytes());
+        let ran = Ran {
+            redefined,
+            terms: understood.terms,
+            chunks: self.chunks_since(command_seq),
+            is_function_call: false,
+        };
         self.pending_expects.push(Expected {
-            expect: Expect::Execute(redefined),
+            expect: Expect::Execute(Box::new(ran)),
             command_seq: None,
             ends_command: false,
         });
         self.push_pending_unit(now, command_seq);
         Ok(())
+    }
+
+    /// Refuses to run a portal; what led to it is a command of its own.
+    fn deny_execute(
+        &mut self,
+        now: Now,
+        portal: Option<&Portal>,
+        execute: &Execute<'_>,
+        denial: &Denial,
+    ) -> Result<(), Fault> {
+        self.flush_pending(now)?;
+        let command_seq = self.record_execute(now, portal, execute, (0, Verdict::Deny(*denial)))?;
+        self.refuse_extended(now, command_seq, denial)
     }
 
     fn client_syncs(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
@@ -414,7 +443,7 @@ impl Session {
         }
         let execute = Execute::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
         // Its Bind was skipped too, so nothing is known of what it would have run.
-        let command_seq = self.record_execute(now, None, &execute, frame.wire_len())?;
+        let command_seq = self.record_execute(now, None, &execute, (frame.wire_len(), Verdict::Allow))?;
         self.record_refused(now, command_seq, wire::command_refused::Reason::Skipped, ("", ""))?;
         Ok(())
     }
@@ -428,7 +457,7 @@ impl Session {
     }
 
     /// Everything asked and not answered, the last first.
-    fn newest_first(&self) -> impl Iterator<Item = &Expected> {
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Expected> {
         let waiting = self.gate.units().rev().flat_map(|unit| unit.expects.iter().rev());
         self.pending_expects.iter().rev().chain(waiting).chain(self.expected.iter().rev())
     }

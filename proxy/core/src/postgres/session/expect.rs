@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use retrace_policy::decide::Verdict;
+
+use super::understand::{Terms, Understood};
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -12,7 +13,7 @@ pub(super) struct Statement {
     pub(super) name: Bytes,
     pub(super) sql: Bytes,
     pub(super) declared_type_oids: Vec<u32>,
-    pub(super) verdict: Verdict,
+    pub(super) understood: Understood,
     /// What the target says of its parameters, once it was asked.
     pub(super) parameter_type_oids: OnceLock<Vec<u32>>,
 }
@@ -41,6 +42,17 @@ pub(super) struct Portal {
 /// Names that a statement of SQL's own gives another meaning once it ends, in order.
 pub(super) type Redefined = VecDeque<Vec<u8>>;
 
+/// What is known of a statement that runs.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) redefined: Redefined,
+    pub(super) terms: Arc<Terms>,
+    /// CommandChunk events that its text and parameters took.
+    pub(super) chunks: u32,
+    /// Whether it is a function-call message instead.
+    pub(super) is_function_call: bool,
+}
+
 /// An answer that the target owes.
 #[derive(Debug)]
 pub(super) enum Expect {
@@ -57,9 +69,9 @@ pub(super) enum Expect {
     /// CloseComplete.
     ClosePortal(Bytes),
     /// Rows, then CommandComplete, EmptyQueryResponse or PortalSuspended, of the portal that was described last.
-    Execute(Redefined),
+    Execute(Box<Ran>),
     /// Anything, then ReadyForQuery.
-    Query(Redefined),
+    Query(Box<Ran>),
     /// The error of an impossible Bind, in whose place this goes to the client.
     Refusal(Bytes),
     /// ReadyForQuery.

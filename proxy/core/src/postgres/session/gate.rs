@@ -3,8 +3,19 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use retrace_proto::wire::Durability;
 
-use super::expect::Expected;
+use super::expect::{Expect, Expected};
+
+/// Events that may be sealed and not yet durable, in bytes, above which neither side is listened to. A few bytes of a peer
+/// can be many of a record.
+const UNDURABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The same where nothing waits for its record: how far the record may lag behind what passed.
+const RELAXED_UNDURABLE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How long a record may lag behind where nothing waits for it, in microseconds. Then everything waits until it is there.
+const RELAXED_LAG_US_MAX: u64 = 1_000_000;
 
 /// Messages for the target that go together, once every event below `needs` is durable.
 #[derive(Debug, Default)]
@@ -41,8 +52,12 @@ struct Undurable {
 }
 
 /// The two queues and the one position they wait for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gate {
+    commands_wait: bool,
+    responses_wait: bool,
+    /// The record lags too far behind what passed without waiting.
+    lags: bool,
     durable_end: u64,
     /// What is sealed and not durable, the first at `durable_end`.
     undurable: VecDeque<Undurable>,
@@ -55,6 +70,53 @@ pub(super) struct Gate {
 }
 
 impl Gate {
+    /// A gate at which nothing waits yet.
+    pub(super) fn new(durability: Durability) -> Self {
+        Self {
+            commands_wait: durability != Durability::Relaxed,
+            responses_wait: !matches!(durability, Durability::Relaxed | Durability::Command),
+            lags: false,
+            durable_end: 0,
+            undurable: VecDeque::new(),
+            undurable_bytes: 0,
+            to_target: VecDeque::new(),
+            to_target_bytes: 0,
+            to_target_answers: 0,
+            to_client: VecDeque::new(),
+            to_client_bytes: 0,
+        }
+    }
+
+    /// The stream goes on as another one, of which nothing is sealed yet. All of the old one but its end is durable.
+    pub(super) fn begin_stream(&mut self) {
+        self.durable_end = 0;
+        self.undurable.clear();
+        self.undurable_bytes = 0;
+    }
+
+    /// Sees whether the record lags too far behind. Where everything waits for its record it cannot.
+    pub(super) fn note_time(&mut self, now_us: u64) {
+        self.lags = !self.commands_wait
+            && (self.undurable_bytes >= RELAXED_UNDURABLE_BYTES_MAX
+                || self.undurable_since_us().is_some_and(|since| now_us >= since + RELAXED_LAG_US_MAX));
+    }
+
+    /// Whether the record lags too far behind what passed without waiting.
+    pub(super) fn lags(&self) -> bool {
+        self.lags
+    }
+
+    /// When the record will lag too far behind, if it does not move.
+    pub(super) fn lag_deadline_us(&self) -> Option<u64> {
+        let waits = self.commands_wait || self.lags;
+        if waits { None } else { self.undurable_since_us().map(|since| since + RELAXED_LAG_US_MAX) }
+    }
+
+    /// Whether the log is so far behind that nothing more may be sealed.
+    pub(super) fn is_behind(&self) -> bool {
+        self.lags || (self.commands_wait && self.undurable_bytes >= UNDURABLE_BYTES_MAX)
+    }
+
     /// Every event below `end` is durable.
     pub(super) fn advance(&mut self, end: u64) {
         while self.durable_end < end
@@ -77,29 +139,33 @@ impl Gate {
         self.undurable.front().map(|event| event.since_us)
     }
 
-    /// Events that are sealed and not durable, in bytes.
-    pub(super) fn undurable_bytes(&self) -> usize {
-        self.undurable_bytes
+    /// Whether every event sealed so far is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.undurable.is_empty()
     }
 
     pub(super) fn durable_end(&self) -> u64 {
         self.durable_end
     }
 
-    pub(super) fn push_unit(&mut self, unit: Unit) {
+    pub(super) fn push_unit(&mut self, mut unit: Unit) {
+        if !self.commands_wait {
+            unit.needs = 0;
+        }
         self.to_target_bytes += unit.len();
         self.to_target_answers += unit.expects.len();
         self.to_target.push_back(unit);
     }
 
     pub(super) fn push_reply(&mut self, needs: u64, since_us: u64, bytes: Bytes) {
+        let needs = if self.responses_wait { needs } else { 0 };
         self.to_client_bytes += bytes.len();
         self.to_client.push_back(Reply { needs, since_us, bytes });
     }
 
     /// The next unit that may go to the target.
     pub(super) fn pop_unit(&mut self) -> Option<Unit> {
-        if self.to_target.front()?.needs > self.durable_end {
+        if self.lags || self.to_target.front()?.needs > self.durable_end {
             return None;
         }
         let unit = self.to_target.pop_front()?;
@@ -110,7 +176,7 @@ impl Gate {
 
     /// The next bytes that may go to the client.
     pub(super) fn pop_reply(&mut self) -> Option<Bytes> {
-        if self.to_client.front()?.needs > self.durable_end {
+        if self.lags || self.to_client.front()?.needs > self.durable_end {
             return None;
         }
         let reply = self.to_client.pop_front()?;
@@ -125,6 +191,17 @@ impl Gate {
         std::mem::take(&mut self.to_target)
     }
 
+    /// Takes away every Sync that waits: the target would drop it, and owes no answer.
+    pub(super) fn drop_syncs(&mut self) {
+        let is_sync =
+            |unit: &Unit| matches!(unit.expects.as_slice(), [Expected { expect: Expect::Sync, .. }]);
+        for unit in self.to_target.iter().filter(|unit| is_sync(unit)) {
+            self.to_target_bytes -= unit.len();
+            self.to_target_answers -= unit.expects.len();
+        }
+        self.to_target.retain(|unit| !is_sync(unit));
+    }
+
     /// Nobody is left to reply to.
     pub(super) fn drop_replies(&mut self) {
         self.to_client.clear();
@@ -133,9 +210,14 @@ impl Gate {
 
     /// When what waits longest began to wait.
     pub(super) fn waiting_since_us(&self) -> Option<u64> {
-        let unit = self.to_target.front().filter(|unit| unit.needs > self.durable_end);
+        let unit = self.to_target.front().filter(|unit| self.lags || unit.needs > self.durable_end);
         let reply = self.to_client.front();
         unit.map(|unit| unit.since_us).into_iter().chain(reply.map(|reply| reply.since_us)).min()
+    }
+
+    /// Whether an event of the session's own acts, such as a cancel, may have its effect.
+    pub(super) fn is_met(&self, needs: u64) -> bool {
+        !self.commands_wait || needs <= self.durable_end
     }
 
     pub(super) fn replies_wait(&self) -> bool {

@@ -32,7 +32,7 @@ impl Session {
         now: Now,
         portal: Option<&Portal>,
         execute: &Execute<'_>,
-        bytes: usize,
+        (bytes, verdict): (usize, Verdict),
     ) -> Result<u64, Fault> {
         let statement = portal.and_then(|portal| portal.statement.as_deref());
         let mut printed = Vec::new();
@@ -44,11 +44,16 @@ impl Session {
             statement_name: portal.map_or(&b""[..], |portal| &portal.statement_name),
             portal_name: execute.portal,
             parameters: &parameters,
-            verdict: statement.map_or(Verdict::Allow, |statement| statement.verdict),
+            verdict,
             bytes,
             row_limit: execute.row_limit,
         };
         self.record_command(now, &command)
+    }
+
+    /// CommandChunk events sealed since the event with this number, which was sealed last before them.
+    pub(super) fn chunks_since(&self, command_seq: u64) -> u32 {
+        u32::try_from(self.audit.end() - command_seq - 1).expect("bounded by the limit on frames")
     }
 
     pub(super) fn record_prepare(

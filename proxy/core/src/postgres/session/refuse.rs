@@ -27,6 +27,8 @@ pub(super) enum Fault {
     TargetGone,
     /// COPY began although no statement said so.
     CopyBegan,
+    /// A row of COPY data is longer than the gate takes.
+    CopyRowTooLong,
     /// Bound values take more memory than a session may.
     KeptTooLarge,
     /// A name is longer than the target tells apart.
@@ -75,9 +77,15 @@ impl Fault {
             ),
             Self::CopyBegan => (
                 "0A000",
-                "retrace: COPY is not supported through this gate; outcome unknown".to_owned(),
-                "Use SELECT to read and INSERT to write.",
+                "retrace: the target began a COPY that no statement asked for; outcome unknown".to_owned(),
+                "",
                 Reason::ProtocolViolation,
+            ),
+            Self::CopyRowTooLong => (
+                "54000",
+                "retrace: a row of this COPY is longer than the gate takes; outcome unknown".to_owned(),
+                "Move large values one by one, for example with INSERT and substring().",
+                Reason::LimitExceeded,
             ),
             Self::KeptTooLarge => (
                 "54000",
@@ -142,6 +150,23 @@ impl Session {
         Ok(error_response(Severity::Error, denial.sqlstate, denial.message, denial.hint))
     }
 
+    /// Records that a command was refused after a part of it was forwarded.
+    pub(super) fn record_refused_after(
+        &mut self,
+        now: Now,
+        command_seq: u64,
+        reason: command_refused::Reason,
+        sqlstate: &str,
+    ) -> Result<u64, Fault> {
+        let refused = wire::CommandRefused {
+            reason: reason.into(),
+            forwarded: command_refused::Forwarded::Unknown.into(),
+            sqlstate: sqlstate.to_owned(),
+            rule: String::new(),
+        };
+        self.append(now, Some(command_seq), Event::command_refused(refused))
+    }
+
     pub(super) fn record_refused(
         &mut self,
         now: Now,
@@ -197,6 +222,7 @@ impl Session {
             || self.outcome_is_open()
             || self.gate.replies_wait()
             || self.gate.units().len() == 0
+            || self.gate.lags()
         {
             self.end_unrecorded(now);
             return Ok(());

@@ -17,6 +17,7 @@ impl Session {
         transaction_status: &str,
     ) -> Result<(), Fault> {
         self.record_full(now)?;
+        self.record_omitted(now)?;
         let Some(command) = self.in_flight.pop_front() else {
             return Err(Fault::TargetMessage);
         };
@@ -43,7 +44,16 @@ impl Session {
         while let Some(content) = self.content.poll_full() {
             self.record_chunk(now, content)?;
         }
+        if self.omits_a_chunk() {
+            self.record_omitted(now)?;
+            self.let_go_held(now);
+        }
         Ok(())
+    }
+
+    /// Whether all that the target said is sealed.
+    pub(super) fn nothing_to_record(&self) -> bool {
+        self.content.is_empty() && self.omitted.is_empty()
     }
 
     /// Seals what the target said so far and lets it go.
@@ -53,6 +63,7 @@ impl Session {
             let content = self.content.take();
             self.record_chunk(now, content)?;
         }
+        self.record_omitted(now)?;
         self.let_go_held(now);
         Ok(())
     }

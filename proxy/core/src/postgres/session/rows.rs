@@ -1,9 +1,12 @@
 //! Rows: printed for the record, masked for both, passed on as they came wherever nothing had to change.
 
 use bytes::{BufMut, Bytes};
-use retrace_policy::mask::{Cell, ClientText, ColumnText, ContentBuilder};
+use retrace_policy::catalogue::Origin;
+use retrace_policy::columns::UnknownOrigins;
+use retrace_policy::mask::{Cell, ClientText, ColumnText, ContentBuilder, HiddenColumn};
 use retrace_proto::wire::{Column, WireFormat};
 
+use super::Session;
 use super::record::is_printable;
 use super::refuse::Fault;
 use crate::postgres::frame::{Frame, Reader};
@@ -17,17 +20,40 @@ const JSONB_OID: u32 = 3802;
 #[derive(Debug, Default)]
 pub(super) struct Layout(Vec<LayoutColumn>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct LayoutColumn {
     type_oid: u32,
     wire_format: WireFormat,
     allows: ColumnText,
+    hidden: Option<HiddenColumn>,
 }
 
-impl Layout {
-    pub(super) fn new(columns: &[(Column, &[u8])]) -> Self {
-        let column = |(column, _): &(Column, &[u8])| LayoutColumn::new(column.type_oid, column.wire_format());
-        Self(columns.iter().map(column).collect())
+impl Session {
+    /// How to read and mask the rows of a result with these columns.
+    pub(super) fn layout_of(&self, columns: &[(Column, &[u8])]) -> Layout {
+        let column = |(column, _): &(Column, &[u8])| LayoutColumn {
+            hidden: self.hidden_column(column),
+            ..LayoutColumn::new(column.type_oid, column.wire_format())
+        };
+        Layout(columns.iter().map(column).collect())
+    }
+
+    fn hidden_column(&self, column: &Column) -> Option<HiddenColumn> {
+        if !self.has_column_masks() {
+            return None;
+        }
+        let unknown = || {
+            let redacts = self.terms_that_apply().unknown_origins == UnknownOrigins::Redact;
+            redacts.then_some(HiddenColumn::UnknownOrigin)
+        };
+        let Some(columns) = &self.columns.now else { return Some(HiddenColumn::UnknownOrigin) };
+        // Numbers below zero are ctid and its like.
+        let number = u16::try_from(column.origin_column).map_or(0, u16::cast_signed);
+        match columns.resolved.origin(&columns.catalogue, column.origin_table_oid, number) {
+            Origin::Plain => None,
+            Origin::Masked(rule) => Some(HiddenColumn::Rule(rule.clone())),
+            Origin::Unknown => unknown(),
+        }
     }
 }
 
@@ -38,7 +64,7 @@ impl LayoutColumn {
             TypeClass::Json => ColumnText::Json,
             TypeClass::Other => ColumnText::Typed,
         };
-        Self { type_oid, wire_format, allows }
+        Self { type_oid, wire_format, allows, hidden: None }
     }
 }
 
@@ -65,7 +91,7 @@ pub(super) fn pass(
     let mut budget_bytes = types::printed_bytes_max(frame.wire_len());
     let mut rewritten: Option<MessageWriter> = None;
     let mut unchanged_end = 2;
-    for &column in &layout.0 {
+    for column in &layout.0 {
         let value = reader.value().map_err(|_| Fault::TargetMessage)?;
         let cell = match value {
             Some(value) if budget_bytes == 0 && column.wire_format == WireFormat::Binary => {
@@ -76,7 +102,10 @@ pub(super) fn pass(
         if let Cell::Printed(text, _) = cell {
             budget_bytes = budget_bytes.saturating_sub(text.len());
         }
-        let client = content.cell(cell);
+        let client = match &column.hidden {
+            None => content.cell(cell),
+            Some(hidden) => content.hidden_cell(cell, hidden),
+        };
         if client != ClientText::AsItCame && rewritten.is_none() {
             let mut out = MessageWriter::new(b'D');
             out.bytes.put_slice(&frame.body()[..unchanged_end]);
@@ -97,7 +126,7 @@ pub(super) fn pass(
 /// A value as the record wants it.
 fn cell<'a>(
     value: Option<&'a [u8]>,
-    column: LayoutColumn,
+    column: &LayoutColumn,
     settings: &Settings,
     scratch: &'a mut Scratch,
 ) -> Cell<'a> {
@@ -113,7 +142,7 @@ fn cell<'a>(
     }
 }
 
-fn write_value(out: &mut MessageWriter, value: Option<&[u8]>, client: ClientText<'_>, column: LayoutColumn) {
+fn write_value(out: &mut MessageWriter, value: Option<&[u8]>, client: ClientText<'_>, column: &LayoutColumn) {
     let jsonb_binary = column.type_oid == JSONB_OID && column.wire_format == WireFormat::Binary;
     let (version, text): (&[u8], Option<&[u8]>) = match client {
         ClientText::AsItCame => (b"", value),

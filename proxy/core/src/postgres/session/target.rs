@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use retrace_policy::columns::Diagnostics;
 use retrace_policy::statement::Backslash;
 use retrace_proto::wire::{self, command_completed::Status, session_closed::Reason};
 use retrace_proto::{Event, Masked};
@@ -35,8 +36,7 @@ impl Session {
             settings.push(masked);
             self.hold(message::parameter_status(name, for_client.as_deref().unwrap_or(value)));
         }
-        let (process_id, secret) = greeting.cancel_key;
-        self.hold(message::backend_key_data(process_id, secret));
+        self.hold(message::backend_key_data(&greeting.cancel_key));
         self.hold(Bytes::from_static(READY_FOR_QUERY_IDLE));
         let event = Event::session_opened(opened, asserted, settings.into_iter().collect());
         match self.append(now, None, event) {
@@ -84,7 +84,7 @@ impl Session {
             }
             self.handle_target_frame(now, frame)?;
         }
-        if self.content.is_empty() {
+        if self.nothing_to_record() {
             self.let_go_held(now);
         }
         if self.target_closed && !self.is_behind() && self.state == State::Open {
@@ -123,7 +123,11 @@ impl Session {
             b'E' | b'N' => self.target_reports(now, frame),
             b'S' => self.target_changes_setting(now, frame),
             b'A' => self.target_notifies(now, &frame),
-            b'G' | b'H' | b'W' => Err(Fault::CopyBegan),
+            b'G' | b'H' => self.target_begins_copy(frame),
+            b'd' => self.target_sends_copy_data(now, frame),
+            b'c' => self.target_ends_copy(now, frame),
+            b'V' => self.target_returns(now, frame),
+            b'W' => Err(Fault::CopyBegan),
             _ => Err(Fault::TargetMessage),
         }
     }
@@ -134,6 +138,7 @@ impl Session {
         if let Some(command) = self.in_flight.front_mut() {
             command.rows += 1;
         }
+        self.note_row(frame.wire_bytes());
         let bytes = rows::pass(&mut self.content, &mut self.row_scratch, &layout, &self.settings, frame)?;
         self.record_full(now)?;
         self.hold(bytes);
@@ -142,7 +147,7 @@ impl Session {
 
     fn target_describes_rows(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         let described = message::row_description(frame.body()).map_err(|_| Fault::TargetMessage)?;
-        let layout = Arc::new(rows::Layout::new(&described));
+        let layout = Arc::new(self.layout_of(&described));
         let bytes = match self.content.columns(described) {
             Some(names) => message::rename_columns(frame.body(), &names).map_err(|_| Fault::TargetMessage)?,
             None => frame.bytes(),
@@ -215,6 +220,8 @@ impl Session {
         let mut reader = Reader::new(frame.body());
         let tag = reader.c_str().map_err(|_| Fault::TargetMessage)?;
         self.forget_redefined(tag);
+        self.end_copy();
+        self.note_tag(tag);
         let bytes = match self.content.command_tag(tag) {
             Some(masked) => message::command_complete(&masked),
             None => frame.into_bytes(),
@@ -225,10 +232,10 @@ impl Session {
     /// SQL has its own ways to give a name another meaning. What is not known for sure is forgotten.
     fn forget_redefined(&mut self, tag: &[u8]) {
         let redefined = match self.expected.front_mut().map(|expected| &mut expected.expect) {
-            Some(Expect::Query(redefined) | Expect::Execute(redefined))
+            Some(Expect::Query(ran) | Expect::Execute(ran))
                 if matches!(tag, b"DEALLOCATE" | b"PREPARE" | b"DEALLOCATE ALL") =>
             {
-                redefined.pop_front()
+                ran.redefined.pop_front()
             }
             _ => None,
         };
@@ -265,6 +272,7 @@ impl Session {
             _ => return Err(Fault::TargetMessage),
         };
         if status == "I" {
+            self.note_transaction_end();
             self.confirmed.clear_portals();
         }
         self.target_skips = false;
@@ -296,14 +304,19 @@ impl Session {
             self.hold(error);
             return self.skip_to_sync(now);
         }
-        let masked = self.content.diagnostic(is_error, &fields);
-        let bytes = match masked {
-            Some(fields) => {
+        let hidden = self.diagnostics_are_hidden().then(|| hide_texts(&fields));
+        let shown = hidden.as_deref().unwrap_or(&fields);
+        let bytes = match (self.content.diagnostic(is_error, shown), &hidden) {
+            (Some(fields), _) => {
                 message::with_fields(frame.tag(), fields.iter().map(|(code, text)| (*code, text.as_slice())))
             }
-            None => frame.into_bytes(),
+            (None, Some(fields)) => message::with_fields(frame.tag(), fields.iter().copied()),
+            (None, None) => frame.into_bytes(),
         };
         self.fatal_passed_on |= fatal;
+        if is_error {
+            self.end_copy();
+        }
         self.record_full(now)?;
         self.hold(bytes);
         match self.expected.front() {
@@ -357,6 +370,9 @@ impl Session {
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
             return;
         };
+        if name == "client_encoding" {
+            self.encoding_is_utf8 = matches!(value, "UTF8" | "UNICODE" | "SQL_ASCII");
+        }
         if name == "standard_conforming_strings" {
             self.backslash = if value == "on" { Backslash::Plain } else { Backslash::Escape };
         }
@@ -381,6 +397,9 @@ impl Session {
     /// Takes the first answer owed off the list.
     fn pop_expected(&mut self) -> Option<Expected> {
         let expected = self.expected.pop_front()?;
+        if let Expect::Query(ran) | Expect::Execute(ran) = &expected.expect {
+            self.columns.tainted |= self.columns.has_masks && ran.terms.diagnostics == Diagnostics::Redact;
+        }
         self.asked_bytes -= expected.kept_bytes();
         Some(expected)
     }
@@ -427,4 +446,16 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What is left of an error or notice that may hold values of masked columns: its code, and the names of what it is about.
+fn hide_texts<'a>(fields: &[(u8, &'a [u8])]) -> Vec<(u8, &'a [u8])> {
+    const HIDDEN: &[u8] =
+        b"retrace: the text of this message is hidden, since it may hold a value of a masked column";
+    let shown = |(code, text): &(u8, &'a [u8])| match code {
+        b'M' => Some((*code, HIDDEN)),
+        b'S' | b'V' | b'C' | b'P' | b's' | b't' | b'c' | b'd' | b'n' => Some((*code, *text)),
+        _ => None,
+    };
+    fields.iter().filter_map(shown).collect()
 }

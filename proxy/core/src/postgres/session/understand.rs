@@ -1,0 +1,354 @@
+//! What a statement is before it runs: denied, or allowed on terms.
+//!
+//! Most statements need no more than a glance. Those that may begin a COPY, and all of them on a target with masked columns,
+//! need their facts first, which the shell finds out elsewhere (parsing can take long and a large stack). Until they are
+//! there the client's next message waits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use retrace_policy::catalogue::{Catalogue, Resolved};
+use retrace_policy::columns::{self, CopyColumn, Diagnostics, Judgement, UnknownOrigins};
+use retrace_policy::decide::{self, Denial, Verdict};
+use retrace_policy::facts::{self, CopyFacts, CopyHeader, Facts, Unparsable};
+use retrace_policy::statement::Backslash;
+use retrace_proto::wire::CopyFormat;
+
+use super::expect::{Expect, Statement};
+use super::refuse::Fault;
+use super::{Output, Session};
+use crate::Now;
+use crate::postgres::copy::{CopyDirection, CopyForm};
+use crate::postgres::frame::Frame;
+use crate::postgres::message::{self, Parse};
+
+/// How old the catalogue may be by which a statement is judged, in microseconds.
+const CATALOGUE_AGE_US_MAX: u64 = 5_000_000;
+
+/// A target's catalogue, and what its column masks come to on it.
+#[derive(Debug)]
+pub struct Columns {
+    /// What the names of the target mean.
+    pub catalogue: Catalogue,
+    /// Which columns are masked.
+    pub resolved: Resolved,
+    /// Hex SHA-256 of the catalogue.
+    pub version: String,
+}
+
+/// What the shell found out about a statement.
+#[derive(Clone, Debug)]
+pub struct Analysed {
+    /// Its facts; `None` if the machine asked for the catalogue alone.
+    pub facts: Option<Result<Arc<Facts>, Unparsable>>,
+    /// The catalogue as it is now; `None` if it cannot be read or lacks a masked column. Not looked at on a target without
+    /// masked columns.
+    pub columns: Option<Arc<Columns>>,
+}
+
+/// What is known of the catalogue.
+#[derive(Debug, Default)]
+pub(super) struct ColumnState {
+    /// Whether the target has masked columns at all.
+    pub(super) has_masks: bool,
+    /// The catalogue by which statements are judged.
+    pub(super) now: Option<Arc<Columns>>,
+    /// Since when; `None` if it must be asked for.
+    read_us: Option<u64>,
+    /// Whether an answer of the shell is on its way.
+    asked: bool,
+    /// The facts of the message that waits for them.
+    facts: Option<Result<Arc<Facts>, Unparsable>>,
+    /// Whether a definition was changed in the transaction that is open.
+    pub(super) defines: bool,
+    /// Whether texts of errors may hold values of masked columns until the transaction ends.
+    pub(super) tainted: bool,
+}
+
+impl ColumnState {
+    pub(super) fn new(has_masks: bool) -> Self {
+        Self { has_masks, ..Self::default() }
+    }
+}
+
+/// On what terms a statement may run.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) unknown_origins: UnknownOrigins,
+    pub(super) diagnostics: Diagnostics,
+    /// Literals compared with masked columns each time it runs.
+    pub(super) guesses: u32,
+    /// If it is a COPY between client and target, how its data is written.
+    pub(super) copy: Option<Arc<CopyForm>>,
+    /// The columns of that data, if they are known.
+    pub(super) copy_columns: Option<Vec<CopyColumn>>,
+}
+
+impl Terms {
+    /// Those of a statement that is not known here. They matter on a target with masked columns.
+    pub(super) const STRICTEST: Self = Self {
+        unknown_origins: UnknownOrigins::Redact,
+        diagnostics: Diagnostics::Redact,
+        guesses: 0,
+        copy: None,
+        copy_columns: None,
+    };
+
+    fn open(copy: Option<Arc<CopyForm>>) -> Self {
+        Self {
+            unknown_origins: UnknownOrigins::Pass,
+            diagnostics: Diagnostics::Pass,
+            guesses: 0,
+            copy,
+            copy_columns: None,
+        }
+    }
+}
+
+/// A statement that was understood.
+#[derive(Clone, Debug)]
+pub(super) struct Understood {
+    pub(super) verdict: Verdict,
+    pub(super) terms: Arc<Terms>,
+    /// Its facts, to be judged again when the catalogue changes.
+    pub(super) facts: Option<Arc<Facts>>,
+}
+
+impl Understood {
+    fn denied(denial: Denial) -> Self {
+        Self { verdict: Verdict::Deny(denial), terms: Arc::new(Terms::STRICTEST), facts: None }
+    }
+
+    fn allowed(terms: Terms, facts: Option<Arc<Facts>>) -> Self {
+        Self { verdict: Verdict::Allow, terms: Arc::new(terms), facts }
+    }
+}
+
+impl Session {
+    pub(super) fn has_column_masks(&self) -> bool {
+        self.columns.has_masks
+    }
+
+    /// Takes in what the shell found out.
+    pub(super) fn handle_analysed(&mut self, now: Now, analysed: Analysed) {
+        self.columns.asked = false;
+        self.columns.facts = analysed.facts;
+        self.columns.read_us = Some(now.monotonic_us);
+        if self.columns.has_masks {
+            self.columns.now = analysed.columns;
+        }
+    }
+
+    /// Whether a message needs to know more than is known. If so, the shell is asked, and the message is to wait.
+    pub(super) fn must_be_analysed(&mut self, now: Now, frame: &Frame) -> Result<bool, Fault> {
+        if self.columns.asked {
+            return Ok(true);
+        }
+        let sql = match frame.tag() {
+            b'Q' => Some(message::query(frame.body()).map_err(|_| Fault::ClientMessage)?),
+            b'P' => Some(Parse::sql(frame.body()).map_err(|_| Fault::ClientMessage)?),
+            b'B' | b'E' | b'F' if self.columns.has_masks => None,
+            _ => return Ok(false),
+        };
+        let has_facts = self.columns.facts.is_some();
+        let needs_facts =
+            !has_facts && sql.is_some_and(|sql| self.columns.has_masks || decide::may_copy(sql));
+        let fresh = self
+            .columns
+            .read_us
+            .is_some_and(|read_us| now.monotonic_us.saturating_sub(read_us) < CATALOGUE_AGE_US_MAX);
+        // Facts come with the catalogue.
+        let needs_catalogue = self.columns.has_masks && !fresh && !has_facts;
+        if !needs_facts && !needs_catalogue {
+            return Ok(false);
+        }
+        let sql = sql.filter(|_| needs_facts).map(Bytes::copy_from_slice);
+        self.outputs.push_back(Output::Analyse { sql });
+        self.columns.asked = true;
+        Ok(true)
+    }
+
+    /// Understands a statement whose facts are there, if it needs any.
+    pub(super) fn understand(&mut self, sql: &[u8]) -> Understood {
+        let facts = self.columns.facts.take();
+        if self.columns.has_masks {
+            return match facts.unwrap_or(Err(Unparsable::Syntax)) {
+                Ok(facts) => self.judge(&facts),
+                Err(_) => Understood::denied(columns::UNPARSED),
+            };
+        }
+        if !decide::may_copy(sql) {
+            return Understood::allowed(Terms::open(None), None);
+        }
+        let facts = facts.unwrap_or(Err(Unparsable::Syntax));
+        match decide::decide_copy(facts.as_deref().map_err(|error| *error), self.content.masks_anything()) {
+            Err(denial) => Understood::denied(denial),
+            Ok(None) => Understood::allowed(Terms::open(None), None),
+            Ok(Some(copy)) => match form(copy) {
+                Some(form) => Understood::allowed(Terms::open(Some(Arc::new(form))), None),
+                None => Understood::denied(decide::COPY_UNREADABLE),
+            },
+        }
+    }
+
+    /// Judges facts by the catalogue as it is now.
+    pub(super) fn judge(&self, facts: &Arc<Facts>) -> Understood {
+        let Some(columns) = self.columns.now.as_deref() else {
+            return Understood::denied(decide::CATALOGUE);
+        };
+        let backslash = if self.encoding_is_utf8 { self.backslash } else { Backslash::Escape };
+        let copy = match decide::decide_copy(Ok(facts), true) {
+            Ok(copy) => copy,
+            // Without any COPY, backslashes are the judgement's to weigh.
+            Err(_) if !facts.statements.iter().any(|it| matches!(it.kind, facts::StatementKind::Copy(_))) => {
+                None
+            }
+            Err(denial) => return Understood::denied(denial),
+        };
+        let mut allowance = match columns::judge(facts, &columns.catalogue, &columns.resolved, backslash) {
+            Judgement::Deny(denial) => return Understood::denied(denial),
+            Judgement::Allow(allowance) => allowance,
+        };
+        let mut terms = Terms {
+            unknown_origins: allowance.unknown_origins,
+            diagnostics: allowance.diagnostics,
+            guesses: allowance.guesses,
+            copy: None,
+            copy_columns: None,
+        };
+        if let Some(copy) = copy {
+            let Some(form) = form(copy) else { return Understood::denied(decide::COPY_UNREADABLE) };
+            terms.copy = Some(Arc::new(form));
+            terms.copy_columns = allowance.copies.pop().and_then(|plan| plan.columns);
+        }
+        Understood::allowed(terms, Some(facts.clone()))
+    }
+
+    /// What is understood of a prepared statement, by the catalogue as it is now. One that SQL prepared, or a cursor, is not
+    /// known here: it was judged when it was made.
+    pub(super) fn understood_now(&self, statement: Option<&Statement>) -> Understood {
+        match statement.map(|statement| &statement.understood) {
+            None => Understood::allowed(Terms::STRICTEST, None),
+            Some(Understood { facts: Some(facts), .. }) if self.columns.has_masks => self.judge(facts),
+            Some(understood) => understood.clone(),
+        }
+    }
+
+    /// The verdict, with the literals counted that the statement compares with masked columns.
+    pub(super) fn weigh_guesses(&self, now: Now, understood: &Understood) -> Verdict {
+        let allowed = understood.verdict == Verdict::Allow;
+        if allowed && !self.guesses.try_take(now.monotonic_us, understood.terms.guesses) {
+            return Verdict::Deny(decide::GUESSES_SPENT);
+        }
+        understood.verdict
+    }
+
+    /// The terms of the Execute or query that answers next.
+    pub(super) fn terms_that_apply(&self) -> &Terms {
+        self.expected
+            .iter()
+            .find_map(|expected| match &expected.expect {
+                Expect::Query(ran) | Expect::Execute(ran) => Some(&*ran.terms),
+                _ => None,
+            })
+            .unwrap_or(&Terms::STRICTEST)
+    }
+
+    /// Whether the texts of errors and notices that come now may hold values of masked columns.
+    pub(super) fn diagnostics_are_hidden(&self) -> bool {
+        if !self.columns.has_masks {
+            return false;
+        }
+        let of_front = match self.expected.front().map(|expected| &expected.expect) {
+            Some(Expect::Query(ran) | Expect::Execute(ran)) => ran.terms.diagnostics,
+            Some(Expect::Parse(statement) | Expect::DescribeStatement(Some(statement))) => {
+                statement.understood.terms.diagnostics
+            }
+            Some(Expect::Bind(portal)) => portal
+                .statement
+                .as_ref()
+                .map_or(Diagnostics::Redact, |statement| statement.understood.terms.diagnostics),
+            _ => Diagnostics::Pass,
+        };
+        self.columns.tainted || of_front == Diagnostics::Redact
+    }
+
+    /// A statement ended with this tag. One that may have changed a definition makes the catalogue old.
+    pub(super) fn note_tag(&mut self, tag: &[u8]) {
+        if self.columns.has_masks && !LEAVES_CATALOGUE.iter().any(|verb| tag.starts_with(verb)) {
+            self.columns.defines = true;
+            self.catalogue_is_old();
+        }
+    }
+
+    /// Others see what a transaction defined once it ends.
+    pub(super) fn note_transaction_end(&mut self) {
+        self.columns.tainted = false;
+        if std::mem::take(&mut self.columns.defines) {
+            self.catalogue_is_old();
+        }
+    }
+
+    fn catalogue_is_old(&mut self) {
+        self.columns.read_us = None;
+        self.outputs.push_back(Output::CatalogueIsOld);
+    }
+}
+
+/// How the tags of statements begin that change no definition.
+const LEAVES_CATALOGUE: [&[u8]; 23] = [
+    b"SELECT",
+    b"INSERT",
+    b"UPDATE",
+    b"DELETE",
+    b"MERGE",
+    b"FETCH",
+    b"MOVE",
+    b"COPY",
+    b"BEGIN",
+    b"START",
+    b"COMMIT",
+    b"SAVEPOINT",
+    b"RELEASE",
+    b"SET",
+    b"RESET",
+    b"SHOW",
+    b"PREPARE",
+    b"DEALLOCATE",
+    b"DECLARE",
+    b"CLOSE",
+    b"LISTEN",
+    b"NOTIFY",
+    b"UNLISTEN",
+];
+
+/// How the data of a COPY is written; `None` if the gate does not read it so.
+fn form(copy: &CopyFacts) -> Option<CopyForm> {
+    if copy.unknown_option {
+        return None;
+    }
+    let byte = |option: &Option<String>, default: u8| match option.as_deref().map(str::as_bytes) {
+        None => Some(default),
+        Some([byte]) => Some(*byte),
+        Some(_) => None,
+    };
+    let (format, delimiter, null) = match copy.format {
+        facts::CopyFormat::Text => (CopyFormat::Text, b'\t', "\\N"),
+        facts::CopyFormat::Csv => (CopyFormat::Csv, b',', ""),
+        facts::CopyFormat::Binary => (CopyFormat::Binary, 0, ""),
+    };
+    let quote = byte(&copy.quote, b'"')?;
+    Some(CopyForm {
+        direction: match copy.direction {
+            facts::CopyDirection::To => CopyDirection::Out,
+            facts::CopyDirection::From => CopyDirection::In,
+        },
+        format,
+        delimiter: byte(&copy.delimiter, delimiter)?,
+        null: copy.null.as_deref().unwrap_or(null).as_bytes().to_vec(),
+        header: copy.header != CopyHeader::Absent,
+        quote,
+        escape: byte(&copy.escape, quote)?,
+        columns: copy.columns.clone(),
+    })
+}

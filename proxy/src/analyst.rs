@@ -1,0 +1,63 @@
+//! Answers a session machine's questions about statements and the target's catalogue.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use retrace_proxy_core::postgres::Analysed;
+
+use crate::catalogue::Keeper;
+use crate::gateway::Gateway;
+use crate::parser::Parser;
+use crate::session::Entrance;
+
+/// What a session asks.
+#[derive(Clone)]
+pub(crate) struct Analyst {
+    gateway: Arc<Gateway>,
+    parser: Arc<Parser>,
+    /// Keeps the catalogue, where the target has masked columns.
+    keeper: Option<Arc<Keeper>>,
+}
+
+impl Analyst {
+    pub(crate) fn new(gateway: &Arc<Gateway>, entrance: &Entrance) -> Self {
+        let keeper = gateway.keepers.get(&entrance.target.name).filter(|_| entrance.is_judged);
+        Self { gateway: gateway.clone(), parser: gateway.parser.clone(), keeper: keeper.cloned() }
+    }
+
+    /// The answer, if it is at hand.
+    pub(crate) fn at_hand(&self, sql: Option<&Bytes>) -> Option<Analysed> {
+        let columns = match &self.keeper {
+            None => None,
+            Some(keeper) => Some(keeper.at_hand()?),
+        };
+        let facts = match sql {
+            None => None,
+            Some(sql) => Some(self.parser.at_hand(sql)?),
+        };
+        Some(Analysed { facts, columns })
+    }
+
+    /// The answer, once it is found out.
+    pub(crate) async fn analyse(self, sql: Option<Bytes>) -> Analysed {
+        let facts = match sql {
+            None => None,
+            Some(sql) => match self.parser.at_hand(&sql) {
+                Some(outcome) => Some(outcome),
+                None => Some(self.parser.facts(sql).await),
+            },
+        };
+        let columns = match &self.keeper {
+            None => None,
+            Some(keeper) => keeper.current(&self.gateway).await,
+        };
+        Analysed { facts, columns }
+    }
+
+    /// What was read of the catalogue before now is out of date.
+    pub(crate) fn catalogue_is_old(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.is_old();
+        }
+    }
+}

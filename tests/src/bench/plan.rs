@@ -1,0 +1,48 @@
+//! How much is measured.
+
+/// Sizes of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How often everything that is timed is repeated.
+    pub rounds: usize,
+    /// Length of each load of pgbench, in seconds.
+    pub load_seconds: u64,
+    /// Rows that are read at once.
+    pub rows: u64,
+    /// Sessions that do nothing.
+    pub idle_sessions: usize,
+    /// Size of the result that is streamed, in MiB.
+    pub streamed_mib: u64,
+    /// Durabilities of the targets that are measured.
+    pub durabilities: Vec<String>,
+}
+
+impl Plan {
+    /// `QUICK=1` shows that all of it works and measures little; `BENCH_DURABILITIES=exchange,relaxed` leaves some out.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let quick = std::env::var("QUICK").is_ok_and(|value| !value.is_empty() && value != "0");
+        let durabilities = std::env::var("BENCH_DURABILITIES");
+        let durabilities = durabilities.as_deref().unwrap_or("exchange,command,relaxed");
+        let durabilities = durabilities.split(',').map(str::to_owned).collect();
+        if quick {
+            Self {
+                rounds: 1,
+                load_seconds: 1,
+                rows: 100_000,
+                idle_sessions: 100,
+                streamed_mib: 100,
+                durabilities,
+            }
+        } else {
+            Self {
+                rounds: 5,
+                load_seconds: 5,
+                rows: 1_000_000,
+                idle_sessions: 1000,
+                streamed_mib: 2048,
+                durabilities,
+            }
+        }
+    }
+}
