@@ -7,6 +7,7 @@ mod bad_input;
 mod canaries;
 mod cancel;
 mod cli;
+mod columns;
 mod common;
 mod configuration;
 mod drivers;

@@ -466,7 +466,7 @@ impl Session {
                 self.outputs.push_back(Output::ToClient(bytes));
             }
         }
-        if self.cancel_needs.is_some_and(|needs| self.gate.is_met(needs)) {
+        if self.state == State::Open && self.cancel_needs.is_some_and(|needs| self.gate.is_met(needs)) {
             self.cancel_needs = None;
             self.outputs.push_back(Output::ForwardCancel);
         }

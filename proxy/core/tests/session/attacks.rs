@@ -369,3 +369,17 @@ fn a_notice_longer_than_the_record_keeps_is_cut_for_the_client_too() {
     let client = bench.take_client();
     assert!(client.len() < 10_000 && contains(&client, b"bytes omitted"));
 }
+
+#[test]
+fn a_cancel_whose_record_comes_after_the_session_has_ended_is_not_forwarded() {
+    let mut bench = Bench::open();
+    bench.client(&[parse("", "select 1", &[]), bind("", 0, &[], 0), execute()].concat());
+    bench.log_is_healthy = false;
+    bench.input(Input::CancelRequested);
+    bench.target(&[PARSED, BOUND].concat());
+    bench.deadline();
+    bench.deadline();
+    assert!(bench.closed);
+    bench.make_durable();
+    assert_eq!(bench.cancels, 0);
+}

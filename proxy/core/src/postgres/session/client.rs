@@ -164,6 +164,7 @@ impl Session {
         let command_seq = self.record_command(now, &command)?;
         match verdict {
             Verdict::Allow => {
+                self.remember_names(&understood);
                 let ran = Ran {
                     redefined: redefined_names(sql, self.backslash).into(),
                     terms: understood.terms,
@@ -214,6 +215,7 @@ impl Session {
             let command_seq = self.record_command(now, &command)?;
             return self.refuse_extended(now, command_seq, &denial);
         }
+        self.remember_parsed(parse.name, &understood);
         let statement = Statement {
             name: Bytes::copy_from_slice(parse.name),
             sql: Bytes::copy_from_slice(parse.sql),

@@ -376,6 +376,8 @@ impl Session {
         if name == "standard_conforming_strings" {
             self.backslash = if value == "on" { Backslash::Plain } else { Backslash::Escape };
         }
+        // Where letters may be other bytes, constants may end elsewhere too.
+        self.columns.names.backslash = if self.encoding_is_utf8 { self.backslash } else { Backslash::Escape };
         self.settings.apply(name, value);
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use retrace_policy::catalogue::{Catalogue, Resolved};
-use retrace_policy::columns::{self, CopyColumn, Diagnostics, Judgement, UnknownOrigins};
+use retrace_policy::columns::{self, CopyColumn, Diagnostics, Judgement, SessionName, UnknownOrigins};
 use retrace_policy::decide::{self, Denial, Verdict};
 use retrace_policy::facts::{self, CopyFacts, CopyHeader, Facts, Unparsable};
 use retrace_policy::statement::Backslash;
@@ -47,7 +47,7 @@ pub struct Analysed {
 }
 
 /// What is known of the catalogue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ColumnState {
     /// Whether the target has masked columns at all.
     pub(super) has_masks: bool,
@@ -59,6 +59,8 @@ pub(super) struct ColumnState {
     asked: bool,
     /// The facts of the message that waits for them.
     facts: Option<Result<Arc<Facts>, Unparsable>>,
+    /// What the names stand for that SQL and Parse messages made.
+    pub(super) names: columns::Session,
     /// Whether a definition was changed in the transaction that is open.
     pub(super) defines: bool,
     /// Whether texts of errors may hold values of masked columns until the transaction ends.
@@ -67,7 +69,16 @@ pub(super) struct ColumnState {
 
 impl ColumnState {
     pub(super) fn new(has_masks: bool) -> Self {
-        Self { has_masks, ..Self::default() }
+        Self {
+            has_masks,
+            now: None,
+            read_us: None,
+            asked: false,
+            facts: None,
+            names: columns::Session::new(Backslash::Plain),
+            defines: false,
+            tainted: false,
+        }
     }
 }
 
@@ -112,15 +123,22 @@ pub(super) struct Understood {
     pub(super) terms: Arc<Terms>,
     /// Its facts, to be judged again when the catalogue changes.
     pub(super) facts: Option<Arc<Facts>>,
+    /// What it gives a name, with the terms that hold when the name is used.
+    names: Vec<(SessionName, columns::Terms)>,
 }
 
 impl Understood {
     fn denied(denial: Denial) -> Self {
-        Self { verdict: Verdict::Deny(denial), terms: Arc::new(Terms::STRICTEST), facts: None }
+        Self {
+            verdict: Verdict::Deny(denial),
+            terms: Arc::new(Terms::STRICTEST),
+            facts: None,
+            names: Vec::new(),
+        }
     }
 
     fn allowed(terms: Terms, facts: Option<Arc<Facts>>) -> Self {
-        Self { verdict: Verdict::Allow, terms: Arc::new(terms), facts }
+        Self { verdict: Verdict::Allow, terms: Arc::new(terms), facts, names: Vec::new() }
     }
 }
 
@@ -135,8 +153,32 @@ impl Session {
         self.columns.facts = analysed.facts;
         self.columns.read_us = Some(now.monotonic_us);
         if self.columns.has_masks {
+            let version = |columns: &Option<Arc<Columns>>| columns.as_ref().map(|it| it.version.clone());
+            if version(&self.columns.now) != version(&analysed.columns) {
+                self.columns.names.forget();
+            }
             self.columns.now = analysed.columns;
         }
+    }
+
+    /// Remembers what a statement gives a name, before it is forwarded.
+    pub(super) fn remember_names(&mut self, understood: &Understood) {
+        for (name, terms) in &understood.names {
+            self.columns.names.remember_name(name, *terms);
+        }
+    }
+
+    /// Remembers what a Parse message gives a name: SQL can execute it too.
+    pub(super) fn remember_parsed(&mut self, name: &[u8], understood: &Understood) {
+        if let Ok(name) = std::str::from_utf8(name)
+            && self.columns.has_masks
+            && !name.is_empty()
+        {
+            let Terms { unknown_origins, diagnostics, guesses, .. } = *understood.terms;
+            let terms = columns::Terms { unknown_origins, diagnostics, guesses };
+            self.columns.names.remember_name(&SessionName::Prepared(name.to_owned()), terms);
+        }
+        self.remember_names(understood);
     }
 
     /// Whether a message needs to know more than is known. If so, the shell is asked, and the message is to wait.
@@ -196,7 +238,6 @@ impl Session {
         let Some(columns) = self.columns.now.as_deref() else {
             return Understood::denied(decide::CATALOGUE);
         };
-        let backslash = if self.encoding_is_utf8 { self.backslash } else { Backslash::Escape };
         let copy = match decide::decide_copy(Ok(facts), true) {
             Ok(copy) => copy,
             // Without any COPY, backslashes are the judgement's to weigh.
@@ -205,10 +246,11 @@ impl Session {
             }
             Err(denial) => return Understood::denied(denial),
         };
-        let mut allowance = match columns::judge(facts, &columns.catalogue, &columns.resolved, backslash) {
-            Judgement::Deny(denial) => return Understood::denied(denial),
-            Judgement::Allow(allowance) => allowance,
-        };
+        let mut allowance =
+            match columns::judge_in(&self.columns.names, facts, &columns.catalogue, &columns.resolved) {
+                Judgement::Deny(denial) => return Understood::denied(denial),
+                Judgement::Allow(allowance) => allowance,
+            };
         let mut terms = Terms {
             unknown_origins: allowance.unknown_origins,
             diagnostics: allowance.diagnostics,
@@ -221,7 +263,7 @@ impl Session {
             terms.copy = Some(Arc::new(form));
             terms.copy_columns = allowance.copies.pop().and_then(|plan| plan.columns);
         }
-        Understood::allowed(terms, Some(facts.clone()))
+        Understood { names: allowance.names, ..Understood::allowed(terms, Some(facts.clone())) }
     }
 
     /// What is understood of a prepared statement, by the catalogue as it is now. One that SQL prepared, or a cursor, is not
