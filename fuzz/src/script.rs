@@ -21,6 +21,8 @@ pub(crate) enum Step {
         /// In microseconds.
         us: u64,
     },
+    /// What the session asked to find out about a statement is found out.
+    Analysed,
     /// A valid cancel request.
     Cancel,
     /// The client is gone.
@@ -77,7 +79,8 @@ impl<'a> Script<'a> {
             8 | 9 => Step::Durable { events: usize::from(argument) },
             10 => Step::Deadline,
             11 => Step::Later { us: u64::from(argument) * 100 },
-            12 => Step::Cancel,
+            12 if argument < 64 => Step::Cancel,
+            12 => Step::Analysed,
             // Ends are rarer than what may come before them.
             13 if argument < 64 => Step::ClientClosed,
             14 if argument < 64 => Step::TargetClosed,
@@ -122,7 +125,9 @@ fn asked(which: u8, text: &str) -> Bytes {
         3 => framed(b'D', format!("{}{name}\0", if which < 128 { 'S' } else { 'P' }).as_bytes()),
         4 => framed(b'E', b"\0\0\0\0\0"),
         5 => framed(b'S', b""),
-        6 => framed(b'C', format!("S{name}\0").as_bytes()),
+        6 if which < 128 => framed(b'C', format!("S{name}\0").as_bytes()),
+        6 if which < 192 => framed(b'd', b"1\tone\n"),
+        6 => framed(b'c', b""),
         _ => {
             let all = [asked(1, text), asked(2, text), asked(132, text), asked(4, text), asked(5, text)];
             Bytes::from(all.concat())
@@ -139,7 +144,7 @@ fn said(which: u8, text: &str) -> Bytes {
         body.put_slice(value.as_bytes());
         framed(b'D', &body)
     };
-    match which % 20 {
+    match which % 24 {
         0 => framed(b'T', b"\0\x01c\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0"),
         1 => framed(b'T', b"\0\x01c\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\x01"),
         2 => framed(b'T', b"\0\0"),
@@ -148,7 +153,7 @@ fn said(which: u8, text: &str) -> Bytes {
         5 => framed(b'D', b"\0\x01\0\0\0\x04\0\0\0\x07"),
         6 => framed(b'D', b"\0\x01\xff\xff\xff\xff"),
         7 => framed(b'C', b"SELECT 1\0"),
-        8 => framed(b'Z', &[b"ITE"[usize::from(which / 20) % 3]]),
+        8 => framed(b'Z', &[b"ITE"[usize::from(which / 24) % 3]]),
         9 => framed(b'E', format!("SERROR\0VERROR\0C22012\0M{CANARY} is wrong\0\0").as_bytes()),
         10 => framed(b'1', b""),
         11 => framed(b'2', b""),
@@ -159,6 +164,10 @@ fn said(which: u8, text: &str) -> Bytes {
         16 => framed(b'A', format!("\0\0\0\x07news\0{CANARY}\0").as_bytes()),
         17 => framed(b'S', format!("application_name\0{CANARY}\0").as_bytes()),
         18 => framed(b'I', b""),
+        19 => framed(b'G', b"\0\0\x01\0\0"),
+        20 => framed(b'H', b"\0\0\x01\0\0"),
+        21 => framed(b'd', format!("{CANARY}\n").as_bytes()),
+        22 => framed(b'c', b""),
         _ => Bytes::from([said(0, text), said(3, text), said(7, text), said(8, text)].concat()),
     }
 }

@@ -8,13 +8,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use retrace_policy::detect::Detector;
+use retrace_policy::facts::{Facts, Unparsable};
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker, Rule};
 use retrace_proto::limits::EVENT_BYTES_MAX;
 use retrace_proto::wire::{self, MaskAction, command_received::Kind, envelope::Payload, response_part::Part};
 use retrace_proto::{Envelope, Id, Masked, Recorded, StreamWriter, Subject};
 use retrace_proxy_core::Now;
 use retrace_proxy_core::postgres::frame::Framer;
-use retrace_proxy_core::postgres::{Greeting, Input, LogFailure, Opening, Output, Session, SessionLimits};
+use retrace_proxy_core::postgres::{
+    Analysed, Beyond, CancelKey, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
+    SessionLimits,
+};
 
 use crate::script::{CANARY, Script, Step};
 
@@ -45,6 +50,7 @@ struct Counted {
     statements: u64,
     rows: u64,
     completions: u64,
+    data_bytes: u64,
 }
 
 /// Cuts what goes one way into frames again.
@@ -68,6 +74,7 @@ impl Out {
                 b'P' => self.counted.statements += 1,
                 b'D' => self.counted.rows += 1,
                 b'C' => self.counted.completions += 1,
+                b'd' => self.counted.data_bytes += frame.body().len() as u64,
                 _ => {}
             }
         }
@@ -86,6 +93,8 @@ struct Bench {
     from_client: usize,
     from_target: usize,
     client_says_at: bool,
+    /// A statement whose facts the session waits for.
+    asked: Option<Option<Bytes>>,
     closed: bool,
 }
 
@@ -103,6 +112,7 @@ impl Bench {
             from_client: 0,
             from_target: 0,
             client_says_at: false,
+            asked: None,
             closed: false,
         }
     }
@@ -123,6 +133,7 @@ impl Bench {
             Step::Durable { events } => self.make_durable(events),
             Step::Deadline => self.deadline(),
             Step::Later { us } => self.pass(us),
+            Step::Analysed => self.answer(),
             Step::Cancel => self.input(Input::CancelRequested),
             Step::ClientClosed => self.input(Input::ClientClosed),
             Step::TargetClosed => self.input(Input::TargetClosed),
@@ -143,6 +154,17 @@ impl Bench {
         }
         self.durable = end;
         self.input(Input::Durable { end: end as u64 });
+    }
+
+    /// What a session asked to find out is found out.
+    fn answer(&mut self) {
+        if let Some(sql) = self.asked.take() {
+            let facts = sql.map(|sql| match std::str::from_utf8(&sql) {
+                Ok(sql) => Facts::of(sql).map(Arc::new),
+                Err(_) => Err(Unparsable::Syntax),
+            });
+            self.input(Input::Analysed(Analysed { facts, columns: None }));
+        }
     }
 
     fn pass(&mut self, us: u64) {
@@ -167,6 +189,10 @@ impl Bench {
                     self.to_target.push(&bytes);
                     let (sent, recorded) = (&self.to_target.counted, &self.on_record);
                     assert!(sent.commands <= recorded.commands, "a command went ahead of its record");
+                    assert!(
+                        sent.data_bytes <= recorded.data_bytes,
+                        "data of a COPY went ahead of its record"
+                    );
                     assert!(sent.statements <= recorded.statements, "a statement went ahead of its record");
                 }
                 Output::ToClient(bytes) => {
@@ -175,7 +201,8 @@ impl Bench {
                     assert!(sent.rows <= recorded.rows, "a row went ahead of its record");
                     assert!(sent.completions <= recorded.completions, "a tag went ahead of its record");
                 }
-                Output::ForwardCancel => {}
+                Output::Analyse { sql } => self.asked = Some(sql),
+                Output::ForwardCancel | Output::CatalogueIsOld => {}
                 Output::Close => self.closed = true,
             }
         }
@@ -201,6 +228,7 @@ impl Bench {
             if self.closed {
                 return;
             }
+            self.answer();
             self.make_durable(usize::MAX - self.durable);
             self.deadline();
         }
@@ -214,6 +242,10 @@ fn count(recorded: &Recorded, counted: &mut Counted) {
             // A statement that is prepared may ride with what executes it, in one record, or have its own.
             counted.commands += u64::from(command.kind != i32::from(Kind::Prepare));
             counted.statements += 1;
+            return;
+        }
+        Payload::CommandChunk(chunk) => {
+            counted.data_bytes += chunk.data_bytes;
             return;
         }
         Payload::ResponseChunk(chunk) => &chunk.parts,
@@ -237,9 +269,16 @@ fn opening() -> Opening {
         stream: StreamWriter::new(id, wire::StreamKind::Session),
         subject: Subject { session_id: Some(id), target: "shop".to_owned(), ..Subject::default() },
         masker: Arc::new(Masker::new(&rules, FingerprintKey::new(b"key"))),
+        recording: Recording {
+            responses: wire::RecordResponses::Full,
+            beyond: Beyond::Refuse,
+            key: HashKey::new(b"key"),
+        },
+        has_column_masks: false,
+        guesses: Arc::default(),
         greeting: Greeting {
             settings: vec![(Bytes::from("standard_conforming_strings"), Bytes::from("on"))],
-            cancel_key: (1, 2),
+            cancel_key: CancelKey { process_id: 1, secret: vec![0, 0, 0, 2] },
         },
         opened: wire::SessionOpened::default(),
         asserted: Masked::from_iter([]),
@@ -247,6 +286,7 @@ fn opening() -> Opening {
         impossible_name: "retrace_refused_fuzz".to_owned(),
         limits: SessionLimits {
             kept_bytes_max: 4096,
+            command_recorded_bytes_max: 4096,
             held_bytes_max: HELD_BYTES_MAX,
             ..SessionLimits::default()
         },
