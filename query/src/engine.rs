@@ -16,6 +16,7 @@ use datafusion::prelude::{SessionConfig, col, lit};
 use datafusion::sql::parser::Statement;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
+use retrace_evidence::TrustedKeys;
 use retrace_lake::{RowKind, RowReader, Table};
 use retrace_proto::Id;
 use tokio::runtime::{Builder, Runtime};
@@ -26,6 +27,7 @@ use url::Url;
 
 use crate::events_table::EventsTable;
 use crate::right::Right;
+use crate::session_state::SessionStates;
 use crate::source::Source;
 use crate::{Options, QueryError, functions, statement, views};
 
@@ -63,6 +65,7 @@ pub(crate) struct Engine {
     state: SessionState,
     memory_bytes_max: usize,
     query_ms_max: u64,
+    head_keys: TrustedKeys,
 }
 
 /// One thing to run.
@@ -70,6 +73,8 @@ pub(crate) struct Job {
     pub(crate) source: Source,
     pub(crate) right: Right,
     pub(crate) what: What,
+    /// The reader's clock before the cut was taken, in microseconds since the Unix epoch.
+    pub(crate) now_unix_us: i64,
     pub(crate) deadline: Instant,
     /// Held until the query has really ended, which can be later than its reader was told so.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -140,7 +145,8 @@ impl Engine {
             context.register_udf(function);
         }
         let Options { memory_bytes_max, query_ms_max, .. } = *options;
-        Ok(Self { threads, state: context.state(), memory_bytes_max, query_ms_max })
+        let head_keys = options.head_keys.clone();
+        Ok(Self { threads, state: context.state(), memory_bytes_max, query_ms_max, head_keys })
     }
 
     /// Plans and starts a query. The statement's own errors come from here, those of running it from [`Running::next`].
@@ -148,7 +154,12 @@ impl Engine {
         let (started, start) = oneshot::channel();
         let (rows, batches) = mpsc::channel(BATCHES_WAITING_MAX);
         let deadline = job.deadline;
-        let query = Query { state: self.state.clone(), memory_bytes_max: self.memory_bytes_max, rows };
+        let query = Query {
+            state: self.state.clone(),
+            memory_bytes_max: self.memory_bytes_max,
+            head_keys: self.head_keys.clone(),
+            rows,
+        };
         let task = self.threads.spawn(async move {
             // Whoever waits has the same deadline and reports it.
             drop(timeout_at(deadline, query.run(job, started)).await);
@@ -178,18 +189,20 @@ impl Engine {
 struct Query {
     state: SessionState,
     memory_bytes_max: usize,
+    head_keys: TrustedKeys,
     rows: mpsc::Sender<Result<Option<RecordBatch>, QueryError>>,
 }
 
 impl Query {
     async fn run(self, job: Job, started: oneshot::Sender<Result<SchemaRef, QueryError>>) {
-        let Job { source, right, what, permit, .. } = job;
+        let Job { source, right, what, now_unix_us, permit, .. } = job;
         // The tail's rows count against the memory that queries share, as long as the query runs.
         let tail = MemoryConsumer::new("tail").register(&self.state.runtime_env().memory_pool);
         if tail.try_grow(source.tail_bytes()).is_err() {
             return drop(started.send(Err(QueryError::Memory { bytes_max: self.memory_bytes_max })));
         }
-        let mut stream = match self.open(source, right, what).await {
+        let visible = Visible { source: Arc::new(source), right };
+        let mut stream = match self.open(visible, what, now_unix_us).await {
             Ok(stream) => stream,
             Err(error) => return drop(started.send(Err(error))),
         };
@@ -209,13 +222,31 @@ impl Query {
 
     async fn open(
         &self,
-        source: Source,
-        right: Right,
+        visible: Visible,
         what: What,
+        now_unix_us: i64,
     ) -> Result<SendableRecordBatchStream, QueryError> {
-        let frame = plan(self.state.clone(), source, right, what).await?;
+        let frame = self.plan(visible, what, now_unix_us).await?;
         let opened = frame.execute_stream().await;
         opened.map_err(|error| QueryError::from_execution(error, self.memory_bytes_max))
+    }
+
+    async fn plan(&self, visible: Visible, what: What, now_unix_us: i64) -> Result<DataFrame, QueryError> {
+        let context = context(self.state.clone(), &visible).map_err(QueryError::from_statement)?;
+        let parsed = match what {
+            What::Statement(parsed) => parsed,
+            What::Session(id) => return session(&context, id).await.map_err(QueryError::from_statement),
+        };
+        let states = SessionStates::new(self.head_keys.clone(), now_unix_us);
+        views::register(&context, &states).await.map_err(QueryError::from_statement)?;
+        let plan = context.state().statement_to_plan(*parsed).await.map_err(QueryError::from_statement)?;
+        statement::check_plan(&plan)?;
+        if SessionStates::are_asked_by(&plan).map_err(QueryError::from_statement)? {
+            let every_row = Visible { right: Right::All, ..visible };
+            let read = async { states.read_heads(&self::context(self.state.clone(), &every_row)?).await };
+            read.await.map_err(|error| QueryError::from_execution(error, self.memory_bytes_max))?;
+        }
+        Ok(DataFrame::new(context.state(), plan))
     }
 
     /// Whether it was taken.
@@ -233,34 +264,22 @@ impl Query {
     }
 }
 
-async fn plan(
-    state: SessionState,
-    source: Source,
+/// The rows that a query may see.
+struct Visible {
+    source: Arc<Source>,
     right: Right,
-    what: What,
-) -> Result<DataFrame, QueryError> {
-    let context = context(state, source, right).map_err(QueryError::from_statement)?;
-    match what {
-        What::Statement(parsed) => {
-            views::register(&context).await.map_err(QueryError::from_statement)?;
-            let plan =
-                context.state().statement_to_plan(*parsed).await.map_err(QueryError::from_statement)?;
-            statement::check_plan(&plan)?;
-            Ok(DataFrame::new(context.state(), plan))
-        }
-        What::Session(id) => session(&context, id).await.map_err(QueryError::from_statement),
-    }
 }
 
 /// A context in which `events` is the source's rows, as far as the right goes.
-fn context(state: SessionState, source: Source, right: Right) -> Result<SessionContext, DataFusionError> {
+fn context(state: SessionState, visible: &Visible) -> Result<SessionContext, DataFusionError> {
+    let Visible { source, right } = visible;
     let context = SessionContext::new_with_state(
         SessionStateBuilder::new_from_existing(state)
             .with_catalog_list(Arc::new(datafusion::catalog::MemoryCatalogProviderList::new()))
             .build(),
     );
     let schema = MemorySchemaProvider::new();
-    schema.register_table("events".to_owned(), Arc::new(EventsTable::new(source, right)))?;
+    schema.register_table("events".to_owned(), Arc::new(EventsTable::new(source.clone(), right.clone())))?;
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema(SCHEMA, Arc::new(schema))?;
     context.register_catalog(CATALOG, Arc::new(catalog));

@@ -35,7 +35,7 @@ use crate::source::Source;
 /// fail on a row that is not theirs; what they save can be seen by a clock, not in an answer.
 #[derive(Debug)]
 pub(crate) struct EventsTable {
-    source: Source,
+    source: Arc<Source>,
     right: Right,
 }
 
@@ -50,7 +50,7 @@ impl EventsTable {
     /// The URLs under which the engine knows the table's store.
     pub(crate) const URL_SCHEME: &'static str = "retrace-table";
 
-    pub(crate) fn new(source: Source, right: Right) -> Self {
+    pub(crate) fn new(source: Arc<Source>, right: Right) -> Self {
         Self { source, right }
     }
 

@@ -8,6 +8,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use prost::Message;
+use retrace_proto::Id;
 use retrace_proto::wire::envelope::Payload;
 use retrace_proto::wire::{self, ResponsePart, response_part::Part};
 
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     let number = |name, read| ScalarUDF::new_from_impl(PayloadFunction::new(name, Reads::Number(read)));
     vec![
         text("payload_client_address", client_address),
+        text("payload_continues", continues),
         text("payload_parameters", parameters),
         text("payload_columns", columns),
         number("payload_chunk", chunk),
@@ -109,6 +111,11 @@ fn client_address(payload: &Payload) -> Option<String> {
         Payload::LoginRefused(refused) => Some(refused.client_address.clone()),
         _ => None,
     }
+}
+
+fn continues(payload: &Payload) -> Option<String> {
+    let Payload::SessionOpened(opened) = payload else { return None };
+    Id::from_slice(&opened.continues).ok().map(|id| id.to_string())
 }
 
 fn parameters(payload: &Payload) -> Option<String> {

@@ -6,6 +6,7 @@
 //!   log that they do not hold, every event that was durable when the query began and none beyond (promise P4).
 //! * `events_table` and `barrier`: the table `events` of one query, and the wall in it that no statement gets around.
 //! * `views`: `sessions`, `commands` and `responses`, in SQL.
+//! * `heads` and `session_state`: what instances signed of their streams, and what that makes of a session.
 //! * `statement` and `engine`: what may be asked, and what it may use while it runs.
 //! * [`Reader`]: the one way to rows. It checks the right, and records the read before its first row leaves (promise P8).
 //! * [`QueryService`] and [`Client`]: a reader behind gRPC, TLS and tokens, and its other end.
@@ -28,6 +29,10 @@ mod barrier;
 mod events_table;
 
 mod functions;
+
+mod heads;
+
+mod session_state;
 
 mod views;
 

@@ -1,6 +1,9 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What queries may use. Every field is a limit with its unit; the defaults suit one process beside a gate.
+use retrace_evidence::TrustedKeys;
+
+/// What queries may use and whom they believe. Limits have their unit in their name; the defaults suit one process beside
+/// a gate.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Longest statement, in bytes. The record of a read carries the statement whole, so it must fit one event.
@@ -23,6 +26,10 @@ pub struct Options {
     pub connections_max: usize,
     /// How long a client may take for its TLS handshake, in milliseconds.
     pub handshake_ms_max: u64,
+    /// Whose signatures over stream heads are believed. Without any, `sessions.state` verifies nothing.
+    pub head_keys: TrustedKeys,
+    /// The wall clock by which an instance is silent, in microseconds since the Unix epoch.
+    pub clock: fn() -> i64,
 }
 
 impl Options {
@@ -43,6 +50,13 @@ impl Default for Options {
             cut_attempts_max: 8,
             connections_max: 256,
             handshake_ms_max: 10_000,
+            head_keys: TrustedKeys::default(),
+            clock: now_unix_us,
         }
     }
+}
+
+fn now_unix_us() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
 }

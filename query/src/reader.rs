@@ -151,6 +151,7 @@ impl Reader {
     ) -> Result<(Cut, Running, ReadRecord), QueryError> {
         let Read { kind, statement, what, right, deadline } = read;
         let Inner { sources, options, engine, .. } = self.0.as_ref();
+        let now_unix_us = (options.clock)();
         let taken = Source::take(sources.log.as_ref(), &sources.table, options);
         let source = tokio::time::timeout_at(deadline.into(), taken)
             .await
@@ -158,7 +159,7 @@ impl Reader {
         let cut = source.cut.clone();
         let reading = Reading { kind, statement, cut: &cut, right: right.name() };
         let record = ReadRecord::begin(&sources.instance, caller, reading, deadline).await?;
-        let job = Job { source, right, what, deadline: deadline.into(), permit };
+        let job = Job { source, right, what, now_unix_us, deadline: deadline.into(), permit };
         match engine.run(job).await {
             Ok(running) => Ok((cut, running, record)),
             Err(error) => {

@@ -19,6 +19,8 @@ mod refusals;
 
 mod rights;
 
+mod session_state;
+
 mod tail;
 
 mod views;

@@ -20,6 +20,8 @@ const COLUMNS: [(&str, &[&str]); 3] = [
             "close_reason",
             "commands",
             "duration_us",
+            "continues",
+            "continued_by",
         ],
     ),
     (

@@ -35,7 +35,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with(MemoryLog::new(), Options::default()).await
+        let options = Options { clock: || NOW_UNIX_US, ..Options::default() };
+        Self::with(MemoryLog::new(), options).await
     }
 
     pub(crate) async fn with(log: MemoryLog, options: Options) -> Self {
@@ -239,7 +240,10 @@ impl Session {
         let number = SESSIONS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let mut random = [0; 10];
         random[2..].copy_from_slice(&number);
-        let id = Id::from_parts(NOW_UNIX_US as u64 / 1000, random);
+        Self::with_id(world, principal, Id::from_parts(NOW_UNIX_US as u64 / 1000, random))
+    }
+
+    pub(crate) fn with_id(world: &World, principal: &str, id: Id) -> Self {
         let about = Subject {
             session_id: Some(id),
             proxy_id: "gate".to_owned(),
@@ -272,6 +276,12 @@ impl Session {
 
     pub(crate) async fn open(&mut self) {
         let facts = wire::SessionOpened { client_address: "192.0.2.7:5000".to_owned(), ..Default::default() };
+        self.write(None, Event::session_opened(facts, masked(Vec::new()), masked(Vec::new()))).await;
+    }
+
+    /// Opens it as the one that goes on from another.
+    pub(crate) async fn open_after(&mut self, other: Id) {
+        let facts = wire::SessionOpened { continues: other.to_bytes(), ..Default::default() };
         self.write(None, Event::session_opened(facts, masked(Vec::new()), masked(Vec::new()))).await;
     }
 

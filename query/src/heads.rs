@@ -1,0 +1,155 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::prelude::{col, lit};
+use futures::TryStreamExt;
+use prost::Message;
+use retrace_evidence::{Head, Heads, InstanceSeen, Place, SignedRoot, TrustedKeys, Witness};
+use retrace_lake::RowKind;
+use retrace_proto::wire::envelope::Payload;
+use retrace_proto::{Id, wire};
+
+/// What reading heads asks of `events`, in this order.
+const COLUMNS: [&str; 7] =
+    ["stream_id", "stream_seq", "occurred_at", "appended_at", "proxy_id", "payload", "raw"];
+
+/// About what one stream or instance takes in memory here, in bytes.
+const ENTRY_BYTES: usize = 512;
+
+/// The furthest head of every stream and the newest word of every instance. Signatures are checked when somebody asks, and
+/// each once: most are never asked for.
+#[derive(Debug)]
+pub(crate) struct SignedHeads {
+    keys: TrustedKeys,
+    /// Heads that the log took later than this are left out: they may name events that are above the cut.
+    now_unix_us: i64,
+    streams: HashMap<Id, Named>,
+    instances: HashMap<String, Arc<Root>>,
+    /// What the maps take of the memory that queries share.
+    memory: MemoryReservation,
+}
+
+#[derive(Debug)]
+struct Named {
+    head: Head,
+    by: Arc<Root>,
+}
+
+#[derive(Debug)]
+struct Root {
+    root: SignedRoot,
+    holds: OnceLock<bool>,
+}
+
+impl Root {
+    fn holds(&self, keys: &TrustedKeys) -> bool {
+        *self.holds.get_or_init(|| self.root.is_signed_by(keys))
+    }
+
+    fn at_unix_us(&self) -> i64 {
+        self.root.place.occurred_at_unix_us
+    }
+}
+
+impl SignedHeads {
+    /// Reads every heads event of a context whose `events` has all rows.
+    pub(crate) async fn read(
+        context: &SessionContext,
+        keys: TrustedKeys,
+        now_unix_us: i64,
+    ) -> Result<Self, DataFusionError> {
+        let memory = MemoryConsumer::new("heads").register(&context.runtime_env().memory_pool);
+        let mut all = Self { keys, now_unix_us, streams: HashMap::new(), instances: HashMap::new(), memory };
+        let heads = col("event_type")
+            .eq(lit("stream_heads"))
+            .and(col("stream_kind").eq(lit("instance")))
+            .and(col("row_kind").eq(lit(RowKind::Event.as_str())));
+        let frame = context.table("events").await?.filter(heads)?.select_columns(&COLUMNS)?;
+        let mut batches = frame.execute_stream().await?;
+        while let Some(batch) = batches.try_next().await? {
+            all.add(&batch);
+            all.memory.try_resize(ENTRY_BYTES * (all.streams.len() + all.instances.len()))?;
+        }
+        Ok(all)
+    }
+
+    /// What the heads say of a stream.
+    pub(crate) fn witness(&self, stream_id: Id) -> Witness {
+        match self.streams.get(&stream_id) {
+            None => Witness::None,
+            Some(Named { head, by }) if by.holds(&self.keys) => {
+                Witness::Signed { head: *head, at_unix_us: by.at_unix_us(), last: by.root.part.last }
+            }
+            Some(_) => Witness::Unsigned,
+        }
+    }
+
+    /// The head that goes furthest, whoever signed it.
+    pub(crate) fn head(&self, stream_id: Id) -> Option<&Head> {
+        self.streams.get(&stream_id).map(|named| &named.head)
+    }
+
+    /// When the instance of this name was last heard.
+    pub(crate) fn instance(&self, proxy_id: &str) -> Option<InstanceSeen> {
+        let by = self.instances.get(proxy_id).filter(|by| by.holds(&self.keys))?;
+        Some(InstanceSeen { at_unix_us: by.at_unix_us(), last: by.root.part.last })
+    }
+
+    /// What is no heads event, or one in another form than ours, says nothing.
+    fn add(&mut self, batch: &RecordBatch) {
+        let texts = |column: usize| batch.column(column).as_string::<i32>();
+        let bytes = |column: usize| batch.column(column).as_binary::<i32>();
+        let seqs = batch.column(1).as_primitive::<Int64Type>();
+        let times = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
+        for row in 0..batch.num_rows() {
+            let payload = if bytes(5).is_valid(row) { bytes(5) } else { bytes(6) };
+            if times(3).value(row) > self.now_unix_us || payload.is_null(row) {
+                continue;
+            }
+            let (Ok(stream_id), Ok(seq)) = (texts(0).value(row).parse(), u64::try_from(seqs.value(row)))
+            else {
+                continue;
+            };
+            let place = Place { stream_id, seq, occurred_at_unix_us: times(2).value(row) };
+            if let Some(heads) = open(place, payload.value(row)) {
+                self.add_heads(texts(4).value(row), heads);
+            }
+        }
+    }
+
+    fn add_heads(&mut self, proxy_id: &str, heads: Heads) {
+        let Heads { heads, root } = heads;
+        let by = Arc::new(Root { root, holds: OnceLock::new() });
+        for head in heads {
+            let further = |than: &Named| {
+                (head.end_exclusive, by.at_unix_us()) > (than.head.end_exclusive, than.by.at_unix_us())
+            };
+            let named = || Named { head, by: Arc::clone(&by) };
+            match self.streams.entry(head.stream_id) {
+                Entry::Vacant(entry) => drop(entry.insert(named())),
+                Entry::Occupied(mut entry) if further(entry.get()) => drop(entry.insert(named())),
+                Entry::Occupied(_) => {}
+            }
+        }
+        let newer = |than: &Arc<Root>| {
+            (by.at_unix_us(), by.root.place.seq) > (than.at_unix_us(), than.root.place.seq)
+        };
+        if self.instances.get(proxy_id).is_none_or(newer) {
+            self.instances.insert(proxy_id.to_owned(), by);
+        }
+    }
+}
+
+/// The column `payload` holds an envelope without its header, `raw` a whole one.
+fn open(place: Place, bytes: &[u8]) -> Option<Heads> {
+    match wire::Envelope::decode(bytes).ok()?.payload? {
+        Payload::StreamHeads(heads) => Heads::open(place, &heads).ok(),
+        _ => None,
+    }
+}
