@@ -1,5 +1,6 @@
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 use retrace_eventlog::{AppendError, ReadError};
 use retrace_lake::{LakeError, RowError};
 use tonic::Code;
@@ -251,5 +252,11 @@ impl QueryError {
 
 /// The root's message without the engine's prefixes for where in its code it arose.
 fn plain(error: &DataFusionError) -> String {
-    error.find_root().message().into_owned()
+    match error.find_root() {
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::ParserError(message) | ParserError::TokenizerError(message) => message.clone(),
+            ParserError::RecursionLimitExceeded => "it is nested too deep".to_owned(),
+        },
+        root => root.message().into_owned(),
+    }
 }
