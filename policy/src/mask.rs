@@ -10,6 +10,7 @@
 
 pub mod command;
 
+mod ask;
 mod content;
 mod hex;
 mod json;
@@ -27,6 +28,7 @@ use sha2::Sha256;
 
 use crate::detect::{self, Detector, Detectors, Finding};
 
+pub use ask::Fingerprint;
 pub use content::{
     Cell, ClientText, ColumnText, ContentBuilder, DIAGNOSTIC_TEXT_BYTES_MAX, MASKS_PER_VALUE_MAX,
     RULE_NAME_BYTES_MAX, RawField,

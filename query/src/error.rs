@@ -26,6 +26,24 @@ pub enum QueryError {
         /// Who asked.
         principal: String,
     },
+    /// The caller may not ask by fingerprint.
+    #[error(
+        "`{principal}` may not use fingerprint('…'): an administrator can set evidence_fingerprint = true for this \
+         principal in the configuration"
+    )]
+    FingerprintDenied {
+        /// Who asked.
+        principal: String,
+    },
+    /// The caller has asked for as many values as they may for now.
+    #[error(
+        "you have asked for {distinct_max} different values by fingerprint within an hour, which is the limit: ask again \
+         later, or for one you asked for before"
+    )]
+    FingerprintLimit {
+        /// The limit.
+        distinct_max: usize,
+    },
     /// The statement does something that is not offered.
     #[error("the statement was refused: {0}")]
     Refused(String),
@@ -178,13 +196,16 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unauthenticated => ErrorKind::Unauthenticated,
-            Self::Denied { .. } => ErrorKind::Denied,
+            Self::Denied { .. } | Self::FingerprintDenied { .. } => ErrorKind::Denied,
             Self::Refused(_)
             | Self::StatementTooLong { .. }
             | Self::Statement(_)
             | Self::Execution(_)
             | Self::NotASessionId => ErrorKind::FixTheCall,
-            Self::Busy { .. } | Self::Memory { .. } | Self::TailFellBehind => ErrorKind::Limit,
+            Self::Busy { .. }
+            | Self::Memory { .. }
+            | Self::FingerprintLimit { .. }
+            | Self::TailFellBehind => ErrorKind::Limit,
             Self::Deadline { .. } => ErrorKind::Deadline,
             Self::IngestLags { .. }
             | Self::NoCut { .. }

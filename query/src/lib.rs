@@ -34,6 +34,8 @@ mod views;
 
 mod catalogue;
 
+mod fingerprint;
+
 mod statement;
 
 mod engine;

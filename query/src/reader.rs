@@ -19,7 +19,7 @@ use crate::evidence::{ReadRecord, Reading};
 use crate::right::Right;
 use crate::source::{self, Source};
 use crate::statement::Parsed;
-use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, statement, tail};
+use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, fingerprint, statement, tail};
 
 /// Reads evidence for those who may, and records that they did. The one way to rows: the network service and a command
 /// that opens log and table itself both go through it.
@@ -48,6 +48,7 @@ struct Inner {
     engine: Engine,
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
+    fingerprints: fingerprint::Asked,
 }
 
 impl Reader {
@@ -59,7 +60,8 @@ impl Reader {
         let engine = Engine::new(&sources.table, &options)?;
         let queries = Arc::new(Semaphore::new(options.queries_max));
         let tails = Arc::new(Semaphore::new(options.tails_max));
-        Ok(Self(Arc::new(Inner { sources, options, engine, queries, tails })))
+        let fingerprints = fingerprint::Asked::default();
+        Ok(Self(Arc::new(Inner { sources, options, engine, queries, tails, fingerprints })))
     }
 
     /// Runs one read-only statement over `events`, `sessions`, `commands` and `responses`.
@@ -128,9 +130,17 @@ impl Reader {
             let error = QueryError::StatementTooLong { bytes: recorded.len(), bytes_max };
             return refusal.record(Masked::default(), error).await;
         }
-        let masked = self.0.sources.masker.mask_string(recorded);
         let checked = Right::of(caller).and_then(|right| Ok((statement::parse(statement, &right)?, right)));
-        match checked {
+        let mut asks =
+            fingerprint::Asks::of(statement, recorded, checked.as_ref().ok().map(|(parsed, _)| parsed));
+        let masked = self.0.sources.masker.mask_string(&asks.recorded());
+        let replaced = checked.and_then(|(mut parsed, right)| {
+            asks.replace(&mut parsed, &self.0.sources.masker, |distinct| {
+                self.0.fingerprints.check(&caller.principal, distinct, Instant::now())
+            })?;
+            Ok((parsed, right))
+        });
+        match replaced {
             Ok((parsed, right)) => Ok(Prepared { masked, parsed, right }),
             Err(error) => refusal.record(masked, error).await,
         }

@@ -40,7 +40,6 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         fixed("pg_advisory_unlock_all", ScalarValue::Utf8(Some(String::new()))),
         fixed("pg_my_temp_schema", ScalarValue::Int64(Some(0))),
         nothing("pg_get_expr"),
-        nothing("pg_get_viewdef"),
         nothing("pg_get_indexdef"),
         nothing("pg_get_constraintdef"),
         nothing("obj_description"),
@@ -48,6 +47,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         nothing("shobj_description"),
         of_one("format_type", format_type),
         of_one("quote_ident", quote_ident),
+        of_one("pg_get_viewdef", view_definition),
     ]
 }
 
@@ -67,6 +67,14 @@ fn of_one(name: &'static str, of: fn(&str) -> String) -> ScalarUDF {
 fn format_type(oid: &str) -> String {
     let wire = oid.parse().ok().and_then(Wire::of_oid);
     wire.map_or_else(|| "-".to_owned(), |wire| wire.sql_name().to_owned())
+}
+
+/// The view's file, with what it says of its columns.
+fn view_definition(oid: &str) -> String {
+    let view = crate::views::ALL
+        .iter()
+        .find(|(name, _)| super::oid_of(name).is_some_and(|it| it.to_string() == oid));
+    view.map_or_else(String::new, |(_, sql)| (*sql).to_owned())
 }
 
 fn quote_ident(name: &str) -> String {

@@ -186,7 +186,7 @@ fn classes(described: &[Described]) -> Result<Named> {
             ("relrowsecurity", flag(false)),
             ("relforcerowsecurity", flag(false)),
             ("relispopulated", flag(true)),
-            ("relreplident", text("n")),
+            ("relreplident", text("d")),
             ("relispartition", flag(false)),
             ("relacl", Cells::NullList),
             ("reloptions", Cells::NullList),
