@@ -9,6 +9,7 @@ mod cancel;
 mod cli;
 mod common;
 mod configuration;
+mod door;
 mod evidence;
 mod load;
 mod log_failures;
