@@ -9,30 +9,31 @@
 --   rule          name of the [[mask]]
 --   fingerprint   32 hex digits, the same for the same value; compare it with fingerprint('…')
 SELECT
-    session_id,
-    command_seq,
-    at,
-    principal,
-    target,
-    get_field(mask, 'place') AS place,
-    get_field(mask, 'row') AS row,
-    get_field(mask, 'position') AS position,
-    get_field(mask, 'column') AS column_name,
-    get_field(mask, 'kind') AS kind,
-    get_field(mask, 'action') AS action,
-    get_field(mask, 'rule') AS rule,
-    get_field(mask, 'fingerprint') AS fingerprint,
-    chunk,
-    event_type
+    masked.of_session AS session_id,
+    masked.of_command AS command_seq,
+    masked.at AS at,
+    masked.by_principal AS principal,
+    masked.at_target AS target,
+    get_field(masked.mask, 'place') AS place,
+    get_field(masked.mask, 'row') AS row,
+    get_field(masked.mask, 'position') AS position,
+    get_field(masked.mask, 'column') AS column_name,
+    get_field(masked.mask, 'kind') AS kind,
+    get_field(masked.mask, 'action') AS action,
+    get_field(masked.mask, 'rule') AS rule,
+    get_field(masked.mask, 'fingerprint') AS fingerprint,
+    masked.part AS chunk,
+    masked.of_type AS event_type
 FROM (
+    -- Under other names than those of the table, since what unnest makes stands beside the table's columns.
     SELECT
-        stream_id AS session_id,
-        CASE WHEN event_type = 'command_received' THEN stream_seq ELSE command_seq END AS command_seq,
+        stream_id AS of_session,
+        CASE WHEN event_type = 'command_received' THEN stream_seq ELSE command_seq END AS of_command,
         occurred_at AS at,
-        principal,
-        target,
-        payload_chunk(coalesce(payload, raw)) AS chunk,
-        event_type,
+        principal AS by_principal,
+        target AS at_target,
+        payload_chunk(coalesce(payload, raw)) AS part,
+        event_type AS of_type,
         unnest(payload_mask_list(coalesce(payload, raw))) AS mask
     FROM events
     WHERE row_kind = 'event'
@@ -40,4 +41,4 @@ FROM (
       AND event_type IN (
           'command_received', 'command_chunk', 'response_chunk', 'command_completed', 'async_message'
       )
-)
+) AS masked
