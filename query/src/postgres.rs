@@ -44,7 +44,7 @@ pub(crate) use types::Wire;
 /// Pause after a failed accept, which mostly means that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client that is refused may take for its last message.
+/// How long a client that is refused may take for its last message, and all of them when the service stops.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that a connection needs.
@@ -90,7 +90,9 @@ impl QueryService {
             drop(listener);
             // Fails only if there is nobody to tell.
             let _ = stopping.send(true);
-            while connections.join_next().await.is_some() {}
+            let ended = async { while connections.join_next().await.is_some() {} };
+            // Who has not taken their last message by then ends with the set.
+            let _ = timeout(CLOSE_WAIT_MAX, ended).await;
         }
     }
 }
