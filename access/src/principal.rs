@@ -27,6 +27,9 @@ pub struct Principal {
     pub targets: Vec<String>,
     /// What of the evidence it may read.
     pub evidence: EvidenceRight,
+    /// Whether it may ask the evidence for a value by its fingerprint. That needs a right of its own, since whoever may
+    /// try values learns which of them were seen.
+    pub evidence_fingerprint: bool,
 }
 
 impl Principal {
@@ -89,6 +92,7 @@ mod tests {
             on_behalf_of: Some("ann".into()),
             targets: targets.iter().map(ToString::to_string).collect(),
             evidence: EvidenceRight::default(),
+            evidence_fingerprint: false,
         }
     }
 

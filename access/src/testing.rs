@@ -18,6 +18,7 @@ pub(crate) fn principal(name: &str) -> Principal {
         on_behalf_of: None,
         targets: vec!["*".into()],
         evidence: EvidenceRight::Own,
+        evidence_fingerprint: false,
     }
 }
 

@@ -59,7 +59,7 @@ Example:
         #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
-    /// Ask the evidence in SQL: events, sessions, commands, responses
+    /// Ask the evidence in SQL: events, sessions, commands, responses, masked_values
     #[command(after_help = "\
 Rows go to stdout and nothing else does. With --format table, up to where the answer saw the log goes to stderr.
 

@@ -30,6 +30,8 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 pub(crate) const PROXY_LISTEN_DEFAULT: &str = "127.0.0.1:7432";
 /// Where the query service listens if the file does not say.
 pub(crate) const QUERY_LISTEN_DEFAULT: &str = "127.0.0.1:7434";
+/// What the door's errors show as an example of where it may listen.
+pub(crate) const DOOR_LISTEN_EXAMPLE: &str = "127.0.0.1:7433";
 
 /// Data of one COPY from the client that is recorded if the file does not say, in bytes.
 pub(crate) const COPY_DATA_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) proxy_listen: SocketAddr,
     /// Where readers of evidence connect. Port 0 takes a free one.
     pub(crate) query_listen: SocketAddr,
+    /// Where PostgreSQL clients connect that read evidence; nowhere if the file does not say.
+    pub(crate) door_listen: Option<SocketAddr>,
     /// Folder of the log, absolute.
     pub(crate) log_dir: PathBuf,
     /// Folder of the table, absolute.

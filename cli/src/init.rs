@@ -57,6 +57,15 @@ fn create(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
 fn next_steps(dir: &Path, config: &Config) -> String {
     let dir = dir.display();
     let port = config.proxy_listen.port();
+    let door = config.door_listen.map_or_else(String::new, |door| {
+        let port = door.port();
+        format!(
+            "
+  6. PGPASSWORD=$(cat {dir}/dev.token) psql \\
+       \"host=localhost port={port} dbname=retrace user={PRINCIPAL} sslmode=verify-full sslrootcert={dir}/ca.pem\"
+     asks the evidence; \\d shows what there is."
+        )
+    });
     format!(
         "\
 {dir} has a configuration, keys, a CA, and a token of the principal `{PRINCIPAL}`, valid for 90 days.
@@ -69,7 +78,7 @@ Next:
        \"host=localhost port={port} dbname=shop user={PRINCIPAL} sslmode=verify-full sslrootcert={dir}/ca.pem\"
      where dbname is the name of the target.
   5. retrace sessions --config {dir}/retrace.toml
-     retrace replay last --config {dir}/retrace.toml
+     retrace replay last --config {dir}/retrace.toml{door}
 "
     )
 }

@@ -35,7 +35,11 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     let directory = Directory::new(config.principals.clone(), tokens, keys.mock.clone())?;
     let targets = targets(&config, &keys)?;
     let gate = bind(config.proxy_listen, "[proxy.postgres] listen").await?;
-    let door = bind(config.query_listen, "[query.grpc] listen").await?;
+    let grpc = bind(config.query_listen, "[query.grpc] listen").await?;
+    let door = match config.door_listen {
+        Some(address) => Some(bind(address, "[query.postgres] listen").await?),
+        None => None,
+    };
 
     let log = open_log(&config).await?;
     let events: Arc<dyn EventLog> = log.clone();
@@ -62,15 +66,32 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
         limits: GatewayLimits::default(),
     }));
 
-    let ready = format!("ready postgres={} grpc={}", gate.local_addr()?, door.local_addr()?);
+    let mut ready = format!("ready postgres={} grpc={}", gate.local_addr()?, grpc.local_addr()?);
     let (mut stop_gate, mut stop_query, mut stop_ingest) = (Stop::new(), Stop::new(), Stop::new());
     let gate = retrace_proxy::serve(gateway, gate, stop_gate.watch());
     let gate = tokio::spawn(async move {
         gate.await;
         anyhow::Ok(())
     });
-    let query = query.serve(door, identity.to_pem()?, stop_query.wait());
-    let query = tokio::spawn(async move { Ok(query.await?) });
+    let door = match door {
+        Some(listener) => {
+            ready.push_str(&format!(" evidence={}", listener.local_addr()?));
+            let tls = tls::server_config(&identity.certificate, &identity.key)?;
+            Some(query.serve_postgres(listener, tls, stop_query.wait()))
+        }
+        None => None,
+    };
+    let query = query.serve(grpc, identity.to_pem()?, stop_query.wait());
+    let query = tokio::spawn(async move {
+        let door = async {
+            if let Some(door) = door {
+                door.await;
+            }
+            Ok(())
+        };
+        tokio::try_join!(query, door)?;
+        Ok(())
+    });
     let ingest = Ingest::new(events, table, retrace_ingest::Options::default()).run(stop_ingest.wait());
     let ingest = tokio::spawn(async move { Ok(ingest.await?) });
     announce(&ready)?;

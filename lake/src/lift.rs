@@ -134,8 +134,8 @@ fn lift_content(payload: &mut Payload) -> Content {
     content.statement = statement_mut(payload).map(take);
     if let Some(parts) = parts_mut(payload) {
         content.error_message = error_message(parts);
-        content.response_text = take_cells(parts);
     }
+    content.response_text = take_cells(&mut result_rows(payload));
     content
 }
 
@@ -168,6 +168,13 @@ fn copy_content(payload: &Payload) -> Content {
         }
         Payload::SessionClosed(closed) => {
             content.status = name_of::<wire::session_closed::Reason>(closed.reason);
+        }
+        Payload::ResponseOmitted(omitted) => {
+            content.row_count = Some(long(omitted.rows));
+            content.response_bytes = Some(long(omitted.row_bytes));
+        }
+        Payload::StreamHeads(heads) => {
+            content.row_count = Some(long(heads.heads.len() as u64));
         }
         Payload::EvidenceRead(read) => {
             content.command_kind = name_of::<wire::evidence_read::Kind>(read.kind);
@@ -209,11 +216,17 @@ fn error_message(parts: &[ResponsePart]) -> Option<String> {
     })
 }
 
-fn result_rows(parts: &mut [ResponsePart]) -> impl Iterator<Item = &mut ResultRows> {
-    parts.iter_mut().filter_map(|part| match &mut part.part {
+/// The rows whose cells `response_text` holds: those of a response, or those that a COPY FROM STDIN sends.
+fn result_rows(payload: &mut Payload) -> Vec<&mut ResultRows> {
+    if let Payload::CommandChunk(chunk) = payload {
+        return chunk.copy_rows.iter_mut().collect();
+    }
+    let parts = parts_mut(payload).map(|parts| parts.iter_mut()).into_iter().flatten();
+    let rows = parts.filter_map(|part| match &mut part.part {
         Some(Part::Rows(rows)) => Some(rows),
         _ => None,
-    })
+    });
+    rows.collect()
 }
 
 /// For each cell what stands before it in `response_text` and how many bytes it has.
@@ -240,10 +253,10 @@ fn layout(rows: &ResultRows, first: bool) -> impl Iterator<Item = (Option<u8>, u
 /// Moves the cells of every part into one searchable text; the lengths stay. `None` if the event has no rows.
 ///
 /// Where lengths and cells do not fit each other, the text is still there to be searched, and [`rebuild`] differs.
-fn take_cells(parts: &mut [ResponsePart]) -> Option<String> {
+fn take_cells(all: &mut [&mut ResultRows]) -> Option<String> {
     let mut text = Vec::new();
     let mut first = true;
-    for rows in result_rows(parts) {
+    for rows in all {
         let cells = take(&mut rows.cells);
         let mut rest = cells.as_bytes();
         for (before, bytes) in layout(rows, first) {
@@ -265,10 +278,10 @@ fn take_cells(parts: &mut [ResponsePart]) -> Option<String> {
 }
 
 /// The reverse of [`take_cells`]. `None` if the text is not of these parts.
-fn put_cells(parts: &mut [ResponsePart], text: &str) -> Option<()> {
+fn put_cells(all: &mut [&mut ResultRows], text: &str) -> Option<()> {
     let mut rest = text.as_bytes();
     let mut first = true;
-    for rows in result_rows(parts) {
+    for rows in all {
         let mut cells = Vec::new();
         for (before, bytes) in layout(rows, first) {
             rest = rest.get(usize::from(before.is_some())..)?;
@@ -291,8 +304,8 @@ pub(crate) fn rebuild(row: &Row) -> Option<Bytes> {
     if let Some(statement) = statement_mut(payload) {
         *statement = row.content.statement.clone().unwrap_or_default();
     }
-    if let (Some(parts), Some(text)) = (parts_mut(payload), &row.content.response_text) {
-        put_cells(parts, text)?;
+    if let Some(text) = &row.content.response_text {
+        put_cells(&mut result_rows(payload), text)?;
     }
     // A header left in the payload, always empty, says that the event names no retention class.
     let unspecified = envelope.header.is_some();

@@ -10,6 +10,7 @@
 
 pub mod command;
 
+mod ask;
 mod base64;
 mod column;
 mod content;
@@ -31,6 +32,7 @@ use sha2::Sha256;
 
 use crate::detect::{self, Detector, Detectors, Finding};
 
+pub use ask::Fingerprint;
 pub use column::{HIDDEN, HiddenColumn};
 pub use content::{
     Cell, ClientText, ColumnText, ContentBuilder, DIAGNOSTIC_TEXT_BYTES_MAX, MASKS_PER_VALUE_MAX,

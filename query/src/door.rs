@@ -15,7 +15,7 @@ const REFUSALS_RECORDED_MAX: u32 = 20;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Who may come in over the network, by bearer token (RFC 6750, section 2.1).
+/// Who may come in over the network: by bearer token (RFC 6750, section 2.1), or by proving one.
 #[derive(Debug)]
 pub(crate) struct Door {
     directory: Directory,
@@ -44,7 +44,7 @@ impl Door {
             None => Err(Refused::Credential),
         };
         admitted.map_err(|refused| {
-            self.record(client);
+            self.record(Reason::Credential, client);
             match refused {
                 Refused::Credential => QueryError::Unauthenticated,
                 Refused::Unavailable => QueryError::TokensUnreadable,
@@ -52,10 +52,16 @@ impl Door {
         })
     }
 
-    fn record(&self, client: &str) {
+    /// Who may come in, for a client that proves its token without showing it.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Records that a client was not let in.
+    pub(crate) fn record(&self, reason: Reason, client: &str) {
         let Some(count) = self.lock().count(Instant::now()) else { return };
         let facts = LoginRefused {
-            reason: Reason::Credential.into(),
+            reason: reason.into(),
             client_address: client.to_owned(),
             asserted: Vec::new(),
             count,

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
+use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
@@ -12,8 +13,8 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, col, lit};
-use datafusion::sql::parser::Statement;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use retrace_evidence::TrustedKeys;
@@ -29,11 +30,12 @@ use crate::events_table::EventsTable;
 use crate::right::Right;
 use crate::session_state::SessionStates;
 use crate::source::Source;
-use crate::{Options, QueryError, functions, statement, views};
+use crate::statement::{PARAMETERS_MAX, Parsed};
+use crate::{Options, QueryError, catalogue, functions, statement, views};
 
 /// Where `events` and the views over it live: `retrace.public`.
-const CATALOG: &str = "retrace";
-const SCHEMA: &str = "public";
+pub(crate) const CATALOG: &str = "retrace";
+pub(crate) const SCHEMA: &str = "public";
 
 /// Batches that wait between a query and whoever takes its rows.
 const BATCHES_WAITING_MAX: usize = 2;
@@ -83,9 +85,33 @@ pub(crate) struct Job {
 /// What to run.
 pub(crate) enum What {
     /// A statement that [`statement::parse`] let through.
-    Statement(Box<Statement>),
+    Statement(Box<Asked>),
     /// Every event of one session, in stream order, with the columns that give the envelopes back.
     Session(Id),
+}
+
+/// A statement with all that its plan depends on.
+pub(crate) struct Asked {
+    pub(crate) parsed: Parsed,
+    /// The values of `$1` and so on, each of a type of its own: they are literals of the plan and never text of it.
+    pub(crate) parameters: Vec<ScalarValue>,
+    /// Who asks, for `current_user`.
+    pub(crate) principal: String,
+}
+
+/// A statement to be described.
+pub(crate) struct Describing {
+    pub(crate) asked: Asked,
+    /// The types that the caller gives its parameters, by position.
+    pub(crate) declared: Vec<Option<DataType>>,
+    pub(crate) right: Right,
+}
+
+/// What is known of a statement before it runs.
+pub(crate) struct Description {
+    /// The types of its parameters, by position; `None` where nothing says which.
+    pub(crate) parameters: Vec<Option<DataType>>,
+    pub(crate) schema: SchemaRef,
 }
 
 /// A query that runs. Dropping it ends the query.
@@ -141,12 +167,32 @@ impl Engine {
         for name in FUNCTIONS_WITHOUT_LIMIT {
             context.deregister_udf(name);
         }
-        for function in functions::all() {
+        for function in functions::all().into_iter().chain(catalogue::functions()) {
             context.register_udf(function);
         }
         let Options { memory_bytes_max, query_ms_max, .. } = *options;
         let head_keys = options.head_keys.clone();
         Ok(Self { threads, state: context.state(), memory_bytes_max, query_ms_max, head_keys })
+    }
+
+    /// Plans a statement over no rows at all: what it would answer with, without a look at the evidence.
+    pub(crate) async fn describe(
+        &self,
+        what: Describing,
+        permit: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<Description, QueryError> {
+        let (described, description) = oneshot::channel();
+        let state = self.state.clone();
+        let task = self.threads.spawn(async move {
+            drop(described.send(describe(state, what).await));
+            // Kept until planning has really ended, which nothing interrupts.
+            drop(permit);
+        });
+        let late = || QueryError::Deadline { ms_max: self.query_ms_max };
+        let ended = timeout_at(deadline, description).await;
+        task.abort();
+        ended.map_err(|_elapsed| late())?.map_err(|_gone| QueryError::Internal)?
     }
 
     /// Plans and starts a query. The statement's own errors come from here, those of running it from [`Running::next`].
@@ -233,14 +279,15 @@ impl Query {
 
     async fn plan(&self, visible: Visible, what: What, now_unix_us: i64) -> Result<DataFrame, QueryError> {
         let context = context(self.state.clone(), &visible).map_err(QueryError::from_statement)?;
-        let parsed = match what {
-            What::Statement(parsed) => parsed,
+        let Asked { parsed, parameters, principal } = match what {
+            What::Statement(asked) => *asked,
             What::Session(id) => return session(&context, id).await.map_err(QueryError::from_statement),
         };
         let states = SessionStates::new(self.head_keys.clone(), now_unix_us);
-        views::register(&context, &states).await.map_err(QueryError::from_statement)?;
-        let plan = context.state().statement_to_plan(*parsed).await.map_err(QueryError::from_statement)?;
-        statement::check_plan(&plan)?;
+        let mut plan = plan_statement(&context, &states, parsed, &principal).await?;
+        if !parameters.is_empty() {
+            plan = plan.with_param_values(parameters).map_err(QueryError::from_statement)?;
+        }
         if SessionStates::are_asked_by(&plan).map_err(QueryError::from_statement)? {
             let every_row = Visible { right: Right::All, ..visible };
             let read = async { states.read_heads(&self::context(self.state.clone(), &every_row)?).await };
@@ -268,6 +315,54 @@ impl Query {
 struct Visible {
     source: Arc<Source>,
     right: Right,
+}
+
+async fn plan_statement(
+    context: &SessionContext,
+    states: &SessionStates,
+    parsed: Parsed,
+    principal: &str,
+) -> Result<LogicalPlan, QueryError> {
+    views::register(context, states).await.map_err(QueryError::from_statement)?;
+    if parsed.names_catalogue {
+        catalogue::register(context, principal).await.map_err(QueryError::from_statement)?;
+    }
+    let plan =
+        context.state().statement_to_plan(parsed.statement).await.map_err(QueryError::from_statement)?;
+    statement::check_plan(&plan)?;
+    Ok(plan)
+}
+
+async fn describe(state: SessionState, what: Describing) -> Result<Description, QueryError> {
+    let Describing { asked, declared, right } = what;
+    let nothing = Visible { source: Arc::new(Source::empty()), right };
+    let context = context(state, &nothing).map_err(QueryError::from_statement)?;
+    // Nothing is read, so no key is needed and no time matters.
+    let states = SessionStates::new(TrustedKeys::default(), 0);
+    let plan = plan_statement(&context, &states, asked.parsed, &asked.principal).await?;
+    let inferred = plan.get_parameter_types().map_err(QueryError::from_statement)?;
+    let mut parameters = declared;
+    for (name, data_type) in inferred {
+        let position = name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
+        let Some(position) = position.filter(|position| (1..=PARAMETERS_MAX).contains(position)) else {
+            return Err(QueryError::Refused(format!(
+                "a parameter is named $1 to ${PARAMETERS_MAX}, and this one is {name}"
+            )));
+        };
+        if parameters.len() < position {
+            parameters.resize(position, None);
+        }
+        let known = &mut parameters[position - 1];
+        *known = known.take().or(data_type);
+    }
+    let nulls: Result<Vec<ScalarValue>, _> =
+        parameters.iter().map(|it| ScalarValue::try_from(it.as_ref().unwrap_or(&DataType::Utf8))).collect();
+    let nulls = nulls.map_err(QueryError::from_statement)?;
+    let plan = if nulls.is_empty() { Ok(plan) } else { plan.with_param_values(nulls) };
+    // The types that the rows will have are those after coercion.
+    let optimised =
+        plan.and_then(|plan| context.state().optimize(&plan)).map_err(QueryError::from_statement)?;
+    Ok(Description { parameters, schema: Arc::new(optimised.schema().as_arrow().clone()) })
 }
 
 /// A context in which `events` is the source's rows, as far as the right goes.

@@ -1,5 +1,6 @@
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 use retrace_eventlog::{AppendError, ReadError};
 use retrace_lake::{LakeError, RowError};
 use tonic::Code;
@@ -24,6 +25,24 @@ pub enum QueryError {
     Denied {
         /// Who asked.
         principal: String,
+    },
+    /// The caller may not ask by fingerprint.
+    #[error(
+        "`{principal}` may not use fingerprint('…'): an administrator can set evidence_fingerprint = true for this \
+         principal in the configuration"
+    )]
+    FingerprintDenied {
+        /// Who asked.
+        principal: String,
+    },
+    /// The caller has asked for as many values as they may for now.
+    #[error(
+        "you have asked for {distinct_max} different values by fingerprint within an hour, which is the limit: ask again \
+         later, or for one you asked for before"
+    )]
+    FingerprintLimit {
+        /// The limit.
+        distinct_max: usize,
     },
     /// The statement does something that is not offered.
     #[error("the statement was refused: {0}")]
@@ -177,13 +196,16 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unauthenticated => ErrorKind::Unauthenticated,
-            Self::Denied { .. } => ErrorKind::Denied,
+            Self::Denied { .. } | Self::FingerprintDenied { .. } => ErrorKind::Denied,
             Self::Refused(_)
             | Self::StatementTooLong { .. }
             | Self::Statement(_)
             | Self::Execution(_)
             | Self::NotASessionId => ErrorKind::FixTheCall,
-            Self::Busy { .. } | Self::Memory { .. } | Self::TailFellBehind => ErrorKind::Limit,
+            Self::Busy { .. }
+            | Self::Memory { .. }
+            | Self::FingerprintLimit { .. }
+            | Self::TailFellBehind => ErrorKind::Limit,
             Self::Deadline { .. } => ErrorKind::Deadline,
             Self::IngestLags { .. }
             | Self::NoCut { .. }
@@ -251,5 +273,11 @@ impl QueryError {
 
 /// The root's message without the engine's prefixes for where in its code it arose.
 fn plain(error: &DataFusionError) -> String {
-    error.find_root().message().into_owned()
+    match error.find_root() {
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::ParserError(message) | ParserError::TokenizerError(message) => message.clone(),
+            ParserError::RecursionLimitExceeded => "it is nested too deep".to_owned(),
+        },
+        root => root.message().into_owned(),
+    }
 }

@@ -1,3 +1,5 @@
+mod masks;
+
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -26,6 +28,10 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         text("payload_columns", columns),
         number("payload_chunk", chunk),
         number("payload_masks", masks),
+        number("payload_data_bytes", data_bytes),
+        number("payload_omitted_bytes", omitted_bytes),
+        number("payload_omitted_rows", omitted_rows),
+        ScalarUDF::new_from_impl(masks::MaskList::new()),
     ]
 }
 
@@ -141,7 +147,32 @@ fn columns(payload: &Payload) -> Option<String> {
 fn chunk(payload: &Payload) -> Option<i64> {
     match payload {
         Payload::ResponseChunk(chunk) => Some(chunk.chunk_index.into()),
+        Payload::CommandChunk(chunk) => Some(chunk.chunk_index.into()),
         Payload::CommandCompleted(completed) => Some(completed.chunks.into()),
+        _ => None,
+    }
+}
+
+/// Bytes of COPY data that the event keeps.
+fn data_bytes(payload: &Payload) -> Option<i64> {
+    match payload {
+        Payload::CommandChunk(chunk) => i64::try_from(chunk.data_bytes).ok().filter(|bytes| *bytes > 0),
+        _ => None,
+    }
+}
+
+/// Bytes that were passed on and not kept.
+fn omitted_bytes(payload: &Payload) -> Option<i64> {
+    match payload {
+        Payload::CommandOmitted(omitted) => i64::try_from(omitted.data_bytes).ok(),
+        Payload::ResponseOmitted(omitted) => i64::try_from(omitted.row_bytes).ok(),
+        _ => None,
+    }
+}
+
+fn omitted_rows(payload: &Payload) -> Option<i64> {
+    match payload {
+        Payload::ResponseOmitted(omitted) => i64::try_from(omitted.rows).ok(),
         _ => None,
     }
 }

@@ -10,6 +10,7 @@
 //! * `statement` and `engine`: what may be asked, and what it may use while it runs.
 //! * [`Reader`]: the one way to rows. It checks the right, and records the read before its first row leaves (promise P8).
 //! * [`QueryService`] and [`Client`]: a reader behind gRPC, TLS and tokens, and its other end.
+//! * `postgres` and `catalogue`: the same reader behind PostgreSQL's protocol, and what its clients look around in.
 //!
 //! What is absent: nothing here writes to log or table but the records of reads and refused logins, and nothing but the
 //! table's own files can be reached from a statement.
@@ -36,6 +37,10 @@ mod session_state;
 
 mod views;
 
+mod catalogue;
+
+mod fingerprint;
+
 mod statement;
 
 mod engine;
@@ -57,6 +62,8 @@ mod door;
 mod service;
 
 mod server;
+
+mod postgres;
 
 mod client;
 

@@ -1,6 +1,8 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use futures::stream;
 use retrace_access::Authenticated;
@@ -12,11 +14,12 @@ use retrace_proto::wire::evidence_read_completed::Status;
 use retrace_proto::{Id, Masked};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::engine::{Engine, Job, Running, What};
+use crate::engine::{Asked, Describing, Description, Engine, Job, Running, What};
 use crate::evidence::{ReadRecord, Reading};
 use crate::right::Right;
 use crate::source::{self, Source};
-use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, statement, tail};
+use crate::statement::Parsed;
+use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, fingerprint, statement, tail};
 
 /// Reads evidence for those who may, and records that they did. The one way to rows: the network service and a command
 /// that opens log and table itself both go through it.
@@ -45,6 +48,7 @@ struct Inner {
     engine: Engine,
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
+    fingerprints: fingerprint::Asked,
 }
 
 impl Reader {
@@ -56,7 +60,8 @@ impl Reader {
         let engine = Engine::new(&sources.table, &options)?;
         let queries = Arc::new(Semaphore::new(options.queries_max));
         let tails = Arc::new(Semaphore::new(options.tails_max));
-        Ok(Self(Arc::new(Inner { sources, options, engine, queries, tails })))
+        let fingerprints = fingerprint::Asked::default();
+        Ok(Self(Arc::new(Inner { sources, options, engine, queries, tails, fingerprints })))
     }
 
     /// Runs one read-only statement over `events`, `sessions`, `commands` and `responses`.
@@ -67,26 +72,78 @@ impl Reader {
     /// # Errors
     /// Each says what to do; [`QueryError::kind`] sorts them.
     pub async fn sql(&self, caller: &Authenticated, statement: &str) -> Result<SqlAnswer, QueryError> {
+        self.ask(caller, Question { statement, parameters: Vec::new() }).await
+    }
+
+    /// Like [`Reader::sql`], with the values of the statement's parameters. They are recorded beside it.
+    pub(crate) async fn ask(
+        &self,
+        caller: &Authenticated,
+        question: Question<'_>,
+    ) -> Result<SqlAnswer, QueryError> {
         let deadline = self.deadline();
-        let refusal = Refusal { reader: self, caller, kind: Kind::Sql, deadline };
-        let bytes_max = self.0.options.statement_bytes_max;
-        if statement.len() > bytes_max {
-            // Too long for the record as well.
-            let error = QueryError::StatementTooLong { bytes: statement.len(), bytes_max };
-            return refusal.record(Masked::default(), error).await;
-        }
-        let masked = self.0.sources.masker.mask_string(statement);
-        let checked = Right::of(caller).and_then(|right| Ok((statement::parse(statement, &right)?, right)));
-        let (parsed, right) = match checked {
-            Ok(checked) => checked,
-            Err(error) => return refusal.record(masked, error).await,
-        };
+        let recorded = question.recorded();
+        let Prepared { masked, parsed, right } =
+            self.prepare(caller, question.statement, &recorded, deadline).await?;
         let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
-        let what = What::Statement(Box::new(parsed));
+        let principal = caller.principal.name.clone();
+        let asked = Asked { parsed, parameters: question.parameters, principal };
+        let what = What::Statement(Box::new(asked));
         let read = Read { kind: Kind::Sql, statement: masked, what, right, deadline };
         let (cut, running, record) = self.start(caller, read, permit).await?;
         let schema = Arc::clone(&running.schema);
         Ok(SqlAnswer { cut, schema, batches: batches(running, record) })
+    }
+
+    /// What a statement would answer with, and which parameters it has, of which the caller may declare types.
+    ///
+    /// It is planned over no rows, so nothing is read and nothing recorded, unless it is refused.
+    ///
+    /// # Errors
+    /// As for [`Reader::sql`].
+    pub(crate) async fn describe(
+        &self,
+        caller: &Authenticated,
+        statement: &str,
+        declared: Vec<Option<DataType>>,
+    ) -> Result<Description, QueryError> {
+        let deadline = self.deadline();
+        let Prepared { parsed, right, .. } = self.prepare(caller, statement, statement, deadline).await?;
+        let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
+        let asked = Asked { parsed, parameters: Vec::new(), principal: caller.principal.name.clone() };
+        let what = Describing { asked, declared, right };
+        self.0.engine.describe(what, permit, deadline.into()).await
+    }
+
+    /// Checks right and statement. Who may not ask, or not so, leaves a record like any other reader.
+    async fn prepare(
+        &self,
+        caller: &Authenticated,
+        statement: &str,
+        recorded: &str,
+        deadline: Instant,
+    ) -> Result<Prepared, QueryError> {
+        let refusal = Refusal { reader: self, caller, kind: Kind::Sql, deadline };
+        let bytes_max = self.0.options.statement_bytes_max;
+        if recorded.len() > bytes_max {
+            // Too long for the record as well.
+            let error = QueryError::StatementTooLong { bytes: recorded.len(), bytes_max };
+            return refusal.record(Masked::default(), error).await;
+        }
+        let checked = Right::of(caller).and_then(|right| Ok((statement::parse(statement, &right)?, right)));
+        let mut asks =
+            fingerprint::Asks::of(statement, recorded, checked.as_ref().ok().map(|(parsed, _)| parsed));
+        let masked = self.0.sources.masker.mask_string(&asks.recorded());
+        let replaced = checked.and_then(|(mut parsed, right)| {
+            asks.replace(&mut parsed, &self.0.sources.masker, |distinct| {
+                self.0.fingerprints.check(&caller.principal, distinct, Instant::now())
+            })?;
+            Ok((parsed, right))
+        });
+        match replaced {
+            Ok((parsed, right)) => Ok(Prepared { masked, parsed, right }),
+            Err(error) => refusal.record(masked, error).await,
+        }
     }
 
     /// Every event of one session that the caller may see, in the order of its stream; none if there is no such session
@@ -172,8 +229,39 @@ impl Reader {
     }
 
     fn deadline(&self) -> Instant {
-        Instant::now() + self.0.options.query_time_max()
+        Instant::now() + self.query_time_max()
     }
+
+    /// How long one statement may take, its rows' way to the client included.
+    pub(crate) fn query_time_max(&self) -> Duration {
+        self.0.options.query_time_max()
+    }
+}
+
+/// A statement and the values of its parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) statement: &'a str,
+    pub(crate) parameters: Vec<ScalarValue>,
+}
+
+impl Question<'_> {
+    /// The statement as its record has it: with the parameters below it, one on each line.
+    fn recorded(&self) -> String {
+        let mut text = self.statement.to_owned();
+        for (index, value) in self.parameters.iter().enumerate() {
+            let value = if value.is_null() { "NULL".to_owned() } else { format!("{:?}", value.to_string()) };
+            text.push_str(&format!("\n-- ${}: {value}", index + 1));
+        }
+        text
+    }
+}
+
+/// A statement that may be planned for who asks.
+struct Prepared {
+    masked: Masked<String>,
+    parsed: Parsed,
+    right: Right,
 }
 
 /// A read that may go ahead.

@@ -24,6 +24,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// No rows: what a plan is tried on.
+    pub(crate) fn empty() -> Self {
+        Self { cut: Cut::default(), files: Vec::new(), tail: Vec::new() }
+    }
+
     /// Takes a cut of log and table. Everything that is durable when this is called is below it (promise P4).
     ///
     /// 1. Ask every topic partition for its durable end. That is the cut, and it does not change any more.

@@ -6,8 +6,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 
-use crate::QueryError;
 use crate::right::Right;
+use crate::{QueryError, catalogue};
 
 /// Deepest nesting of a statement, in levels of the parser.
 const STATEMENT_LEVELS_MAX: usize = 50;
@@ -23,21 +23,33 @@ const PLAN_NODES_MAX: usize = 2_000;
 const ALLOWED: &str =
     "only SELECT, WITH, VALUES, EXPLAIN, SHOW and DESCRIBE read evidence, and nothing writes it";
 
+/// Most parameters of a statement.
+pub(crate) const PARAMETERS_MAX: usize = 256;
+
+/// A statement that may be planned.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) statement: Statement,
+    /// Whether it asks the catalogue that PostgreSQL's clients know.
+    pub(crate) names_catalogue: bool,
+}
+
 /// Parses the one statement that `text` may hold and refuses whatever does not read.
 ///
 /// This is the first of three walls: what gets by is checked again as a plan ([`check_plan`]), and the engine that runs
 /// the plan has no way to reach a file, another store or the network.
-pub(crate) fn parse(text: &str, right: &Right) -> Result<Statement, QueryError> {
+pub(crate) fn parse(text: &str, right: &Right) -> Result<Parsed, QueryError> {
     let mut statements = DFParserBuilder::new(text)
         .with_recursion_limit(STATEMENT_LEVELS_MAX)
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(QueryError::from_statement)?;
-    let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
+    let (Some(mut statement), None) = (statements.pop_front(), statements.pop_front()) else {
         return refused("send exactly one statement");
     };
     check(&statement, right)?;
-    Ok(statement)
+    let names_catalogue = catalogue::rewrite(&mut statement);
+    Ok(Parsed { statement, names_catalogue })
 }
 
 fn check(statement: &Statement, right: &Right) -> Result<(), QueryError> {

@@ -10,10 +10,11 @@ use crate::session_state::SessionStates;
 ///
 /// Their names and columns are a public contract like the table's. None of them shows duplicates or dead letters; those
 /// are rows of `events`, by `row_kind`.
-pub(crate) const ALL: [(&str, &str); 3] = [
+pub(crate) const ALL: [(&str, &str); 4] = [
     ("sessions", include_str!("views/sessions.sql")),
     ("commands", include_str!("views/commands.sql")),
     ("responses", include_str!("views/responses.sql")),
+    ("masked_values", include_str!("views/masked_values.sql")),
 ];
 
 /// Makes the views in a context that has `events`. Only they can call the function that judges sessions: it knows of

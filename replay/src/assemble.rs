@@ -22,6 +22,7 @@ enum Slot {
 #[derive(Default)]
 struct OpenCommand {
     command: Command,
+    copied: Joiner,
     response: Joiner,
     next_chunk: u32,
     chunks: u32,
@@ -55,6 +56,15 @@ impl Assembler {
             Payload::CommandRefused(refused) => {
                 let refusal = Refusal { at_unix_us, refused: refused.clone() };
                 self.of(header).command.refusal = Some(refusal);
+            }
+            Payload::CommandOmitted(omitted) => {
+                let all = &mut self.of(header).command.omitted;
+                all.data_bytes = all.data_bytes.saturating_add(omitted.data_bytes);
+            }
+            Payload::ResponseOmitted(omitted) => {
+                let all = &mut self.of(header).command.omitted;
+                all.rows = all.rows.saturating_add(omitted.rows);
+                all.row_bytes = all.row_bytes.saturating_add(omitted.row_bytes);
             }
             Payload::ResponseChunk(chunk) => self.of(header).response.chunk(chunk),
             Payload::CommandCompleted(completed) => {
@@ -145,6 +155,9 @@ impl OpenCommand {
             parameter.value.get_or_insert_default().push_str(&chunk.parameter);
         }
         asked.parameters.extend_from_slice(&chunk.parameters);
+        if let Some(rows) = &chunk.copy_rows {
+            self.copied.copied(rows);
+        }
     }
 
     fn expect_chunks(&mut self, chunks: u32) {
@@ -177,6 +190,7 @@ impl OpenCommand {
 
     fn finish(mut self) -> Command {
         self.expect_chunks(self.chunks);
+        self.command.copied = self.copied.finish();
         self.command.response = self.response.finish();
         self.command
     }
@@ -197,6 +211,15 @@ fn note_text(event: &Recorded) -> String {
             format!("a read of this session ended after {} rows", read.rows)
         }
         Payload::CommandCompleted(_) => "a second end of a command that had ended before".to_owned(),
+        Payload::CatalogueChanged(changed) => {
+            format!(
+                "the gate read another catalogue: {} relations, {} masked columns",
+                changed.relations, changed.masked_columns
+            )
+        }
+        Payload::StreamHeads(heads) => {
+            format!("{} streams of this process are vouched for", heads.heads.len())
+        }
         Payload::LoginRefused(_) => "a login was refused".to_owned(),
         _ => String::new(),
     }

@@ -58,8 +58,12 @@ pub struct Command {
     pub at_unix_us: i64,
     /// What was asked. `None`: no record of it is there, what is known comes from the response.
     pub asked: Option<Asked>,
+    /// The data of a COPY FROM STDIN that came with it, as far as it is recorded.
+    pub copied: Vec<ResponseItem>,
     /// What the target answered, in its order.
     pub response: Vec<ResponseItem>,
+    /// What went through and was not recorded, as the target is configured.
+    pub omitted: Omitted,
     /// The gate's refusal.
     pub refusal: Option<Refusal>,
     /// How it ended. `None` with no refusal either: no end was recorded.
@@ -97,6 +101,17 @@ pub struct Asked {
     pub masks_omitted: u32,
     /// Chunks of the command that are not in the record; parameters after them may stand under too low a number.
     pub omitted_chunks: Vec<Range<u32>>,
+}
+
+/// What of an exchange is counted and not recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Omitted {
+    /// Bytes of COPY data that were passed on.
+    pub data_bytes: u64,
+    /// Rows of the response whose cells are left out, whole or in part.
+    pub rows: u64,
+    /// Bytes of those rows on the wire.
+    pub row_bytes: u64,
 }
 
 /// The gate's refusal of a command.

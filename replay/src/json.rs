@@ -6,7 +6,7 @@
 //! | `item` | members |
 //! |---|---|
 //! | `opened` | `session_id`, `principal` {`name`, `kind`, `on_behalf_of`, `token_id`}, `target`, `protocol`, `durability`, `client_address`, `tls_version`, `server_version`, `asserted` {name: value}, `continues` |
-//! | `command` | `asked`, `response`, `refusal`, `end`; each of the three objects is null if it is not recorded |
+//! | `command` | `asked`, `copied` and `response`, `omitted` {`data_bytes`, `rows`, `row_bytes`}, `refusal`, `end`; `asked`, `refusal` and `end` are null if not recorded |
 //! | `async` | `response` |
 //! | `cancel` | |
 //! | `closed` | `reason`, `commands`, `client_bytes`, `target_bytes` |
@@ -25,7 +25,7 @@
 //! `rows`, `response_bytes`, `duration_us`, `transaction_status`. `refusal`: `at`, `reason`, `forwarded`, `sqlstate`,
 //! `rule`.
 //!
-//! `response` is a list of objects with one member each: `rows` {`columns` [{`name`, `type_oid`, `type_modifier`,
+//! `copied` (data of a COPY FROM STDIN) and `response` are lists of objects with one member each: `rows` {`columns` [{`name`, `type_oid`, `type_modifier`,
 //! `origin_table_oid`, `origin_column`, `format`}], `rows` [[text or null]], `masks`, `masks_omitted`, `escaped`}, `error`
 //! or `notice` {`severity`, `sqlstate`, `message`, `fields` {code: value}, `omitted_bytes`}, `tag`, `setting` {`name`, `value`},
 //! `notification` {`process_id`, `channel`, `payload`}, `suspended`, `empty_query`, `parameter_types`, `omitted_chunks`
@@ -123,7 +123,13 @@ fn command(command: &Command) -> Value {
     });
     json!({
         "asked": command.asked.as_ref().map(asked),
+        "copied": response(&command.copied),
         "response": response(&command.response),
+        "omitted": {
+            "data_bytes": command.omitted.data_bytes,
+            "rows": command.omitted.rows,
+            "row_bytes": command.omitted.row_bytes,
+        },
         "refusal": refusal,
         "end": end,
     })

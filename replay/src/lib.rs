@@ -30,7 +30,7 @@ pub mod text;
 pub mod time;
 
 pub use item::{
-    Asked, Command, CommandEnd, Damage, Item, MaskedCell, Note, Refusal, ResponseItem, ResultSet,
+    Asked, Command, CommandEnd, Damage, Item, MaskedCell, Note, Omitted, Refusal, ResponseItem, ResultSet,
 };
 pub use look::Look;
 pub use player::{Beat, Pace, PaceError, Player};

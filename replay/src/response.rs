@@ -54,6 +54,11 @@ impl Joiner {
         }
     }
 
+    /// The next rows of COPY data, which nothing describes.
+    pub(crate) fn copied(&mut self, rows: &wire::ResultRows) {
+        self.rows(rows);
+    }
+
     /// What came together.
     pub(crate) fn finish(mut self) -> Vec<ResponseItem> {
         self.end_rows();

@@ -10,7 +10,7 @@ use std::ops::Range;
 use retrace_proto::wire::{self, command_received::Kind};
 
 use crate::look::Tint;
-use crate::{Asked, Command, CommandEnd, Damage, Item, Look, Note, Refusal, Timeline, safe, time};
+use crate::{Asked, Command, CommandEnd, Damage, Item, Look, Note, Omitted, Refusal, Timeline, safe, time};
 
 /// What is shown of one statement, in bytes; `--format json` has all of it.
 const STATEMENT_SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -91,7 +91,12 @@ impl Renderer {
         };
         let mut steps = vec![(Some(command.at_unix_us), asked)];
         let mut out = String::new();
+        if !command.copied.is_empty() {
+            out += &self.quiet("(copied in:)");
+            self.response(&command.copied, None, &mut out);
+        }
         self.response(&command.response, command.asked.as_ref(), &mut out);
+        out += &self.omitted(&command.omitted);
         if let Some(refusal) = &command.refusal {
             out += &self.refusal(refusal);
         }
@@ -106,6 +111,23 @@ impl Renderer {
         let ended_at = command.end.as_ref().map(|end| end.at_unix_us);
         steps.push((ended_at.or(command.refusal.as_ref().map(|refusal| refusal.at_unix_us)), out + "\n"));
         steps
+    }
+
+    /// That something went through and is not shown, so that nobody takes what is shown for all.
+    fn omitted(&self, omitted: &Omitted) -> String {
+        let mut out = String::new();
+        if omitted.data_bytes > 0 {
+            out += &self
+                .quiet(&format!("({} bytes of COPY data passed on and not recorded)", omitted.data_bytes));
+        }
+        if omitted.rows > 0 {
+            let (rows, bytes) = (omitted.rows, omitted.row_bytes);
+            let noun = if rows == 1 { "row" } else { "rows" };
+            out += &self.quiet(&format!(
+                "(cells of {rows} {noun}, {bytes} bytes, not recorded, as the target is configured)"
+            ));
+        }
+        out
     }
 
     fn asked(&self, command: &Command, asked: &Asked) -> String {

@@ -702,3 +702,34 @@ fn any_bytes_make_a_timeline_and_a_text() {
         }
     }
 }
+
+#[test]
+fn copied_data_is_joined_and_shown_and_what_is_not_recorded_is_said() {
+    let mut session = Session::new(9);
+    session.open();
+    let seq = session.query("COPY customers FROM STDIN");
+    let parts =
+        [rows(1, 2, false, &[Some("1"), Some("An")]), rows(1, 2, true, &[Some("n"), Some("2"), None])];
+    for (index, part) in (0..).zip(parts) {
+        let Part::Rows(copied) = part else { unreachable!("rows are rows") };
+        let chunk = wire::CommandChunk { chunk_index: index, copy_rows: Some(copied), ..Default::default() };
+        session.add(Some(seq), Event::command_chunk(masked(chunk)));
+    }
+    session.add(Some(seq), Event::command_omitted(wire::CommandOmitted { data_bytes: 900, hash: None }));
+    let omitted = wire::ResponseOmitted { rows: 3, row_bytes: 70, hash: None };
+    session.add(Some(seq), Event::response_omitted(omitted));
+    session.complete(seq, 0, vec![tag("COPY 2")]);
+    session.close();
+    let timeline = session.timeline();
+    let items: Vec<Value> = timeline.items().iter().map(json::object).collect();
+    let cells = serde_json::json!([["1", "Ann"], ["2", null]]);
+    assert_eq!(items[1]["copied"][0]["rows"]["rows"], cells);
+    assert_eq!(items[1]["omitted"], serde_json::json!({ "data_bytes": 900, "rows": 3, "row_bytes": 70 }));
+    let renderer = Renderer::new(&timeline, Look::default());
+    let text: String =
+        timeline.items().iter().flat_map(|item| renderer.steps(item)).map(|(_, text)| text).collect();
+    for shown in ["(copied in:)", "Ann", "COPY 2", "900 bytes of COPY data", "cells of 3 rows, 70 bytes"] {
+        assert!(text.contains(shown), "{shown} in:\n{text}");
+    }
+    assert!(!text.contains("~~"), "nothing is missing or damaged:\n{text}");
+}

@@ -28,6 +28,7 @@ pub struct Gate {
     folder: tempfile::TempDir,
     postgres_port: u16,
     grpc_port: u16,
+    evidence_port: u16,
     up: Option<Child>,
     starts: u32,
 }
@@ -38,13 +39,15 @@ impl Gate {
     #[must_use]
     pub fn new(database: Database<'_>) -> Self {
         let folder = tempfile::Builder::new().prefix("retrace-gate-").tempdir().expect("a temporary folder");
-        let gate = Self { folder, postgres_port: port::free(), grpc_port: port::free(), up: None, starts: 0 };
+        let [postgres_port, grpc_port, evidence_port] = [(); 3].map(|()| port::free());
+        let gate = Self { folder, postgres_port, grpc_port, evidence_port, up: None, starts: 0 };
         let mut init = gate.command();
         init.arg("init").arg(gate.dir());
         let _ = run(init, b"", PATIENCE).expect_ok();
         gate.edit(|config| {
             set(config, &["proxy", "postgres", "listen"], format!("127.0.0.1:{}", gate.postgres_port));
             set(config, &["query", "grpc", "listen"], format!("127.0.0.1:{}", gate.grpc_port));
+            set(config, &["query", "postgres", "listen"], format!("127.0.0.1:{}", gate.evidence_port));
         });
         gate.add(&target_of("shop", database));
         gate.add(MASK);
@@ -89,6 +92,12 @@ impl Gate {
         self.grpc_port
     }
 
+    /// Where PostgreSQL clients ask the evidence on 127.0.0.1.
+    #[must_use]
+    pub fn evidence_port(&self) -> u16 {
+        self.evidence_port
+    }
+
     /// The token of the principal `dev`.
     #[must_use]
     pub fn dev_token(&self) -> String {
@@ -129,7 +138,9 @@ impl Gate {
         let Some(line) = ready else {
             return Err(fs::read_to_string(self.output("stderr")).unwrap_or_default());
         };
-        for (name, port) in [("postgres", self.postgres_port), ("grpc", self.grpc_port)] {
+        let listeners =
+            [("postgres", self.postgres_port), ("grpc", self.grpc_port), ("evidence", self.evidence_port)];
+        for (name, port) in listeners {
             let address = format!("{name}=127.0.0.1:{port}");
             assert!(line.split_whitespace().any(|word| word == address), "{address} is not in: {line}");
         }

@@ -12,8 +12,8 @@ use toml::Spanned;
 
 use super::place::{ConfigError, Source};
 use super::{
-    COPY_DATA_BYTES_MAX_DEFAULT, Config, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record, Target,
-    form, link, policy_version,
+    COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT,
+    QUERY_LISTEN_DEFAULT, Record, Target, form, link, policy_version,
 };
 
 /// Longest name, in bytes: PostgreSQL clients cut longer ones.
@@ -28,11 +28,21 @@ pub(super) fn build(
 ) -> Result<Config, ConfigError> {
     let proxy_listen = listen(form.proxy.postgres.listen.as_ref(), PROXY_LISTEN_DEFAULT, source)?;
     let query_listen = listen(form.query.grpc.listen.as_ref(), QUERY_LISTEN_DEFAULT, source)?;
-    if let Some(at) = form.query.grpc.listen.as_ref()
-        && proxy_listen == query_listen
-        && query_listen.port() != 0
-    {
-        return Err(source.error(at.span(), "the gate listens at this address already: take another port"));
+    let door = form.query.postgres.listen.as_ref();
+    let door_listen = door.map(|given| listen(Some(given), DOOR_LISTEN_EXAMPLE, source)).transpose()?;
+    let listeners = [
+        (form.query.grpc.listen.as_ref(), query_listen, proxy_listen, "the gate"),
+        (door, door_listen.unwrap_or(proxy_listen), proxy_listen, "the gate"),
+        (door, door_listen.unwrap_or(query_listen), query_listen, "the query service"),
+    ];
+    for (given, address, other, who) in listeners {
+        if let Some(at) = given
+            && address == other
+            && address.port() != 0
+        {
+            let problem = format!("{who} listens at this address already: take another port");
+            return Err(source.error(at.span(), problem));
+        }
     }
     unique(form.target.iter().map(|target| &target.name), "target", source)?;
     unique(form.principal.iter().map(|principal| &principal.name), "principal", source)?;
@@ -44,6 +54,7 @@ pub(super) fn build(
         policy_version: policy_version(source.text),
         proxy_listen,
         query_listen,
+        door_listen,
         log_dir: dir.join(form.log.dir.unwrap_or_else(|| "data/log".into())),
         lake_dir: dir.join(form.lake.dir.unwrap_or_else(|| "data/lake".into())),
         principals: principals.collect::<Result<_, _>>()?,
@@ -116,6 +127,7 @@ fn principal(it: form::Principal, targets: &[String], source: &Source<'_>) -> Re
             form::Evidence::Own => EvidenceRight::Own,
             form::Evidence::All => EvidenceRight::All,
         },
+        evidence_fingerprint: it.evidence_fingerprint,
     })
 }
 

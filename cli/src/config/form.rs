@@ -37,6 +37,8 @@ pub(super) struct Proxy {
 pub(super) struct Query {
     #[serde(default)]
     pub(super) grpc: Listener,
+    #[serde(default)]
+    pub(super) postgres: Listener,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -60,6 +62,8 @@ pub(super) struct Principal {
     pub(super) targets: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) evidence: Evidence,
+    #[serde(default)]
+    pub(super) evidence_fingerprint: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

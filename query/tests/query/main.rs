@@ -11,6 +11,8 @@ mod world;
 
 mod cut;
 
+mod docs;
+
 mod network;
 
 mod record;

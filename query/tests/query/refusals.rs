@@ -91,7 +91,7 @@ async fn what_does_not_read_is_refused_with_a_sentence_and_changes_nothing() {
         }
     }
     assert_eq!(world.number("SELECT count(*) FROM commands").await, 1);
-    assert_eq!(world.sql("SHOW TABLES").await.unwrap().len(), 4 + 7, "ours and the information schema's");
+    assert_eq!(world.sql("SHOW TABLES").await.unwrap().len(), 5 + 7, "ours and the information schema's");
 }
 
 #[tokio::test]

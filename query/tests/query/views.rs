@@ -3,7 +3,7 @@ use retrace_access::EvidenceRight;
 use crate::world::{Session, World, caller};
 
 /// Names and order are a public contract: a column may be added at the end, nothing else.
-const COLUMNS: [(&str, &[&str]); 3] = [
+const COLUMNS: [(&str, &[&str]); 4] = [
     (
         "sessions",
         &[
@@ -51,6 +51,30 @@ const COLUMNS: [(&str, &[&str]); 3] = [
             "token_id",
             "protocol",
             "durability",
+            "copied_bytes",
+            "omitted_bytes",
+            "omitted_rows",
+            "omitted_row_bytes",
+        ],
+    ),
+    (
+        "masked_values",
+        &[
+            "session_id",
+            "command_seq",
+            "at",
+            "principal",
+            "target",
+            "place",
+            "row",
+            "position",
+            "column_name",
+            "kind",
+            "action",
+            "rule",
+            "fingerprint",
+            "chunk",
+            "event_type",
         ],
     ),
     (

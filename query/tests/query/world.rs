@@ -194,6 +194,7 @@ fn principal(name: &str, evidence: EvidenceRight) -> Principal {
         on_behalf_of: None,
         targets: vec!["*".to_owned()],
         evidence,
+        evidence_fingerprint: evidence == EvidenceRight::All,
     }
 }
 

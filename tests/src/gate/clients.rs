@@ -87,6 +87,14 @@ impl Gate {
         run(command, script.as_bytes(), PATIENCE)
     }
 
+    /// Runs `script` in a psql of a principal that asks the evidence.
+    #[track_caller]
+    pub fn psql_at_evidence(&self, principal: &str, token: &str, script: &str) -> Outcome {
+        let mut command = self.psql_command_as(principal, token);
+        command.args(PSQL_ARGUMENTS).args(["-p", &self.evidence_port().to_string(), "-d", "retrace"]);
+        run(command, script.as_bytes(), PATIENCE)
+    }
+
     /// Runs pgbench through the gate.
     #[track_caller]
     pub fn pgbench(&self, arguments: &[&str], patience: Duration) -> Outcome {

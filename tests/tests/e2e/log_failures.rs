@@ -108,6 +108,7 @@ impl Proxy {
             on_behalf_of: None,
             targets: vec!["*".to_owned()],
             evidence: EvidenceRight::None,
+            evidence_fingerprint: false,
         };
         let stream_id = Id::from_parts(1, [1; 10]);
         let instance = InstanceStream::open(shared.clone(), "test".to_owned(), now_unix_us, stream_id);

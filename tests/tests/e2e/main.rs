@@ -10,6 +10,7 @@ mod cli;
 mod columns;
 mod common;
 mod configuration;
+mod door;
 mod drivers;
 mod evidence;
 mod load;
