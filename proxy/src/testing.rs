@@ -10,10 +10,14 @@ use retrace_access::{
     TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
 };
 use retrace_eventlog::{EventLog, InstanceStream, MemoryLog};
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{Topic, TopicPartition};
-use retrace_proto::wire::{self, Durability, PrincipalKind, RetentionClass, envelope::Payload};
+use retrace_proto::wire::{
+    self, Durability, PrincipalKind, RecordResponses, RetentionClass, envelope::Payload,
+};
 use retrace_proto::{Envelope, Recorded};
+use retrace_proxy_core::postgres::{Beyond, Recording};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
@@ -46,6 +50,13 @@ pub(crate) fn target(address: String) -> Target {
         durability: Durability::Exchange,
         retention_class: RetentionClass::Standard,
         masker: Arc::new(Masker::new(&[], FingerprintKey::new(b"key"))),
+        columns: Vec::new(),
+        recording: Recording {
+            responses: RecordResponses::Full,
+            beyond: Beyond::Refuse,
+            key: HashKey::new(b"key"),
+        },
+        command_recorded_bytes_max: 1 << 20,
     }
 }
 
@@ -129,6 +140,7 @@ impl Gate {
             on_behalf_of: None,
             targets: vec!["*".to_owned()],
             evidence: EvidenceRight::None,
+            evidence_fingerprint: false,
         };
         let log = MemoryLog::new();
         let events: Arc<dyn EventLog> = Arc::new(log.clone());

@@ -218,12 +218,15 @@ impl Replacing<'_> {
     fn literals(&mut self, function: &Function) -> Result<Vec<Expr>, QueryError> {
         let FunctionArguments::List(list) = &function.args else { return Err(usage()) };
         let texts: Option<Vec<&str>> = list.args.iter().map(text).collect();
-        let (value, kind) = match texts.as_deref() {
-            Some([value]) => (*value, None),
-            Some([value, kind]) => (*value, Some(kind.parse::<Detector>().map_err(|_unknown| usage())?)),
+        let found = match texts.as_deref() {
+            Some([value]) => self.masker.fingerprints_of(value, None),
+            Some([value, kind]) => match kind.parse::<Detector>() {
+                Ok(detector) => self.masker.fingerprints_of(value, Some(detector)),
+                // Not the name of a detector, so that of a mask of columns.
+                Err(_) => vec![self.masker.fingerprint_in_column(value, kind)],
+            },
             _ => return Err(usage()),
         };
-        let found = self.masker.fingerprints_of(value, kind);
         if found.is_empty() {
             return Err(refused(&format!(
                 "no detector finds a value in it; name its kind, as in fingerprint('…', 'email'): {}",
@@ -250,7 +253,11 @@ fn text(argument: &FunctionArg) -> Option<&str> {
 }
 
 fn usage() -> QueryError {
-    refused(&format!("it takes the value as a literal, and perhaps its kind as another: {}", kinds()))
+    refused(&format!(
+        "it takes the value as a literal, and perhaps its kind as another, or the name of the [[mask]] that hides \
+         the column it stood in: {}",
+        kinds()
+    ))
 }
 
 fn kinds() -> String {

@@ -23,6 +23,12 @@ impl Masker {
         fingerprints.dedup();
         fingerprints
     }
+
+    /// The fingerprint that `value` has as the whole value of a column that the mask of this name hides.
+    #[must_use]
+    pub fn fingerprint_in_column(&self, value: &str, mask: &str) -> Fingerprint {
+        self.key.of_column(mask, value.as_bytes())
+    }
 }
 
 #[cfg(test)]
