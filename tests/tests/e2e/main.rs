@@ -10,6 +10,7 @@ mod cli;
 mod common;
 mod configuration;
 mod evidence;
+mod heads;
 mod load;
 mod log_failures;
 mod masking;
