@@ -50,7 +50,18 @@ Example:
     /// Make, list and revoke the tokens by which principals log in
     #[command(subcommand)]
     Token(Token),
-    /// List the latest sessions
+    /// Print the public key by which this gateway signs where its sessions stand
+    #[command(after_help = "\
+Keep a copy where the gateway cannot write: whoever has it can check what the gateway signed.
+
+Example:
+  retrace heads-key --config gate/retrace.toml > gate.heads.pub")]
+    HeadsKey {
+        /// Make the key first, for a gateway that was made before it had one
+        #[arg(long)]
+        create: bool,
+    },
+    /// List the latest sessions, and whether each is open, closed, lost, unverified or damaged
     #[command(after_help = "Example:\n  retrace sessions --limit 10")]
     Sessions {
         #[command(flatten)]

@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use crate::args::Reach;
 use crate::clock;
 use crate::config::Config;
+use crate::heads_key;
 
 /// How long to wait for a service to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -149,7 +150,8 @@ impl Opened {
         let table = Table::open_or_create(&config.lake_dir.to_string_lossy()).await?;
         let masker = Masker::everything(FingerprintKey::new(keys.mask.expose()));
         let sources = Sources { log: events, table, instance: Arc::new(instance), masker };
-        Ok(Self { reader: Reader::new(sources, Options::default())?, caller, log })
+        let options = Options { head_keys: heads_key::trusted_keys(&keys)?, ..Options::default() };
+        Ok(Self { reader: Reader::new(sources, options)?, caller, log })
     }
 }
 

@@ -13,6 +13,7 @@ mod up;
 mod evidence;
 
 mod check;
+mod heads_key;
 mod init;
 mod replay;
 mod rows;
@@ -60,6 +61,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Up => Box::pin(up::up(load()?)).await?,
         Command::Check => check::check(&load()?)?,
         Command::Token(command) => token::token(&load()?, command)?,
+        Command::HeadsKey { create } => heads_key::heads_key(&load()?, create)?,
         Command::Sessions { reach, limit } => sessions::sessions(&load()?, &reach, limit).await?,
         Command::Sql { reach, format, statement } => sql::sql(&load()?, &reach, format, statement).await?,
         Command::Tail { reach, session } => tail::tail(&load()?, &reach, session).await?,

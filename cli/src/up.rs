@@ -1,7 +1,8 @@
 //! `retrace up`: gate, log, ingest and query as one process.
 //!
 //! The parts know each other only through the log and the table, exactly as separate processes would. What starts last
-//! stops first: the gate, so that no session loses its end; the query service; ingest, with a last commit; the log.
+//! stops first: the gate, so that no session loses its end; the query service; whoever signs heads, with a last word; ingest,
+//! with a last commit; the log.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use retrace_lake::Table;
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::InstanceStarted;
-use retrace_proto::{Event, Subject};
-use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+use retrace_proto::{Event, Id, Subject};
+use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, TargetEncryption};
 use retrace_proxy_core::postgres::Recording;
 use retrace_query::{Options as QueryOptions, Parts, QueryService};
 use tokio::net::TcpListener;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config::{self, Config};
+use crate::heads_key;
 use crate::output::Output;
 
 /// Runs gate, log, ingest and query in this process until it is told to stop.
@@ -43,7 +45,9 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
 
     let log = open_log(&config).await?;
     let events: Arc<dyn EventLog> = log.clone();
-    let instance = open_instance(&events, &config).await?;
+    let stream_id = clock::new_id();
+    let proxy_id = instance_name(stream_id);
+    let instance = open_instance(&events, &config, &proxy_id, stream_id).await?;
     let table = Table::open_or_create(&config.lake_dir.to_string_lossy()).await?;
     let query = QueryService::new(Parts {
         log: events.clone(),
@@ -51,13 +55,13 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
         directory: directory.clone(),
         instance: instance.clone(),
         masker: Masker::everything(fingerprint_key(&keys)),
-        options: QueryOptions::default(),
+        options: QueryOptions { head_keys: heads_key::trusted_keys(&keys)?, ..QueryOptions::default() },
     })?;
     let gateway = Arc::new(Gateway::new(GatewayParts {
         directory,
         targets,
         log: events.clone(),
-        proxy_id: instance_name(),
+        proxy_id,
         instance: instance.clone(),
         policy_version: config.policy_version().to_owned(),
         cancel_key: keys.cancel.clone(),
@@ -67,7 +71,12 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     }));
 
     let mut ready = format!("ready postgres={} grpc={}", gate.local_addr()?, grpc.local_addr()?);
-    let (mut stop_gate, mut stop_query, mut stop_ingest) = (Stop::new(), Stop::new(), Stop::new());
+    let heads = HeadSigner {
+        streams: gateway.open_streams(),
+        instance: instance.clone(),
+        key: heads_key::signing_key(&keys)?,
+    };
+    let [mut stop_gate, mut stop_query, mut stop_heads, mut stop_ingest] = [(); 4].map(|()| Stop::new());
     let gate = retrace_proxy::serve(gateway, gate, stop_gate.watch());
     let gate = tokio::spawn(async move {
         gate.await;
@@ -92,6 +101,8 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
         tokio::try_join!(query, door)?;
         Ok(())
     });
+    let heads = heads.run(stop_heads.wait());
+    let heads = tokio::spawn(async move { Ok(heads.await?) });
     let ingest = Ingest::new(events, table, retrace_ingest::Options::default()).run(stop_ingest.wait());
     let ingest = tokio::spawn(async move { Ok(ingest.await?) });
     announce(&ready)?;
@@ -99,11 +110,13 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     let mut services = [
         Service { name: "the gate", task: gate },
         Service { name: "the query service", task: query },
+        Service { name: "the signing of heads", task: heads },
         Service { name: "ingest", task: ingest },
     ];
+    let stops = [&stop_gate, &stop_query, &stop_heads, &stop_ingest];
     let ended = wait_for_end(&mut services, &instance).await;
     let mut outcome = ended;
-    for (service, stop) in services.iter_mut().zip([&stop_gate, &stop_query, &stop_ingest]) {
+    for (service, stop) in services.iter_mut().zip(stops) {
         stop.now();
         outcome = outcome.and(service.join().await);
     }
@@ -157,15 +170,16 @@ impl Stop {
 }
 
 /// Waits for a signal, or for a service that ends by itself: none should, so its end is the end of the process.
-async fn wait_for_end(services: &mut [Service; 3], instance: &InstanceStream) -> anyhow::Result<()> {
+async fn wait_for_end(services: &mut [Service; 4], instance: &InstanceStream) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let [gate, query, ingest] = services;
+    let [gate, query, heads, ingest] = services;
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         outcome = gate.join() => outcome.and(Err(anyhow!("the gate ended by itself"))),
         outcome = query.join() => outcome.and(Err(anyhow!("the query service ended by itself"))),
+        outcome = heads.join() => outcome.and(Err(anyhow!("the signing of heads ended by itself"))),
         outcome = ingest.join() => outcome.and(Err(anyhow!("ingest ended by itself"))),
         () = poisoned(instance) => {
             Err(anyhow!("the log failed the stream of this process; start again once the log's folder can be written"))
@@ -195,8 +209,13 @@ async fn open_log(config: &Config) -> anyhow::Result<Arc<EmbeddedLog>> {
 }
 
 /// Begins the stream of this process start: that it started, and under which policy.
-async fn open_instance(log: &Arc<dyn EventLog>, config: &Config) -> anyhow::Result<Arc<InstanceStream>> {
-    let instance = InstanceStream::open(log.clone(), instance_name(), clock::now_unix_us, clock::new_id());
+async fn open_instance(
+    log: &Arc<dyn EventLog>,
+    config: &Config,
+    name: &str,
+    stream_id: Id,
+) -> anyhow::Result<Arc<InstanceStream>> {
+    let instance = InstanceStream::open(log.clone(), name.to_owned(), clock::now_unix_us, stream_id);
     let started = InstanceStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         roles: ["proxy", "ingest", "query"].map(str::to_owned).to_vec(),
@@ -207,8 +226,9 @@ async fn open_instance(log: &Arc<dyn EventLog>, config: &Config) -> anyhow::Resu
     Ok(Arc::new(instance))
 }
 
-fn instance_name() -> String {
-    format!("up-{}", std::process::id())
+/// No two starts share it, which a process id alone does not promise: in a container it is always the same.
+fn instance_name(stream_id: Id) -> String {
+    format!("up-{stream_id}")
 }
 
 fn fingerprint_key(keys: &Keys) -> FingerprintKey {

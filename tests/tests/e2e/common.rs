@@ -35,7 +35,7 @@ pub(crate) fn assert_nothing_lost_nothing_twice(gate: &Gate) -> u64 {
 #[track_caller]
 pub(crate) fn session_ends(gate: &Gate, count: u64) {
     wait_for("sessions have ended", PATIENCE, || {
-        let ended = gate.number("SELECT count(*) AS n FROM sessions WHERE state = 'closed'");
+        let ended = gate.number("SELECT count(*) AS n FROM sessions WHERE closed_at IS NOT NULL");
         (ended == count).then_some(())
     });
 }

@@ -13,6 +13,7 @@ mod configuration;
 mod door;
 mod drivers;
 mod evidence;
+mod heads;
 mod load;
 mod log_failures;
 mod masking;
