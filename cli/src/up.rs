@@ -82,25 +82,10 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
         gate.await;
         anyhow::Ok(())
     });
-    let door = match door {
-        Some(listener) => {
-            ready.push_str(&format!(" evidence={}", listener.local_addr()?));
-            let tls = tls::server_config(&identity.certificate, &identity.key)?;
-            Some(query.serve_postgres(listener, tls, stop_query.wait()))
-        }
-        None => None,
-    };
-    let query = query.serve(grpc, identity.to_pem()?, stop_query.wait());
-    let query = tokio::spawn(async move {
-        let door = async {
-            if let Some(door) = door {
-                door.await;
-            }
-            Ok(())
-        };
-        tokio::try_join!(query, door)?;
-        Ok(())
-    });
+    if let Some(door) = &door {
+        ready.push_str(&format!(" evidence={}", door.local_addr()?));
+    }
+    let query = serve_query(query, Doors { grpc, postgres: door }, &identity, &mut stop_query)?;
     let heads = heads.run(stop_heads.wait());
     let heads = tokio::spawn(async move { Ok(heads.await?) });
     let ingest = Ingest::new(events, table, retrace_ingest::Options::default()).run(stop_ingest.wait());
@@ -122,6 +107,39 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     }
     tokio::task::spawn_blocking(move || log.close()).await?;
     outcome
+}
+
+/// Where the evidence is asked.
+struct Doors {
+    grpc: TcpListener,
+    postgres: Option<TcpListener>,
+}
+
+/// Starts the query service at its doors. Either that fails ends it.
+fn serve_query(
+    query: QueryService,
+    doors: Doors,
+    identity: &ServerIdentity,
+    stop: &mut Stop,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let postgres = match doors.postgres {
+        Some(listener) => {
+            let tls = tls::server_config(&identity.certificate, &identity.key)?;
+            Some(query.serve_postgres(listener, tls, stop.wait()))
+        }
+        None => None,
+    };
+    let grpc = query.serve(doors.grpc, identity.to_pem()?, stop.wait());
+    Ok(tokio::spawn(async move {
+        let postgres = async {
+            if let Some(postgres) = postgres {
+                postgres.await;
+            }
+            Ok(())
+        };
+        tokio::try_join!(grpc, postgres)?;
+        Ok(())
+    }))
 }
 
 /// A part of the process that runs until it is told to stop.
