@@ -144,6 +144,24 @@ fn completed() -> Event {
     Event::command_completed(facts, content(), Masked::by_masking(end))
 }
 
+fn reads() -> (Event, Event) {
+    let read = wire::EvidenceRead {
+        read_id: id(4).to_bytes(),
+        kind: wire::evidence_read::Kind::Sql.into(),
+        cut: vec![wire::CutPosition { topic: "retrace.events".to_owned(), partition: 0, end_exclusive: 5 }],
+        evidence_right: "own".to_owned(),
+        ..wire::EvidenceRead::default()
+    };
+    let read_completed = wire::EvidenceReadCompleted {
+        read_id: id(4).to_bytes(),
+        status: wire::evidence_read_completed::Status::Ok.into(),
+        rows: 1,
+        duration_us: 2,
+    };
+    let statement = Masked::by_masking("select 1".to_owned());
+    (Event::evidence_read(read, statement), Event::evidence_read_completed(read_completed))
+}
+
 /// One event of every kind, with every field set.
 fn events() -> Vec<Event> {
     let opened = wire::SessionOpened {
@@ -185,19 +203,6 @@ fn events() -> Vec<Event> {
         offset: 2,
         hash: Bytes::from_static(&[7; 32]),
     };
-    let read = wire::EvidenceRead {
-        read_id: id(4).to_bytes(),
-        kind: wire::evidence_read::Kind::Sql.into(),
-        cut: vec![wire::CutPosition { topic: "retrace.events".to_owned(), partition: 0, end_exclusive: 5 }],
-        evidence_right: "own".to_owned(),
-        ..wire::EvidenceRead::default()
-    };
-    let read_completed = wire::EvidenceReadCompleted {
-        read_id: id(4).to_bytes(),
-        status: wire::evidence_read_completed::Status::Ok.into(),
-        rows: 1,
-        duration_us: 2,
-    };
     let started = wire::InstanceStarted { version: "0.1.0".to_owned(), roles: vec!["proxy".to_owned()] };
     vec![
         Event::session_opened(opened, asserted(), asserted()),
@@ -211,8 +216,8 @@ fn events() -> Vec<Event> {
         Event::session_closed(closed),
         Event::login_refused(refused_login, asserted()),
         Event::policy_loaded("00ff".to_owned()),
-        Event::evidence_read(read, Masked::by_masking("select 1".to_owned())),
-        Event::evidence_read_completed(read_completed),
+        reads().0,
+        reads().1,
         Event::instance_started(started),
         Event::stream_aborted(id(5), Some(6)),
     ]

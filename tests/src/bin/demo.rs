@@ -12,11 +12,41 @@ const CUSTOMERS: u32 = 10_000;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the agent asks, among it something that fails with a card number in PostgreSQL's own error text.
+/// A column of numbers that only its mask can hide, and a table beside it.
+const MORE: &str = "\
+ALTER TABLE customers ADD COLUMN ssn text;
+UPDATE customers SET ssn = '078-' || lpad((id * 37 % 90 + 10)::text, 2, '0') || '-' || lpad((id * 7919 % 10000)::text, 4, '0');
+CREATE TABLE orders (id int PRIMARY KEY, customer int REFERENCES customers, amount numeric);
+INSERT INTO orders SELECT n, n * 31 % 10000 + 1, n * 1.5 FROM generate_series(1, 500) n;
+";
+
+const COLUMN_MASK: &str = "\
+[[mask]]
+name = \"ssn\"
+targets = [\"shop\"]
+columns = [\"public.customers.ssn\"]
+action = \"token\"
+";
+
+/// What the agent asks: rows, a join, a prepared statement, COPY, something that fails with a card number in PostgreSQL's
+/// own error text, and a join that guesses.
 const AGENT_SCRIPT: &str = "\
-SELECT id, name, email, card FROM customers ORDER BY id LIMIT 4;
-SELECT city, count(*) FROM customers GROUP BY city ORDER BY city;
+SELECT id, name, email, card, ssn FROM customers ORDER BY id LIMIT 4;
+SELECT o.id, c.name, o.amount FROM orders o JOIN customers c ON c.id = o.customer ORDER BY o.id LIMIT 3;
+PREPARE in_city AS SELECT id, name FROM customers WHERE city = $1 ORDER BY id LIMIT 2;
+EXECUTE in_city('Oslo');
+COPY (SELECT id, card, ssn FROM customers WHERE id <= 3) TO STDOUT (FORMAT csv, HEADER);
+INSERT INTO orders VALUES (1, 1, 1);
 SELECT card::int FROM customers WHERE id = 7;
+SELECT c.name, g.guess FROM generate_series(0, 9999) n, LATERAL (SELECT '078-47-' || lpad(n::text, 4, '0') AS guess) g
+  JOIN customers c ON c.ssn = g.guess;
+";
+
+/// How to see the same on a database of one's own.
+const YOUR_OWN: &str = "\
+retrace init gate && $EDITOR gate/retrace.toml      # the sample target: its address, user, and masks
+SHOP_PASSWORD=… retrace up --config gate/retrace.toml
+psql \"host=127.0.0.1 port=7432 user=dev dbname=shop sslmode=verify-full sslrootcert=gate/ca.pem\"   # password: gate/dev.token
 ";
 
 fn main() {
@@ -24,13 +54,18 @@ fn main() {
     let postgres = Postgres::start(false);
     let database = postgres.database();
     database.seed(&customers(CUSTOMERS));
+    database.seed(MORE);
     let rows = database.number("SELECT count(*) FROM customers");
-    println!(
-        "{rows} customers; at the target, the first card is {}",
-        database.sql("SELECT card FROM customers LIMIT 1")[0]
-    );
+    let card = database.sql("SELECT card FROM customers WHERE id = 1").remove(0);
+    println!("{rows} customers; at the target, the first card is {card}");
     let mut gate = Gate::new(database);
+    gate.add(COLUMN_MASK);
     let token = gate.add_principal("agent-7", &["shop"], "none");
+    gate.edit(|config| {
+        let dev = &mut config["principal"].as_array_mut().expect("a list")[0];
+        let dev = dev.as_table_mut().expect("a table");
+        dev.insert("evidence_fingerprint".to_owned(), toml::Value::Boolean(true));
+    });
     gate.up();
     println!("retrace up: PostgreSQL on port {}, evidence on port {}", gate.port(), gate.grpc_port());
 
@@ -38,21 +73,29 @@ fn main() {
     println!("$ psql -U agent-7 shop\n{AGENT_SCRIPT}");
     let mut psql = gate.psql_command_as("agent-7", &token);
     psql.args(["-f", "-"]);
-    // Its last statement fails, as it should.
+    // Its last statements fail, as they should.
     show(&run(psql, AGENT_SCRIPT.as_bytes(), PATIENCE));
 
-    heading("Two answers in SQL");
+    heading("Answers in SQL");
     for statement in [
-        "SELECT principal, target, statement, status, rows, duration_us FROM commands ORDER BY at",
+        "SELECT principal, statement, status, rows, duration_us FROM commands WHERE principal <> 'retrace' ORDER BY at",
         "SELECT session_id, principal, state, commands FROM sessions",
+        &format!(
+            "SELECT DISTINCT principal, at, column_name FROM masked_values WHERE fingerprint = fingerprint('{card}')"
+        ),
     ] {
         println!("$ retrace sql \"{statement}\"");
         ask(gate.retrace_command(None, &["sql", statement]));
     }
 
     heading("The session, played again");
-    println!("$ retrace replay last --instant");
-    ask(gate.retrace_command(None, &["replay", "last", "--instant"]));
+    let session = &gate.sql("SELECT session_id FROM sessions WHERE principal = 'agent-7'")[0]["session_id"];
+    let session = session.as_str().expect("an id").to_owned();
+    println!("$ retrace replay {session} --instant");
+    ask(gate.retrace_command(None, &["replay", &session, "--instant"]));
+
+    heading("On your own database");
+    println!("{YOUR_OWN}");
 
     assert!(gate.stop().success(), "retrace up did not end well");
     drop(gate);
