@@ -36,13 +36,14 @@ fn main() -> ExitCode {
     rustls::crypto::ring::default_provider()
         .install_default()
         .expect("this is the first call of the process, so no provider is installed yet");
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::error(&anyhow::Error::new(error).context("cannot start threads"));
-            return ExitCode::FAILURE;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().thread_name("service").enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                output::error(&anyhow::Error::new(error).context("cannot start threads"));
+                return ExitCode::FAILURE;
+            }
+        };
     match runtime.block_on(run(cli)) {
         Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,

@@ -19,6 +19,7 @@ use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Ta
 use retrace_proxy_core::postgres::Recording;
 use retrace_query::{Options as QueryOptions, Parts, QueryService};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -78,10 +79,8 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     };
     let [mut stop_gate, mut stop_query, mut stop_heads, mut stop_ingest] = [(); 4].map(|()| Stop::new());
     let gate = retrace_proxy::serve(gateway, gate, stop_gate.watch());
-    let gate = tokio::spawn(async move {
-        gate.await;
-        anyhow::Ok(())
-    });
+    let gate_threads = GateThreads::start()?;
+    let gate = gate_threads.spawn(gate);
     if let Some(door) = &door {
         ready.push_str(&format!(" evidence={}", door.local_addr()?));
     }
@@ -107,6 +106,33 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     }
     tokio::task::spawn_blocking(move || log.close()).await?;
     outcome
+}
+
+/// Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
+struct GateThreads(Option<Runtime>);
+
+impl GateThreads {
+    fn start() -> anyhow::Result<Self> {
+        let runtime = Builder::new_multi_thread().thread_name("proxy").enable_all().build();
+        Ok(Self(Some(runtime.context("cannot start the gate's threads")?)))
+    }
+
+    fn spawn(&self, gate: impl Future<Output = ()> + Send + 'static) -> JoinHandle<anyhow::Result<()>> {
+        let runtime = self.0.as_ref().expect("only dropping takes the runtime");
+        runtime.spawn(async move {
+            gate.await;
+            Ok(())
+        })
+    }
+}
+
+impl Drop for GateThreads {
+    fn drop(&mut self) {
+        // What still runs has been told to stop and waited for, or the process ends over an error.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Where the evidence is asked.

@@ -12,6 +12,7 @@ use retrace_proxy_core::postgres::Columns;
 use retrace_proxy_core::postgres::frame::{Framer, Reader, TARGET_FRAME_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::dial;
@@ -38,7 +39,14 @@ pub(crate) struct Keeper {
     latest: RwLock<Latest>,
     /// Counts how often what was read became old.
     old: AtomicU64,
-    reading: Mutex<Option<DuplexStream>>,
+    reading: Mutex<Option<Reading>>,
+}
+
+/// The session that reads the catalogue: its client's end, and its task.
+#[derive(Debug)]
+struct Reading {
+    stream: DuplexStream,
+    session: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +83,14 @@ impl Keeper {
     /// What was read before now is out of date.
     pub(crate) fn is_old(&self) {
         self.old.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends the session that reads the catalogue, and waits until its end is on record.
+    pub(crate) async fn close(&self, wait_max: Duration) {
+        if let Some(Reading { stream, session }) = self.reading.lock().await.take() {
+            drop(stream);
+            let _ = timeout(wait_max, session).await;
+        }
     }
 
     /// The catalogue, if it is fresh.
@@ -142,15 +158,15 @@ impl Keeper {
     async fn read(
         &self,
         gateway: &Arc<Gateway>,
-        connection: &mut Option<DuplexStream>,
+        connection: &mut Option<Reading>,
     ) -> Result<Columns, ReadError> {
         // An idle connection may have ended since.
         for attempt in 0..2 {
             if connection.is_none() {
                 *connection = Some(self.open(gateway).await?);
             }
-            let stream = connection.as_mut().expect("just opened");
-            match ask(stream).await {
+            let reading = connection.as_mut().expect("just opened");
+            match ask(&mut reading.stream).await {
                 Err(ReadError::Io(_)) if attempt == 0 => *connection = None,
                 outcome => return self.resolve(outcome?),
             }
@@ -166,7 +182,7 @@ impl Keeper {
     }
 
     /// Opens the session, and waits until it is ready.
-    async fn open(&self, gateway: &Arc<Gateway>) -> Result<DuplexStream, ReadError> {
+    async fn open(&self, gateway: &Arc<Gateway>) -> Result<Reading, ReadError> {
         let startup = StartupParameters {
             parameters: [
                 ("client_encoding", "UTF8"),
@@ -190,13 +206,13 @@ impl Keeper {
         };
         let (mut ours, theirs) = tokio::io::duplex(PIPE_BYTES_MAX);
         let gateway = gateway.clone();
-        tokio::spawn(async move {
-            // It ends with its client, which is us, or with the gate.
+        let session = tokio::spawn(async move {
+            // It ends with its client, which is us.
             let (_stop, shutdown) = watch::channel(false);
             session::run(&gateway, theirs, entrance, dialled, shutdown).await;
         });
         read_answer(&mut ours, |_, _| Ok(())).await?;
-        Ok(ours)
+        Ok(Reading { stream: ours, session })
     }
 }
 

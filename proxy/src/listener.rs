@@ -47,6 +47,9 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut shutdown: w
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+    for keeper in gateway.keepers.values() {
+        keeper.close(gateway.limits.close_wait_max).await;
+    }
     for (kind, count) in gateway.refusals.take_all() {
         recorded(gateway.record_strangers(kind, count)).await;
     }
