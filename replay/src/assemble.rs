@@ -155,7 +155,7 @@ impl OpenCommand {
             parameter.value.get_or_insert_default().push_str(&chunk.parameter);
         }
         asked.parameters.extend_from_slice(&chunk.parameters);
-        if let Some(rows) = &chunk.copy_rows {
+        for rows in &chunk.copy_rows {
             self.copied.copied(rows);
         }
     }

@@ -712,7 +712,7 @@ fn copied_data_is_joined_and_shown_and_what_is_not_recorded_is_said() {
         [rows(1, 2, false, &[Some("1"), Some("An")]), rows(1, 2, true, &[Some("n"), Some("2"), None])];
     for (index, part) in (0..).zip(parts) {
         let Part::Rows(copied) = part else { unreachable!("rows are rows") };
-        let chunk = wire::CommandChunk { chunk_index: index, copy_rows: Some(copied), ..Default::default() };
+        let chunk = wire::CommandChunk { chunk_index: index, copy_rows: vec![copied], ..Default::default() };
         session.add(Some(seq), Event::command_chunk(masked(chunk)));
     }
     session.add(Some(seq), Event::command_omitted(wire::CommandOmitted { data_bytes: 900, hash: None }));

@@ -263,7 +263,7 @@ fn refused(error: &ScramError, user: &str) -> Refusal {
             );
             return Refusal::new(Reason::Credential, failure);
         }
-        ScramError::ChannelBinding => Reason::Unsupported,
+        ScramError::ChannelBinding(_) => Reason::Unsupported,
         ScramError::Refused(_) => Reason::Credential,
         _ => Reason::Protocol,
     };

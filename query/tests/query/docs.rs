@@ -94,7 +94,7 @@ async fn fill(world: &World) -> Session {
 async fn copy(session: &mut Session) {
     let seq = session.command("COPY customers FROM STDIN", &[]).await;
     let chunk = wire::CommandChunk {
-        copy_rows: Some(row(&["Alan Turing", "**** 1111"], vec![mask(1, MaskKind::PaymentCard, 0)])),
+        copy_rows: vec![row(&["Alan Turing", "**** 1111"], vec![mask(1, MaskKind::PaymentCard, 0)])],
         fingerprints: fingerprints(),
         data_bytes: 29,
         ..Default::default()
