@@ -145,9 +145,13 @@ impl ContentBuilder {
         self.columns_of(columns, CopyFormat::Unspecified)
     }
 
-    /// The columns of a COPY to the client.
-    pub fn copy_columns(&mut self, columns: Vec<(Column, &[u8])>, copy_format: CopyFormat) {
-        self.columns_of(columns, copy_format);
+    /// The columns of a COPY to the client. The names for the client are returned where one changed.
+    pub fn copy_columns(
+        &mut self,
+        columns: Vec<(Column, &[u8])>,
+        copy_format: CopyFormat,
+    ) -> Option<Vec<Vec<u8>>> {
+        self.columns_of(columns, copy_format)
     }
 
     fn columns_of(&mut self, columns: Vec<(Column, &[u8])>, copy_format: CopyFormat) -> Option<Vec<Vec<u8>>> {

@@ -28,15 +28,15 @@ columns = [\"public.customers.ssn\"]
 action = \"token\"
 ";
 
-/// What the agent asks: rows, a join, a prepared statement, COPY, something that fails with a card number in PostgreSQL's
-/// own error text, and a join that guesses.
+/// What the agent asks: rows, a join, a prepared statement, COPY, errors that quote a card number in PostgreSQL's own
+/// text, and a join that guesses.
 const AGENT_SCRIPT: &str = "\
 SELECT id, name, email, card, ssn FROM customers ORDER BY id LIMIT 4;
 SELECT o.id, c.name, o.amount FROM orders o JOIN customers c ON c.id = o.customer ORDER BY o.id LIMIT 3;
 PREPARE in_city AS SELECT id, name FROM customers WHERE city = $1 ORDER BY id LIMIT 2;
 EXECUTE in_city('Oslo');
 COPY (SELECT id, card, ssn FROM customers WHERE id <= 3) TO STDOUT (FORMAT csv, HEADER);
-INSERT INTO orders VALUES (1, 1, 1);
+SELECT 'card 4000079190000170'::int;
 SELECT card::int FROM customers WHERE id = 7;
 SELECT c.name, g.guess FROM generate_series(0, 9999) n, LATERAL (SELECT '078-47-' || lpad(n::text, 4, '0') AS guess) g
   JOIN customers c ON c.ssn = g.guess;

@@ -60,6 +60,22 @@ fn a_row_that_is_split_over_messages_is_looked_at_whole() {
 }
 
 #[test]
+fn a_header_names_the_columns_and_is_masked_as_names_are() {
+    let mut bench = Bench::open();
+    bench.client(&query("copy t to stdout (format csv, header)"));
+    let lines = [data(&format!("id,\"{CARD}\"\n")), data("1,x\n")].concat();
+    bench.target(&[copy_out(2), lines, message(b'c', b""), complete("COPY 1"), ready(b'I')].concat());
+    let client = bench.take_client();
+    assert!(contains(&client, b"\"id\",\"************1111\"\n") && contains(&client, b"1,x\n"));
+    let completed = bench.completions()[0];
+    let Some(wire::response_part::Part::Columns(columns)) = &completed.parts[0].part else {
+        panic!("columns come first")
+    };
+    let names: Vec<_> = columns.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!((names, completed.rows), (vec!["id", "************1111"], 1));
+}
+
+#[test]
 fn data_that_is_copied_in_goes_behind_its_record() {
     let mut bench = Bench::open();
     bench.client(&query("copy t from stdin"));

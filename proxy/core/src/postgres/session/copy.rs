@@ -88,7 +88,12 @@ impl Session {
                 self.copying_in = Some(copying);
             }
             CopyDirection::Out => {
-                self.content.copy_columns(copy_columns(&form, count), form.format);
+                // A header names them better.
+                if !form.header {
+                    let names = self.names_of_copy(&form, count);
+                    let columns = names.iter().map(|name| copy_column(&form, name)).collect();
+                    self.content.copy_columns(columns, form.format);
+                }
                 let mut copying = Copying::new(&form, TARGET_FRAME_BYTES_MAX, 0);
                 copying.hidden = self.hidden_of_copy(count);
                 self.copying_out = Some(copying);
@@ -295,9 +300,10 @@ impl Session {
             out.extend_from_slice(&row.bytes);
             return false;
         }
-        if let Some(command) = self.in_flight.front_mut()
-            && kind == RowKind::Values
-        {
+        if kind == RowKind::Header {
+            return self.pass_header(copying, out);
+        }
+        if let Some(command) = self.in_flight.front_mut() {
             command.rows += 1;
         }
         self.note_row(&row.bytes);
@@ -318,6 +324,31 @@ impl Session {
             Some(values) => write_row(row, copying.reader.form(), values, out),
         }
         values.is_some()
+    }
+
+    /// Records the names of the columns and appends what the client may see of them.
+    fn pass_header(&mut self, copying: &Copying, out: &mut BytesMut) -> bool {
+        let (row, form) = (&copying.row, copying.reader.form());
+        let names = row.fields.iter().map(|field| copy_column(form, row.value(field).unwrap_or_default()));
+        match self.content.copy_columns(names.collect(), form.format) {
+            None => out.extend_from_slice(&row.bytes),
+            Some(names) => {
+                let names: Vec<_> = names.into_iter().map(NewValue::Text).collect();
+                write_row(row, form, &names, out);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The names of a COPY's columns, as far as the catalogue or the statement has them.
+    fn names_of_copy(&self, form: &CopyForm, count: usize) -> Vec<Vec<u8>> {
+        let known = self.terms_that_apply().copy_columns.as_ref().filter(|columns| columns.len() == count);
+        let name = |index: usize| match known {
+            Some(columns) => columns[index].name.clone().into_bytes(),
+            None => form.columns.get(index).cloned().unwrap_or_default().into_bytes(),
+        };
+        (0..count).map(name).collect()
     }
 
     /// A COPY that is under way is over: its statement ended or failed. What the client still sends of it, the target drops.
@@ -380,12 +411,8 @@ fn copy_fault(error: CopyError) -> Fault {
     }
 }
 
-/// The columns as far as the statement names them.
-fn copy_columns(form: &CopyForm, count: usize) -> Vec<(Column, &[u8])> {
+/// A column, of which the wire says no more than how it is written.
+fn copy_column<'a>(form: &CopyForm, name: &'a [u8]) -> (Column, &'a [u8]) {
     let wire_format = if form.format == CopyFormat::Binary { WireFormat::Binary } else { WireFormat::Text };
-    let column = |index: usize| {
-        let name = form.columns.get(index).map_or(&b""[..], |name| name.as_bytes());
-        (Column { wire_format: wire_format.into(), ..Column::default() }, name)
-    };
-    (0..count).map(column).collect()
+    (Column { wire_format: wire_format.into(), ..Column::default() }, name)
 }
