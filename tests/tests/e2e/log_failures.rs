@@ -12,12 +12,13 @@ use retrace_access::{
     Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TargetAuth, TokenFile, tls,
 };
 use retrace_eventlog::{Append, AppendError, EventLog, InstanceStream, MemoryLog, ReadError};
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
-use retrace_proto::wire::{Durability, PrincipalKind, RetentionClass};
+use retrace_proto::wire::{Durability, PrincipalKind, RecordResponses, RetentionClass};
 use retrace_proto::{Envelope, Id};
 use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
-use retrace_proxy_core::postgres::SessionLimits;
+use retrace_proxy_core::postgres::{Beyond, Recording, SessionLimits};
 use retrace_tests::client::Tls;
 use retrace_tests::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
 use tempfile::TempDir;
@@ -174,6 +175,13 @@ fn target(database: Database<'_>) -> Target {
         durability: Durability::Exchange,
         retention_class: RetentionClass::Standard,
         masker: Arc::new(Masker::new(&[], FingerprintKey::new(b"key"))),
+        columns: Vec::new(),
+        recording: Recording {
+            responses: RecordResponses::Full,
+            beyond: Beyond::Refuse,
+            key: HashKey::new(b"key"),
+        },
+        command_recorded_bytes_max: 1 << 20,
     }
 }
 
