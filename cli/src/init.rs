@@ -125,7 +125,7 @@ mod tests {
         let file = dir.path().join("retrace.toml");
         fs::write(&file, text).unwrap();
         let config = Config::load(&file).unwrap();
-        assert_eq!((config.targets.len(), config.masks.len(), config.principals.len()), (1, 1, 1));
-        assert_eq!(config.mask_rules("shop").len(), 1);
+        assert_eq!((config.targets.len(), config.masks.len(), config.principals.len()), (1, 2, 1));
+        assert_eq!((config.mask_rules("shop").len(), config.column_masks("shop").len()), (1, 1));
     }
 }

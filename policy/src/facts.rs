@@ -36,7 +36,7 @@ pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
 pub const STACK_BYTES: usize = 256 << 20;
 
 /// Query levels nested deeper make a statement unparsable, so that readers of facts may recurse.
-pub const QUERY_DEPTH_MAX: usize = 64;
+pub const QUERY_DEPTH_LEVELS_MAX: usize = 64;
 
 /// CTEs of one statement; more make it unknown.
 pub const CTES_PER_STATEMENT_MAX: usize = 128;
@@ -121,7 +121,7 @@ pub struct Words {
 pub struct Level {
     /// The level around it, always earlier in the arena.
     pub parent: Option<usize>,
-    /// How many levels are around it, at most [`QUERY_DEPTH_MAX`].
+    /// How many levels are around it, at most [`QUERY_DEPTH_LEVELS_MAX`].
     pub depth: usize,
     /// Where in the level around it this one stands.
     pub place: Place,

@@ -12,6 +12,7 @@ pub mod command;
 
 mod ask;
 mod base64;
+mod cell;
 mod column;
 mod content;
 mod escapes;
@@ -33,10 +34,10 @@ use sha2::Sha256;
 use crate::detect::{self, Detector, Detectors, Finding};
 
 pub use ask::Fingerprint;
+pub use cell::{Cell, ClientText, ColumnText};
 pub use column::{HIDDEN, HiddenColumn};
 pub use content::{
-    Cell, ClientText, ColumnText, ContentBuilder, DIAGNOSTIC_TEXT_BYTES_MAX, MASKS_PER_VALUE_MAX,
-    RULE_NAME_BYTES_MAX, RawField,
+    ContentBuilder, DIAGNOSTIC_TEXT_BYTES_MAX, MASKS_PER_VALUE_MAX, RULE_NAME_BYTES_MAX, RawField,
 };
 pub use token::TokenDomain;
 

@@ -124,16 +124,10 @@ const WRONG: &[(&str, &str, &str)] = &[
         "retrace.toml:16: target `shop`: durability: unknown value `sometimes`; allowed: `exchange`, `command`, `relaxed`",
     ),
     (
-        "durability = \"exchange\"",
-        "durability = \"command\"",
-        "retrace.toml:16: target `shop`: durability: this version offers \"exchange\" alone, where command and response \
-         both wait for their records",
-    ),
-    (
         "user = \"shop\"",
         "usr = \"shop\"",
         "retrace.toml:14: target `shop`: usr: unknown key `usr`; allowed: `name`, `protocol`, `address`, `database`, \
-         `user`, `password`, `durability`, `tls`, `tls_ca`, `tls_server_name`, `tls_cert`, `tls_key`, `tls_negotiation`, \
+         `user`, `password`, `durability`, `record`, `tls`, `tls_ca`, `tls_server_name`, `tls_cert`, `tls_key`, `tls_negotiation`, \
          `channel_binding`, `require_auth`, `allow_weak_auth`, `max_protocol_version`, `retention_class`",
     ),
     ("user = \"shop\"\n", "", "retrace.toml:9: target `shop`: missing key `user`"),

@@ -6,7 +6,7 @@ use pg_query::protobuf::{Node, SelectStmt, SetOperation, WithClause, a_const::Va
 use super::expression::At;
 use super::{
     CTES_PER_STATEMENT_MAX, Clause, Cte, FunctionPlace, FunctionUse, Level, Name, Output, OutputValue, Place,
-    QUERY_DEPTH_MAX, Shape,
+    QUERY_DEPTH_LEVELS_MAX, Shape,
 };
 
 /// What the walk has found so far.
@@ -49,7 +49,7 @@ impl Walk {
 
     /// Enters a query, reading or writing.
     pub(super) fn query(&mut self, parent: Option<usize>, place: Place, node: &Node) -> usize {
-        if parent.is_some_and(|parent| self.levels[parent].depth >= QUERY_DEPTH_MAX) {
+        if parent.is_some_and(|parent| self.levels[parent].depth >= QUERY_DEPTH_LEVELS_MAX) {
             self.unknown = true;
             return self.level(None, place, Shape::Expressions);
         }
@@ -67,7 +67,7 @@ impl Walk {
     }
 
     pub(super) fn select(&mut self, parent: Option<usize>, place: Place, select: &SelectStmt) -> usize {
-        if parent.is_some_and(|parent| self.levels[parent].depth >= QUERY_DEPTH_MAX) {
+        if parent.is_some_and(|parent| self.levels[parent].depth >= QUERY_DEPTH_LEVELS_MAX) {
             self.unknown = true;
             return self.level(None, place, Shape::Expressions);
         }

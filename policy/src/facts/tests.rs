@@ -50,8 +50,8 @@ fn what_passes_a_limit_is_unknown_or_not_parsed() {
         let nested = |depth: usize| {
             format!("select * from {}t{}", "(select * from ".repeat(depth), ") x".repeat(depth))
         };
-        assert_eq!(one(&nested(QUERY_DEPTH_MAX)).kind, StatementKind::Select);
-        assert_eq!(one(&nested(QUERY_DEPTH_MAX + 1)).kind, StatementKind::Unknown);
+        assert_eq!(one(&nested(QUERY_DEPTH_LEVELS_MAX)).kind, StatementKind::Select);
+        assert_eq!(one(&nested(QUERY_DEPTH_LEVELS_MAX + 1)).kind, StatementKind::Unknown);
         let items = |count: usize| format!("select 1 from {}", vec!["t"; count].join(","));
         assert_eq!(one(&items(FROM_ITEMS_PER_STATEMENT_MAX)).kind, StatementKind::Select);
         assert_eq!(one(&items(FROM_ITEMS_PER_STATEMENT_MAX + 1)).kind, StatementKind::Unknown);

@@ -2,7 +2,8 @@
 
 use retrace_proto::wire::{Mask, MaskAction, MaskKind};
 
-use super::content::{Cell, ClientText, ColumnText, ContentBuilder};
+use super::cell::{Cell, ClientText, ColumnText};
+use super::content::ContentBuilder;
 use super::{FingerprintKey, Place, TokenDomain, bounded, into_text};
 use crate::catalogue::ColumnRule;
 

@@ -22,7 +22,7 @@ use crate::statement::PARAMETERS_MAX;
 use crate::{QueryError, Reader};
 
 /// Prepared statements of a connection, and the bytes of all their texts.
-const PREPARED_MAX: usize = 256;
+const PREPARED_STATEMENTS_MAX: usize = 256;
 const PREPARED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Open portals of a connection. Each that runs takes one of the places that queries have.
@@ -285,9 +285,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let others = self.state.prepared.iter().filter(|(known, _)| **known != name);
         let bytes: usize = others.map(|(_, prepared)| prepared.text.len()).sum();
-        if self.state.prepared.len() >= PREPARED_MAX || bytes + text.len() > PREPARED_BYTES_MAX {
+        if self.state.prepared.len() >= PREPARED_STATEMENTS_MAX || bytes + text.len() > PREPARED_BYTES_MAX {
             let problem = format!(
-                "a connection has at most {PREPARED_MAX} prepared statements of {PREPARED_BYTES_MAX} bytes together"
+                "a connection has at most {PREPARED_STATEMENTS_MAX} prepared statements of {PREPARED_BYTES_MAX} bytes together"
             );
             return Err(
                 Failure::new("54000", problem).hinting("DEALLOCATE ALL, or close those no longer needed.")

@@ -16,7 +16,6 @@ const fn case(replace: &'static str, with: &'static str, says: &'static [&'stati
 
 const CASES: &[Case] = &[
     case("durability = \"exchange\"", "durability = \"never\"", &["durability", "exchange"]),
-    case("durability = \"exchange\"", "durability = \"relaxed\"", &["durability", "exchange"]),
     case("protocol = \"postgres\"", "protocol = \"mysql\"", &["protocol", "postgres"]),
     case("action = \"partial\"", "action = \"vanish\"", &["action", "redact", "partial"]),
     case("\"payment_card\"", "\"passport\"", &["passport", "payment_card", "email"]),

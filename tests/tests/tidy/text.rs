@@ -10,6 +10,7 @@ const FILE_LINES_MAX: usize = 500;
 /// Files that may be longer, each with its reason.
 const LONGER: &[(&str, &str)] = &[
     ("replay/tests/session.rs", "one builder of damaged sessions and the table of what each looks like"),
+    ("query/src/postgres/connection.rs", "one connection's messages and what answers them"),
     ("proto/proto/retrace/event/v1/event.proto", "one schema of one version, read as a whole"),
 ];
 

@@ -4,6 +4,7 @@ mod copy;
 mod expect;
 mod gate;
 mod omit;
+mod opening;
 mod record;
 mod refuse;
 mod reply;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use retrace_policy::mask::{ContentBuilder, Masker};
 use retrace_policy::statement::Backslash;
 use retrace_proto::wire::{self, RecordResponses, command_completed, session_closed};
-use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter};
 
 use self::copy::Copying;
 use self::expect::{Confirmed, Expected};
@@ -28,13 +29,13 @@ use self::omit::Omitted;
 use self::refuse::Fault;
 use self::understand::ColumnState;
 use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
-use super::message::CancelKey;
 use super::types::Settings;
 use crate::Now;
 use crate::audit::Audit;
 use crate::guesses::Guesses;
 
 pub use self::omit::{Beyond, Recording};
+pub use self::opening::{Greeting, Opening, SessionLimits};
 pub use self::understand::{Analysed, Columns};
 
 /// Bytes of a client that wait for their records, above which reading the client stops.
@@ -110,74 +111,6 @@ pub enum Output {
     ForwardCancel,
     /// Write out what was said, then close both sides. Nothing follows.
     Close,
-}
-
-/// What the target said at its login, to be passed on.
-#[derive(Clone, Debug, Default)]
-pub struct Greeting {
-    /// Its ParameterStatus messages.
-    pub settings: Vec<(Bytes, Bytes)>,
-    /// The gate's own key that the client will use to cancel.
-    pub cancel_key: CancelKey,
-}
-
-/// Limits of one session.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionLimits {
-    /// How long a record may take to be durable, in microseconds.
-    pub log_wait_us_max: u64,
-    /// Texts of prepared statements and bound values that are kept, in bytes.
-    pub kept_bytes_max: usize,
-    /// Events of a session after which the connection goes on as another one.
-    pub session_events_max: u64,
-    /// How long a session may be before that, in microseconds.
-    pub session_us_max: u64,
-    /// Data of one command that is recorded, in bytes, beyond its statement and bound values.
-    pub command_recorded_bytes_max: u64,
-    /// Bytes of the target that wait for their records or for the client, above which reading the target stops.
-    pub held_bytes_max: usize,
-}
-
-impl Default for SessionLimits {
-    fn default() -> Self {
-        Self {
-            log_wait_us_max: 10_000_000,
-            kept_bytes_max: 64 << 20,
-            command_recorded_bytes_max: 64 << 20,
-            session_events_max: 1_000_000,
-            session_us_max: 24 * 3_600_000_000,
-            held_bytes_max: 1 << 20,
-        }
-    }
-}
-
-/// All that a session begins with.
-#[derive(Debug)]
-pub struct Opening {
-    /// The session's stream, at its beginning.
-    pub stream: StreamWriter,
-    /// Who, through what, to where.
-    pub subject: Subject,
-    /// The masks of the target.
-    pub masker: Arc<Masker>,
-    /// How much is recorded.
-    pub recording: Recording,
-    /// Whether the target has masked columns, so that statements are judged by its catalogue.
-    pub has_column_masks: bool,
-    /// What may be compared with masked columns, shared by the sessions of one principal at one target.
-    pub guesses: Arc<Guesses>,
-    /// What the target said.
-    pub greeting: Greeting,
-    /// The first event's facts.
-    pub opened: wire::SessionOpened,
-    /// What the client says of itself.
-    pub asserted: Masked<Vec<wire::Asserted>>,
-    /// Hash of the configuration that decides.
-    pub policy_version: String,
-    /// Name of a prepared statement that no client can guess, so that it cannot exist.
-    pub impossible_name: String,
-    /// Limits.
-    pub limits: SessionLimits,
 }
 
 /// A command that was forwarded and is not answered yet.
