@@ -8,10 +8,10 @@ use crate::canaries::{Canary, assert_none_in, assert_none_written};
 const SECRETS: [&str; 4] = ["wren-70817", "teal-31442", "moss-90265", "fawn-55938"];
 
 fn canaries() -> Vec<Canary> {
-    let reversed = |text: &&str| text.chars().rev().collect::<String>();
+    let reversed = |text: &str| text.chars().rev().collect::<String>();
     let forms = SECRETS.iter().flat_map(|secret| {
         let (word, number) = secret.split_once('-').expect("a word and a number");
-        [Canary::text(secret), Canary::text(word), Canary::text(number), Canary::text(&reversed(&secret))]
+        [Canary::text(secret), Canary::text(word), Canary::text(number), Canary::text(&reversed(secret))]
     });
     forms.collect()
 }
@@ -105,6 +105,7 @@ fn gate() -> Gate {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "a promise's counts are printed")]
 fn p2_no_question_brings_out_what_a_masked_column_holds() {
     let gate = gate();
     let canaries = canaries();
