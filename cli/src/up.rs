@@ -38,11 +38,7 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     let directory = Directory::new(config.principals.clone(), tokens, keys.mock.clone())?;
     let targets = targets(&config, &keys)?;
     let gate = bind(config.proxy_listen, "[proxy.postgres] listen").await?;
-    let grpc = bind(config.query_listen, "[query.grpc] listen").await?;
-    let door = match config.door_listen {
-        Some(address) => Some(bind(address, "[query.postgres] listen").await?),
-        None => None,
-    };
+    let doors = Doors::bind(&config).await?;
 
     let log = open_log(&config).await?;
     let events: Arc<dyn EventLog> = log.clone();
@@ -71,7 +67,7 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
         limits: GatewayLimits::default(),
     }));
 
-    let mut ready = format!("ready postgres={} grpc={}", gate.local_addr()?, grpc.local_addr()?);
+    let ready = format!("ready postgres={} {}", gate.local_addr()?, doors.announced()?);
     let heads = HeadSigner {
         streams: gateway.open_streams(),
         instance: instance.clone(),
@@ -81,10 +77,7 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     let gate = retrace_proxy::serve(gateway, gate, stop_gate.watch());
     let gate_threads = GateThreads::start()?;
     let gate = gate_threads.spawn(gate);
-    if let Some(door) = &door {
-        ready.push_str(&format!(" evidence={}", door.local_addr()?));
-    }
-    let query = serve_query(query, Doors { grpc, postgres: door }, &identity, &mut stop_query)?;
+    let query = serve_query(query, doors, &identity, &mut stop_query)?;
     let heads = heads.run(stop_heads.wait());
     let heads = tokio::spawn(async move { Ok(heads.await?) });
     let ingest = Ingest::new(events, table, retrace_ingest::Options::default()).run(stop_ingest.wait());
@@ -139,6 +132,26 @@ impl Drop for GateThreads {
 struct Doors {
     grpc: TcpListener,
     postgres: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let grpc = bind(config.query_listen, "[query.grpc] listen").await?;
+        let postgres = match config.door_listen {
+            Some(address) => Some(bind(address, "[query.postgres] listen").await?),
+            None => None,
+        };
+        Ok(Self { grpc, postgres })
+    }
+
+    /// Where they are, as the ready line says it.
+    fn announced(&self) -> anyhow::Result<String> {
+        let mut announced = format!("grpc={}", self.grpc.local_addr()?);
+        if let Some(postgres) = &self.postgres {
+            announced.push_str(&format!(" evidence={}", postgres.local_addr()?));
+        }
+        Ok(announced)
+    }
 }
 
 /// Starts the query service at its doors. Either that fails ends it.

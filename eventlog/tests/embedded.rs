@@ -387,3 +387,34 @@ proptest! {
         runtime.block_on(Model::default().run(steps));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_is_whole_though_its_segment_becomes_full_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Arc::new(open(folder.path(), 2_000).unwrap());
+    let written = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers = (0..3).map(|_| {
+        let (log, written) = (log.clone(), written.clone());
+        tokio::spawn(async move {
+            let mut reads = 0_u64;
+            while !written.load(std::sync::atomic::Ordering::Acquire) {
+                let end = log.offsets(EVENTS).await.unwrap().end;
+                if let Some(last) = end.checked_sub(1) {
+                    assert!(!log.read(EVENTS, last, 100_000).await.unwrap().is_empty());
+                    reads += 1;
+                }
+            }
+            reads
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for number in 0..300_u64 {
+        let value = Bytes::from(vec![number.to_le_bytes()[0]; 900]);
+        log.append(EVENTS, Bytes::from_static(b"key"), value).await.unwrap();
+    }
+    written.store(true, std::sync::atomic::Ordering::Release);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0);
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().count() > 0);
+}

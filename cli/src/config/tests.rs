@@ -165,8 +165,9 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "\"payment_card\", \"email\"",
         "",
-        "retrace.toml:20: mask `pii`: detectors: a mask without detectors hides nothing; allowed: payment_card, email, us_ssn, iban, phone, api_key, \
-         private_key, jwt, national_id",
+        "retrace.toml:18: mask `pii`: name: a mask without `detectors` and `columns` hides nothing; detectors are \
+         payment_card, email, us_ssn, iban, phone, api_key, private_key, jwt, national_id; a column is \
+         \"schema.table.column\"",
     ),
     (
         "action = \"partial\"",

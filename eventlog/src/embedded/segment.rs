@@ -162,11 +162,26 @@ impl Segment {
     }
 
     /// Durable records of `offsets`, at least one, up to `bytes_max` of keys and values.
+    ///
+    /// The writer closes a segment that is full, and with it what is being read of it. Such a read begins anew.
     pub(super) fn read(
         &self,
         offsets: Range<u64>,
         bytes_max: usize,
     ) -> Result<Vec<Record>, SegmentReadError> {
+        loop {
+            let begun = matches!(*self.read_handle(), Handle::Writing(_));
+            match self.read_once(offsets.clone(), bytes_max) {
+                Err(SegmentReadError::Failed(error))
+                    if begun
+                        && matches!(*error, redb::Error::DatabaseClosed)
+                        && !matches!(*self.read_handle(), Handle::Writing(_) | Handle::Ended) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn read_once(&self, offsets: Range<u64>, bytes_max: usize) -> Result<Vec<Record>, SegmentReadError> {
         let transaction = self.begin_read()?;
         let table = transaction.open_table(RECORDS)?;
         let first_row = table.range(..=offsets.start)?.next_back().transpose()?;

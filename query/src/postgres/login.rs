@@ -29,7 +29,7 @@ const GSS_REQUEST: u32 = 80_877_104;
 const MECHANISM: &[u8] = b"SCRAM-SHA-256";
 
 /// The newest minor version of protocol 3 that is spoken here: that of long cancel keys.
-const MINOR_VERSION_MAX: u32 = 2;
+const NEWEST_MINOR_VERSION: u32 = 2;
 
 /// A client that is let in.
 pub(super) struct Login {
@@ -178,7 +178,7 @@ pub(super) async fn authenticate(
     negotiate(stream, minor, parameters).await?;
     let who = prove(door, stream, user).await?;
     let application_name = value("application_name").to_owned();
-    Ok(Login { who, application_name, takes_long_key: minor >= MINOR_VERSION_MAX })
+    Ok(Login { who, application_name, takes_long_key: minor >= NEWEST_MINOR_VERSION })
 }
 
 /// Answers a client that speaks a newer minor version or asks for options: ours, and none of them.
@@ -189,12 +189,12 @@ async fn negotiate(
 ) -> Result<(), Failure> {
     let options: Vec<&str> =
         parameters.iter().map(|(name, _)| name.as_str()).filter(|name| name.starts_with("_pq_.")).collect();
-    if minor <= MINOR_VERSION_MAX && options.is_empty() {
+    if minor <= NEWEST_MINOR_VERSION && options.is_empty() {
         return Ok(());
     }
     let mut out = BytesMut::new();
     put(&mut out, b'v', |out| {
-        out.put_u32(3 << 16 | minor.min(MINOR_VERSION_MAX));
+        out.put_u32(3 << 16 | minor.min(NEWEST_MINOR_VERSION));
         out.put_u32(u32::try_from(options.len()).expect("bounded by the startup message"));
         options.iter().for_each(|option| put_text(out, option));
     });
