@@ -159,9 +159,12 @@ async fn own_types(client: Client) -> Result<Value, Error> {
         .collect();
     let row = client.query_one(&statement, &[]).await?;
     let mut values: Vec<_> = (0..5).map(|index| row.get::<_, Option<Raw>>(index).map(|raw| raw.0)).collect();
-    // The OID of the type `mood`, which each database gives anew: behind a count, and a first field of 12 bytes.
-    if let Some(pair) = &mut values[1] {
-        pair.replace_range(32..40, "the OID.");
+    // The OID of the type `mood`, which each database gives anew: in the pair behind a count and a first field of 12 bytes,
+    // in the array behind two words.
+    for (index, at) in [(1, 32), (2, 16)] {
+        if let Some(value) = &mut values[index] {
+            value.replace_range(at..at + 8, "the OID.");
+        }
     }
     Ok(json!([kinds, values]))
 }
