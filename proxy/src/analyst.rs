@@ -33,7 +33,7 @@ impl Analyst {
         };
         let facts = match sql {
             None => None,
-            Some(sql) => Some(self.parser.at_hand(sql)?),
+            Some(sql) => Some((sql.clone(), self.parser.at_hand(sql)?)),
         };
         Some(Analysed { facts, columns })
     }
@@ -43,8 +43,8 @@ impl Analyst {
         let facts = match sql {
             None => None,
             Some(sql) => match self.parser.at_hand(&sql) {
-                Some(outcome) => Some(outcome),
-                None => Some(self.parser.facts(sql).await),
+                Some(outcome) => Some((sql, outcome)),
+                None => Some((sql.clone(), self.parser.facts(sql).await)),
             },
         };
         let columns = match &self.keeper {

@@ -103,9 +103,13 @@ impl Keeper {
 
     /// The catalogue, read anew if it is not fresh; `None` if it cannot be read or lacks a masked column.
     pub(crate) async fn current(&self, gateway: &Arc<Gateway>) -> Option<Arc<Columns>> {
+        let asked_at = Instant::now();
         let mut connection = self.reading.lock().await;
         if let Some(columns) = self.at_hand() {
             return Some(columns);
+        }
+        if let Some(columns) = self.read_since(asked_at) {
+            return columns;
         }
         let began = (Instant::now(), self.old.load(Ordering::Acquire));
         let read = timeout(READ_WAIT_MAX, self.read(gateway, &mut connection)).await;
@@ -127,6 +131,14 @@ impl Keeper {
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
         *latest = Latest { columns: columns.clone(), read: Some(began) };
         columns
+    }
+
+    /// What was read since then, which may be that it cannot be read: whoever waits meanwhile is answered alike.
+    fn read_since(&self, asked_at: Instant) -> Option<Option<Arc<Columns>>> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        let (read_at, old) = latest.read?;
+        let counts = read_at >= asked_at && old == self.old.load(Ordering::Acquire);
+        counts.then(|| latest.columns.clone())
     }
 
     fn has_version(&self, version: &str) -> bool {
@@ -162,13 +174,18 @@ impl Keeper {
     ) -> Result<Columns, ReadError> {
         // An idle connection may have ended since.
         for attempt in 0..2 {
-            if connection.is_none() {
-                *connection = Some(self.open(gateway).await?);
-            }
-            let reading = connection.as_mut().expect("just opened");
+            // It goes back only whole: whoever waits may go away in the middle of an answer.
+            let mut reading = match connection.take() {
+                Some(reading) => reading,
+                None => self.open(gateway).await?,
+            };
             match ask(&mut reading.stream).await {
-                Err(ReadError::Io(_)) if attempt == 0 => *connection = None,
-                outcome => return self.resolve(outcome?),
+                Err(ReadError::Io(_)) if attempt == 0 => {}
+                outcome => {
+                    let catalogue = outcome?;
+                    *connection = Some(reading);
+                    return self.resolve(catalogue);
+                }
             }
         }
         Err(ReadError::Protocol)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::deny::LEXED_OTHERWISE;
-use super::{Allowance, Diagnostics, UnknownOrigins};
+use super::{Allowance, Diagnostics, GUESSES_PER_STATEMENT_MAX, UnknownOrigins};
 use crate::decide::Denial;
 use crate::facts::{SettingFacts, StatementKind};
 use crate::statement::Backslash;
@@ -85,13 +85,21 @@ impl Session {
         }
     }
 
-    /// Forgets every name: what they stand for was judged on another catalogue.
+    /// Trusts no name any more: what they stand for was judged on another catalogue. What they compare by they compare by still.
     pub fn forget(&mut self) {
-        self.names.clear();
+        for held in self.names.values_mut() {
+            held.unknown_origins = UnknownOrigins::Redact;
+            held.diagnostics = Diagnostics::Redact;
+        }
     }
 
     pub(super) fn terms(&self, name: &SessionName) -> Terms {
-        self.names.get(name).copied().unwrap_or(Terms::UNKNOWN)
+        self.names.get(name).copied().unwrap_or(match name {
+            // It may compare as much as any statement may.
+            SessionName::Prepared(_) => Terms { guesses: GUESSES_PER_STATEMENT_MAX, ..Terms::UNKNOWN },
+            // What it compares by was counted when it was declared.
+            SessionName::Cursor(_) => Terms::UNKNOWN,
+        })
     }
 }
 

@@ -1,7 +1,11 @@
 //! What was tried against the machine and must never work again.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use retrace_policy::facts::Facts;
 use retrace_proto::wire::command_received::Kind;
-use retrace_proxy_core::postgres::{Input, LogFailure};
+use retrace_proxy_core::postgres::{Analysed, Input, LogFailure};
 
 use crate::harness::*;
 
@@ -382,4 +386,18 @@ fn a_cancel_whose_record_comes_after_the_session_has_ended_is_not_forwarded() {
     }
     bench.make_durable();
     assert_eq!(bench.cancels, 0);
+}
+
+#[test]
+fn facts_are_of_no_use_for_another_statement() {
+    let mut bench = Bench::open();
+    // The machine asks about the first; it is told of it only when that no longer waits.
+    bench.session.handle(bench.now, Input::ClientBytes(&query("copy t to program 'x'")));
+    let harmless = Bytes::from_static(b"copy t to stdout");
+    let facts = Facts::of("copy t to stdout").map(Arc::new);
+    let answer = Analysed { facts: Some((harmless, facts)), columns: None };
+    bench.session.handle(bench.now, Input::Analysed(answer));
+    bench.settle();
+    assert_eq!(tags(&bench.take_target()), "BS");
+    assert_eq!(bench.commands()[0].decision.as_ref().expect("decided").rule, "builtin.copy_on_server");
 }

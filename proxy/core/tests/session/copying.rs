@@ -163,7 +163,8 @@ fn more_copy_data_than_is_recorded_passes_counted_where_the_configuration_says_s
     bench.take_target();
     bench.client(&[data("1234\n"), data("5678\n"), data("9\n"), message(b'c', b"")].concat());
     let target = bench.take_target();
-    assert_eq!(tags(&target), "dddc");
+    assert_eq!(tags(&target), "dc");
+    assert!(contains(&target, b"1234\n5678\n9\n"));
     let omitted = bench.log.iter().find_map(|recorded| match recorded.payload() {
         Payload::CommandOmitted(omitted) => Some(omitted),
         _ => None,
@@ -258,4 +259,46 @@ fn with_durability_relaxed_nothing_waits_until_the_record_lags_too_far() {
     bench.deadline();
     assert!(bench.closed, "a record that is not durable in time ends the session");
     assert!(contains(&bench.take_client(), b"C08007\0"));
+}
+
+#[test]
+fn data_whose_options_would_cut_it_elsewhere_than_it_reads_is_refused() {
+    for statement in [
+        r"copy (select null, ssn from t) to stdout (null E'\\')",
+        r"copy t to stdout (format csv, quote E'\n', force_quote *)",
+        r"copy t to stdout (format csv, escape E'\r')",
+    ] {
+        let mut bench = Bench::open();
+        bench.client(&query(statement));
+        assert_eq!(tags(&bench.take_target()), "BS", "{statement}");
+        assert_eq!(bench.commands()[0].decision.as_ref().expect("decided").rule, "builtin.copy_unreadable");
+    }
+    let mut bench = Bench::opening_with(true, |opening| {
+        opening.greeting.settings.push(("client_encoding".into(), "SJIS".into()));
+    });
+    bench.settle();
+    bench.client(&query("copy t to stdout"));
+    assert_eq!(tags(&bench.take_target()), "BS", "a byte of a character can be a backslash there");
+}
+
+#[test]
+fn commands_behind_the_end_of_a_copy_go_on_at_once() {
+    let mut bench = Bench::open();
+    bench.client(&[parse("", "copy t from stdin", &[]), bind("", 0, &[], 0), execute()].concat());
+    bench.target(&[PARSED.to_vec(), BOUND.to_vec(), message(b'n', b""), copy_in(1)].concat());
+    bench.take_target();
+    let next = [parse("", "select 1", &[]), bind("", 0, &[], 0), execute(), sync()].concat();
+    bench.client(&[data("1\n"), message(b'c', b""), next].concat());
+    assert_eq!(tags(&bench.take_target()), "dcPBDES");
+}
+
+#[test]
+fn a_copy_that_fails_before_it_reads_leaves_the_clients_sync_to_end_it() {
+    let mut bench = Bench::open();
+    bench.client(&[parse("", "copy t from stdin", &[]), bind("", 0, &[], 0), execute(), sync()].concat());
+    assert_eq!(tags(&bench.take_target()), "PBDE", "whether the target drops the Sync is not known yet");
+    bench.target(&error("42P01", "no such table"));
+    assert_eq!(tags(&bench.take_target()), "S");
+    bench.target(&ready(b'I'));
+    assert_eq!(tags(&bench.take_client()), "EZ");
 }

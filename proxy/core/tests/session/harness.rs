@@ -135,9 +135,12 @@ impl Bench {
     }
 
     fn analyse(&self, sql: Option<Bytes>) -> Analysed {
-        let facts = sql.map(|sql| match std::str::from_utf8(&sql) {
-            Ok(sql) => Facts::of(sql).map(Arc::new),
-            Err(_) => Err(Unparsable::Syntax),
+        let facts = sql.map(|sql| {
+            let facts = match std::str::from_utf8(&sql) {
+                Ok(sql) => Facts::of(sql).map(Arc::new),
+                Err(_) => Err(Unparsable::Syntax),
+            };
+            (sql, facts)
         });
         Analysed { facts, columns: self.columns.clone() }
     }

@@ -62,7 +62,7 @@ impl Session {
         let malformed = |_| Fault::ClientMessage;
         let body = frame.body();
         // What comes behind a COPY from the client is either its data or is not, as the target says.
-        if !matches!(frame.tag(), b'S' | b'H' | b'X') && self.copy_in_is_undecided() {
+        if !matches!(frame.tag(), b'H' | b'X') && self.copy_in_is_undecided() {
             return Ok(true);
         }
         if self.copying_in.is_some() {
@@ -97,6 +97,8 @@ impl Session {
     fn portal_is_undecided(&self, name: &[u8]) -> bool {
         is_undecided(self.newest_first(), |expect| match expect {
             Expect::Bind(portal) => *portal.name == *name,
+            // SQL can close a portal and declare a cursor of the same name.
+            Expect::Query(_) => !name.is_empty(),
             Expect::ClosePortal(closed) => **closed == *name,
             _ => false,
         })
@@ -111,6 +113,7 @@ impl Session {
 
     pub(super) fn client_terminates(&mut self, now: Now) -> Result<(), Fault> {
         if !self.client_done {
+            self.flush_copied(now)?;
             self.client_done = true;
             self.flush_pending(now)?;
             self.push_unit(now, vec![message::terminate()], Vec::new(), None);

@@ -58,9 +58,16 @@ impl Copying {
         let row = &self.row;
         let binary = self.reader.form().format == CopyFormat::Binary;
         let cell = cell(row.value(&row.fields[index]), binary);
-        // A row with more fields than the COPY has columns is one that the target will refuse.
-        let excess = (!self.hidden.is_empty()).then_some(&HiddenColumn::UnknownOrigin);
-        match self.hidden.get(index).map_or(excess, Option::as_ref) {
+        // A row that does not have the columns of its COPY, or a line end within, may be cut in another way by the target.
+        let line = row.bytes.strip_suffix(b"\n").unwrap_or(&row.bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let fits = row.fields.len() == self.hidden.len() && (binary || memchr::memchr(b'\r', line).is_none());
+        let hidden = match self.hidden.get(index) {
+            _ if self.hidden.is_empty() => None,
+            Some(hidden) if fits => hidden.as_ref(),
+            _ => Some(&HiddenColumn::UnknownOrigin),
+        };
+        match hidden {
             None => content.cell(cell),
             Some(hidden) => content.hidden_cell(cell, hidden),
         }
@@ -81,8 +88,7 @@ impl Session {
         }
         match direction {
             CopyDirection::In => {
-                // The target drops the Sync that a client sends along with the Execute.
-                self.drop_syncs_behind_copy();
+                self.copy_begun = true;
                 let mut copying = Copying::new(&form, CLIENT_FRAME_BYTES_MAX, chunks);
                 copying.hidden = self.hidden_of_copy(count);
                 self.copying_in = Some(copying);
@@ -121,15 +127,10 @@ impl Session {
         }
     }
 
-    fn drop_syncs_behind_copy(&mut self) {
-        self.expected.retain(|expected| !matches!(expected.expect, Expect::Sync));
-        self.gate.drop_syncs();
-    }
-
     /// Whether the target may be about to begin a COPY from the client, so that what the client means by its next messages
     /// is not known yet.
     pub(super) fn copy_in_is_undecided(&self) -> bool {
-        self.copying_in.is_none()
+        !self.copy_begun
             && self.newest_first().any(|expected| match &expected.expect {
                 Expect::Query(ran) | Expect::Execute(ran) => {
                     ran.terms.copy.as_ref().is_some_and(|form| form.direction == CopyDirection::In)
@@ -188,8 +189,8 @@ impl Session {
 
     /// Data beyond what the record takes: the target's configuration says what becomes of it.
     fn copy_is_beyond(&mut self, now: Now, copying: &mut Copying, frame: &Frame) -> Result<(), Fault> {
-        self.forward_copied(now, copying)?;
         if self.recording.beyond == Beyond::Refuse {
+            self.forward_copied(now, copying)?;
             copying.refused = true;
             let command_seq = self.in_flight.front().map_or(0, |command| command.seq);
             let reason = command_refused::Reason::LimitExceeded;
@@ -204,13 +205,11 @@ impl Session {
         let rest = copying.reader.take_rest();
         for data in [&rest[..], frame.body()] {
             copying.omitted.push(&self.recording.key, 0, data);
+            copying.recorded.extend_from_slice(data);
         }
-        let mut bytes = Vec::with_capacity(2);
-        if !rest.is_empty() {
-            bytes.push(message::copy_data(&rest));
+        if copying.recorded.len() >= CHUNK_BYTES_MAX {
+            self.forward_copied(now, copying)?;
         }
-        bytes.push(frame.bytes());
-        self.push_unit(now, bytes, Vec::new(), None);
         Ok(())
     }
 
@@ -229,18 +228,15 @@ impl Session {
         let data = copying.recorded.split().freeze();
         let command_seq = self.in_flight.front().map(|command| command.seq);
         let mut data_bytes = data.len() as u64;
-        loop {
-            let (content, last) = match self.copied.poll_full() {
-                Some(full) => (full, false),
-                None => (self.copied.take(), true),
-            };
+        while !self.copied.is_empty() {
+            let content = self.copied.poll_full().unwrap_or_else(|| self.copied.take());
             let event = Event::copy_chunk(copying.chunk_index, data_bytes, content);
             self.append(now, command_seq, event)?;
             copying.chunk_index += 1;
             data_bytes = 0;
-            if last {
-                break;
-            }
+        }
+        if let Some(omitted) = copying.omitted.take_command(&self.recording.key) {
+            self.append(now, command_seq, Event::command_omitted(omitted))?;
         }
         self.push_unit(now, vec![message::copy_data(&data)], Vec::new(), None);
         Ok(())
@@ -264,10 +260,6 @@ impl Session {
             }
         }
         self.forward_copied(now, &mut copying)?;
-        let command_seq = self.in_flight.front().map(|command| command.seq);
-        if let Some(omitted) = copying.omitted.take_command(&self.recording.key) {
-            self.append(now, command_seq, Event::command_omitted(omitted))?;
-        }
         self.push_unit(now, vec![frame.into_bytes()], Vec::new(), None);
         Ok(())
     }
@@ -354,6 +346,7 @@ impl Session {
     /// A COPY that is under way is over: its statement ended or failed. What the client still sends of it, the target drops.
     pub(super) fn end_copy(&mut self) {
         self.copying_out = None;
+        self.copy_begun = false;
         if self.copying_in.take().is_some() {
             self.copied = ContentBuilder::new(self.masker.clone(), RecordResponses::Full);
         }

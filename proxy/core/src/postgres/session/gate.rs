@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use retrace_proto::wire::Durability;
 
-use super::expect::{Expect, Expected};
+use super::expect::Expected;
 
 /// Events that may be sealed and not yet durable, in bytes, above which neither side is listened to. A few bytes of a peer
 /// can be many of a record.
@@ -189,17 +189,6 @@ impl Gate {
         self.to_target_bytes = 0;
         self.to_target_answers = 0;
         std::mem::take(&mut self.to_target)
-    }
-
-    /// Takes away every Sync that waits: the target would drop it, and owes no answer.
-    pub(super) fn drop_syncs(&mut self) {
-        let is_sync =
-            |unit: &Unit| matches!(unit.expects.as_slice(), [Expected { expect: Expect::Sync, .. }]);
-        for unit in self.to_target.iter().filter(|unit| is_sync(unit)) {
-            self.to_target_bytes -= unit.len();
-            self.to_target_answers -= unit.expects.len();
-        }
-        self.to_target.retain(|unit| !is_sync(unit));
     }
 
     /// Nobody is left to reply to.

@@ -45,6 +45,11 @@ impl Session {
             self.record_chunk(now, content)?;
         }
         if self.omits_a_chunk() {
+            // What is kept of the same rows comes first, so that they do not go without it.
+            if !self.content.is_empty() {
+                let content = self.content.take();
+                self.record_chunk(now, content)?;
+            }
             self.record_omitted(now)?;
             self.let_go_held(now);
         }

@@ -160,11 +160,14 @@ impl Session {
                 Ok(())
             }
             Some(Expect::DescribeStatement(_)) => {
+                self.record_full(now)?;
                 self.hold(bytes);
                 self.answered(now)
             }
             Some(Expect::DescribePortal { injected, .. }) => {
-                if !*injected {
+                let injected = *injected;
+                self.record_full(now)?;
+                if !injected {
                     self.hold(bytes);
                 }
                 self.layout = Some(layout);
@@ -271,6 +274,7 @@ impl Session {
             b"E" => "E",
             _ => return Err(Fault::TargetMessage),
         };
+        let answered = self.pop_expected().map(|expected| expected.expect);
         if status == "I" {
             self.note_transaction_end();
             self.confirmed.clear_portals();
@@ -278,7 +282,7 @@ impl Session {
         self.target_skips = false;
         self.layout = None;
         self.hold(frame.into_bytes());
-        match self.pop_expected().map(|expected| expected.expect) {
+        match answered {
             Some(Expect::Query(_)) => {
                 self.confirmed.remove_statement(b"");
                 self.confirmed.remove_portal(b"");

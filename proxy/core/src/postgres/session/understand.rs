@@ -39,8 +39,8 @@ pub struct Columns {
 /// What the shell found out about a statement.
 #[derive(Clone, Debug)]
 pub struct Analysed {
-    /// Its facts; `None` if the machine asked for the catalogue alone.
-    pub facts: Option<Result<Arc<Facts>, Unparsable>>,
+    /// The statement with its facts; `None` if the machine asked for the catalogue alone.
+    pub facts: Option<(Bytes, Result<Arc<Facts>, Unparsable>)>,
     /// The catalogue as it is now; `None` if it cannot be read or lacks a masked column. Not looked at on a target without
     /// masked columns.
     pub columns: Option<Arc<Columns>>,
@@ -57,8 +57,10 @@ pub(super) struct ColumnState {
     read_us: Option<u64>,
     /// Whether an answer of the shell is on its way.
     asked: bool,
-    /// The facts of the message that waits for them.
-    facts: Option<Result<Arc<Facts>, Unparsable>>,
+    /// Whether the catalogue became old while that answer was on its way.
+    old_since_asked: bool,
+    /// A statement and its facts, which are of no use for any other.
+    facts: Option<(Bytes, Result<Arc<Facts>, Unparsable>)>,
     /// What the names stand for that SQL and Parse messages made.
     pub(super) names: columns::Session,
     /// Whether a definition was changed in the transaction that is open.
@@ -74,6 +76,7 @@ impl ColumnState {
             now: None,
             read_us: None,
             asked: false,
+            old_since_asked: false,
             facts: None,
             names: columns::Session::new(Backslash::Plain),
             defines: false,
@@ -100,7 +103,7 @@ impl Terms {
     pub(super) const STRICTEST: Self = Self {
         unknown_origins: UnknownOrigins::Redact,
         diagnostics: Diagnostics::Redact,
-        guesses: 0,
+        guesses: columns::GUESSES_PER_STATEMENT_MAX,
         copy: None,
         copy_columns: None,
     };
@@ -151,7 +154,8 @@ impl Session {
     pub(super) fn handle_analysed(&mut self, now: Now, analysed: Analysed) {
         self.columns.asked = false;
         self.columns.facts = analysed.facts;
-        self.columns.read_us = Some(now.monotonic_us);
+        let is_old = std::mem::take(&mut self.columns.old_since_asked);
+        self.columns.read_us = (!is_old).then_some(now.monotonic_us);
         if self.columns.has_masks {
             let version = |columns: &Option<Arc<Columns>>| columns.as_ref().map(|it| it.version.clone());
             if version(&self.columns.now) != version(&analysed.columns) {
@@ -192,7 +196,8 @@ impl Session {
             b'B' | b'E' | b'F' if self.columns.has_masks => None,
             _ => return Ok(false),
         };
-        let has_facts = self.columns.facts.is_some();
+        let has_facts =
+            sql.is_some_and(|sql| self.columns.facts.as_ref().is_some_and(|(known, _)| known == sql));
         let needs_facts =
             !has_facts && sql.is_some_and(|sql| self.columns.has_masks || decide::may_copy(sql));
         let fresh = self
@@ -212,7 +217,7 @@ impl Session {
 
     /// Understands a statement whose facts are there, if it needs any.
     pub(super) fn understand(&mut self, sql: &[u8]) -> Understood {
-        let facts = self.columns.facts.take();
+        let facts = self.columns.facts.take().filter(|(known, _)| known == sql).map(|(_, facts)| facts);
         if self.columns.has_masks {
             return match facts.unwrap_or(Err(Unparsable::Syntax)) {
                 Ok(facts) => self.judge(&facts),
@@ -223,7 +228,9 @@ impl Session {
             return Understood::allowed(Terms::open(None), None);
         }
         let facts = facts.unwrap_or(Err(Unparsable::Syntax));
-        match decide::decide_copy(facts.as_deref().map_err(|error| *error), self.content.masks_anything()) {
+        let masks = self.content.masks_anything();
+        match decide::decide_copy(facts.as_deref().map_err(|error| *error), masks) {
+            Ok(Some(_)) if masks && !self.encoding_is_utf8 => Understood::denied(decide::COPY_ENCODING),
             Err(denial) => Understood::denied(denial),
             Ok(None) => Understood::allowed(Terms::open(None), None),
             Ok(Some(copy)) => match form(copy) {
@@ -259,6 +266,10 @@ impl Session {
             copy_columns: None,
         };
         if let Some(copy) = copy {
+            // Other encodings may have bytes of ASCII within their characters, which would cut the data elsewhere.
+            if !self.encoding_is_utf8 {
+                return Understood::denied(decide::COPY_ENCODING);
+            }
             let Some(form) = form(copy) else { return Understood::denied(decide::COPY_UNREADABLE) };
             terms.copy = Some(Arc::new(form));
             terms.copy_columns = allowance.copies.pop().and_then(|plan| plan.columns);
@@ -333,12 +344,13 @@ impl Session {
 
     fn catalogue_is_old(&mut self) {
         self.columns.read_us = None;
+        self.columns.old_since_asked |= self.columns.asked;
         self.outputs.push_back(Output::CatalogueIsOld);
     }
 }
 
 /// How the tags of statements begin that change no definition.
-const LEAVES_CATALOGUE: [&[u8]; 23] = [
+const LEAVES_CATALOGUE: [&[u8]; 28] = [
     b"SELECT",
     b"INSERT",
     b"UPDATE",
@@ -362,6 +374,11 @@ const LEAVES_CATALOGUE: [&[u8]; 23] = [
     b"LISTEN",
     b"NOTIFY",
     b"UNLISTEN",
+    b"ROLLBACK",
+    b"EXPLAIN",
+    b"LOCK",
+    b"ANALYZE",
+    b"VACUUM",
 ];
 
 /// How the data of a COPY is written; `None` if the gate does not read it so.
@@ -380,17 +397,29 @@ fn form(copy: &CopyFacts) -> Option<CopyForm> {
         facts::CopyFormat::Binary => (CopyFormat::Binary, 0, ""),
     };
     let quote = byte(&copy.quote, b'"')?;
+    let escape = byte(&copy.escape, quote)?;
+    let delimiter = byte(&copy.delimiter, delimiter)?;
+    let null = copy.null.as_deref().unwrap_or(null).as_bytes().to_vec();
+    let is_text = format == CopyFormat::Text;
+    // Line ends that quote, and backslashes that end a field, would cut the data elsewhere than it reads here.
+    let cuts = |byte: u8| matches!(byte, b'\n' | b'\r' | 0);
+    if format != CopyFormat::Binary && (cuts(quote) || cuts(escape) || cuts(delimiter))
+        || is_text && null != b"\\N" && null.contains(&b'\\')
+        || null.iter().any(|byte| cuts(*byte))
+    {
+        return None;
+    }
     Some(CopyForm {
         direction: match copy.direction {
             facts::CopyDirection::To => CopyDirection::Out,
             facts::CopyDirection::From => CopyDirection::In,
         },
         format,
-        delimiter: byte(&copy.delimiter, delimiter)?,
-        null: copy.null.as_deref().unwrap_or(null).as_bytes().to_vec(),
+        delimiter,
+        null,
         header: copy.header != CopyHeader::Absent,
         quote,
-        escape: byte(&copy.escape, quote)?,
+        escape,
         columns: copy.columns.clone(),
     })
 }
