@@ -159,9 +159,12 @@ impl Bench {
     /// What a session asked to find out is found out.
     fn answer(&mut self) {
         if let Some(sql) = self.asked.take() {
-            let facts = sql.map(|sql| match std::str::from_utf8(&sql) {
-                Ok(sql) => Facts::of(sql).map(Arc::new),
-                Err(_) => Err(Unparsable::Syntax),
+            let facts = sql.map(|sql| {
+                let facts = match std::str::from_utf8(&sql) {
+                    Ok(sql) => Facts::of(sql).map(Arc::new),
+                    Err(_) => Err(Unparsable::Syntax),
+                };
+                (sql, facts)
             });
             self.input(Input::Analysed(Analysed { facts, columns: None }));
         }
@@ -202,6 +205,8 @@ impl Bench {
                     assert!(sent.completions <= recorded.completions, "a tag went ahead of its record");
                 }
                 Output::Analyse { sql } => self.asked = Some(sql),
+                // A session that is not given its next stream stays in the one it has.
+                Output::WantsStream | Output::BeginStream(_) => {}
                 Output::ForwardCancel | Output::CatalogueIsOld => {}
                 Output::Close => self.closed = true,
             }
