@@ -182,6 +182,8 @@ async fn pipelining(client: Client) -> Result<Value, Error> {
 }
 
 async fn errors(client: Client) -> Result<Value, Error> {
+    // A statement is prepared as soon as it is asked for, so what it names is there before.
+    client.batch_execute("CREATE TABLE e (n int PRIMARY KEY CHECK (n > 0))").await?;
     let statements = [
         "SELECT 1/0",
         "SELECT 'x'::int",
@@ -189,7 +191,6 @@ async fn errors(client: Client) -> Result<Value, Error> {
         "SELECT 1 +",
         "SELECT 1",
         "DO $$ BEGIN RAISE EXCEPTION 'no' USING DETAIL = 'd', HINT = 'h', ERRCODE = 'ZZ123'; END $$",
-        "CREATE TABLE e (n int PRIMARY KEY CHECK (n > 0))",
         "INSERT INTO e VALUES (0)",
         "INSERT INTO e VALUES (1)",
         "INSERT INTO e VALUES (1)",
