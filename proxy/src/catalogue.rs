@@ -160,11 +160,18 @@ impl Keeper {
             relations: bounded(columns.catalogue.relation_count()),
             masked_columns: bounded(columns.resolved.column_count()),
         });
-        let recorded = gateway.instance.record(about, event).await;
-        if let Err(error) = &recorded {
-            tracing::error!(target = self.target.name, %error, "a new catalogue could not be recorded");
+        // Whoever waits for the catalogue waits for this too, so not for ever.
+        match timeout(READ_WAIT_MAX, gateway.instance.record(about, event)).await {
+            Ok(Ok(_)) => Some(()),
+            Ok(Err(error)) => {
+                tracing::error!(target = self.target.name, %error, "a new catalogue could not be recorded");
+                None
+            }
+            Err(_) => {
+                tracing::error!(target = self.target.name, "a new catalogue was not recorded in time");
+                None
+            }
         }
-        recorded.ok().map(|_| ())
     }
 
     async fn read(

@@ -7,6 +7,8 @@ mod harness;
 
 #[path = "session/attacks.rs"]
 mod attacks;
+#[path = "session/columns.rs"]
+mod columns;
 #[path = "session/copying.rs"]
 mod copying;
 #[path = "session/failing.rs"]

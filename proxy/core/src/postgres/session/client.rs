@@ -289,7 +289,7 @@ impl Session {
             self.flush_pending(now)?;
         }
         let statement = portal.as_ref().and_then(|portal| portal.statement.clone());
-        let understood = self.understood_now(statement.as_deref());
+        let understood = self.understood_now(portal.as_deref());
         if let Verdict::Deny(denial) = self.weigh_guesses(now, &understood) {
             return self.deny_execute(now, portal.as_deref(), &execute, &denial);
         }

@@ -289,6 +289,7 @@ impl Session {
     fn pass_copied(&mut self, copying: &Copying, kind: RowKind, out: &mut BytesMut) -> bool {
         let row = &copying.row;
         if kind == RowKind::Frame {
+            record_frame(&mut self.content, copying);
             out.extend_from_slice(&row.bytes);
             return false;
         }
@@ -380,16 +381,33 @@ fn cell(value: Option<&[u8]>, binary: bool) -> Cell<'_> {
     }
 }
 
-/// Signature, trailer and end marker say nothing and are not kept.
 fn record_copied(copied: &mut ContentBuilder, copying: &Copying, kind: RowKind) {
-    if kind != RowKind::Frame {
-        let count = copying.row.fields.len();
-        copied.begin_row(count);
-        for index in 0..count {
-            copying.cell(index, copied);
+    if kind == RowKind::Frame {
+        return record_frame(copied, copying);
+    }
+    let count = copying.row.fields.len();
+    copied.begin_row(count);
+    for index in 0..count {
+        copying.cell(index, copied);
+    }
+}
+
+/// A plain signature and the trailer of the binary format say nothing and are not kept. An extended signature is, and so is
+/// the text formats' end marker, which newer servers read as data in CSV.
+fn record_frame(content: &mut ContentBuilder, copying: &Copying) {
+    let bytes = &copying.row.bytes;
+    match copying.reader.form().format {
+        CopyFormat::Binary if bytes.len() <= PLAIN_SIGNATURE_BYTES => {}
+        CopyFormat::Binary => record_uncut(content, bytes),
+        _ => {
+            content.begin_row(1);
+            content.cell(cell(Some(bytes.trim_ascii_end()), false));
         }
     }
 }
+
+/// The signature of the binary format with its flags and the length of an extension that is empty.
+const PLAIN_SIGNATURE_BYTES: usize = 19;
 
 /// Data that is not of its format is one value.
 fn record_uncut(copied: &mut ContentBuilder, data: &[u8]) {

@@ -114,7 +114,8 @@ impl Gate {
 
     /// Whether the log is so far behind that nothing more may be sealed.
     pub(super) fn is_behind(&self) -> bool {
-        self.lags || (self.commands_wait && self.undurable_bytes >= UNDURABLE_BYTES_MAX)
+        let bytes_max = if self.commands_wait { UNDURABLE_BYTES_MAX } else { RELAXED_UNDURABLE_BYTES_MAX };
+        self.lags || self.undurable_bytes >= bytes_max
     }
 
     /// Every event below `end` is durable.

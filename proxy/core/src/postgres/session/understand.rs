@@ -14,7 +14,7 @@ use retrace_policy::facts::{self, CopyFacts, CopyHeader, Facts, Unparsable};
 use retrace_policy::statement::Backslash;
 use retrace_proto::wire::CopyFormat;
 
-use super::expect::{Expect, Statement};
+use super::expect::{Expect, Portal};
 use super::refuse::Fault;
 use super::{Output, Session};
 use crate::Now;
@@ -279,8 +279,11 @@ impl Session {
 
     /// What is understood of a prepared statement, by the catalogue as it is now. One that SQL prepared, or a cursor, is not
     /// known here: it was judged when it was made.
-    pub(super) fn understood_now(&self, statement: Option<&Statement>) -> Understood {
+    pub(super) fn understood_now(&self, portal: Option<&Portal>) -> Understood {
+        let statement = portal.and_then(|portal| portal.statement.as_ref());
         match statement.map(|statement| &statement.understood) {
+            // A cursor's guesses were counted when it was declared.
+            None if portal.is_none() => Understood::allowed(Terms { guesses: 0, ..Terms::STRICTEST }, None),
             None => Understood::allowed(Terms::STRICTEST, None),
             Some(Understood { facts: Some(facts), .. }) if self.columns.has_masks => self.judge(facts),
             Some(understood) => understood.clone(),
@@ -289,7 +292,7 @@ impl Session {
 
     /// The verdict, with the literals counted that the statement compares with masked columns.
     pub(super) fn weigh_guesses(&self, now: Now, understood: &Understood) -> Verdict {
-        let allowed = understood.verdict == Verdict::Allow;
+        let allowed = self.columns.has_masks && understood.verdict == Verdict::Allow;
         if allowed && !self.guesses.try_take(now.monotonic_us, understood.terms.guesses) {
             return Verdict::Deny(decide::GUESSES_SPENT);
         }
