@@ -15,11 +15,10 @@ use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Id, Subject};
-use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, TargetEncryption};
+use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, TargetEncryption, Workers};
 use retrace_proxy_core::postgres::Recording;
 use retrace_query::{Options as QueryOptions, Parts, QueryService};
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -74,9 +73,13 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
         key: heads_key::signing_key(&keys)?,
     };
     let [mut stop_gate, mut stop_query, mut stop_heads, mut stop_ingest] = [(); 4].map(|()| Stop::new());
-    let gate = retrace_proxy::serve(gateway, gate, stop_gate.watch());
-    let gate_threads = GateThreads::start()?;
-    let gate = gate_threads.spawn(gate);
+    // Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
+    let workers = Workers::start(None).context("cannot start the gate's threads")?;
+    let gate = retrace_proxy::serve(gateway, gate, workers, stop_gate.watch());
+    let gate = tokio::spawn(async move {
+        gate.await;
+        Ok(())
+    });
     let query = serve_query(query, doors, &identity, &mut stop_query)?;
     let heads = heads.run(stop_heads.wait());
     let heads = tokio::spawn(async move { Ok(heads.await?) });
@@ -99,33 +102,6 @@ pub(crate) async fn up(config: Config) -> anyhow::Result<()> {
     }
     tokio::task::spawn_blocking(move || log.close()).await?;
     outcome
-}
-
-/// Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
-struct GateThreads(Option<Runtime>);
-
-impl GateThreads {
-    fn start() -> anyhow::Result<Self> {
-        let runtime = Builder::new_multi_thread().thread_name("proxy").enable_all().build();
-        Ok(Self(Some(runtime.context("cannot start the gate's threads")?)))
-    }
-
-    fn spawn(&self, gate: impl Future<Output = ()> + Send + 'static) -> JoinHandle<anyhow::Result<()>> {
-        let runtime = self.0.as_ref().expect("only dropping takes the runtime");
-        runtime.spawn(async move {
-            gate.await;
-            Ok(())
-        })
-    }
-}
-
-impl Drop for GateThreads {
-    fn drop(&mut self) {
-        // What still runs has been told to stop and waited for, or the process ends over an error.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// Where the evidence is asked.

@@ -35,11 +35,11 @@ pub const COPY_UNREADABLE: Denial = Denial {
            nothing of it was executed.",
 };
 
-/// COPY beside other statements in one simple query.
+/// COPY beside other statements in one simple query, which may change how its data is written.
 pub const COPY_AMONG_OTHERS: Denial = Denial {
     rule: "builtin.copy_among_others",
     sqlstate: "0A000",
-    message: "retrace: COPY to or from the client must be the only statement of its query",
+    message: "retrace: this target has masks, and COPY to or from the client must be the only statement of its query",
     hint: "Send the statements one by one; nothing of them was executed.",
 };
 
@@ -114,11 +114,11 @@ pub fn may_copy(sql: &[u8]) -> bool {
 
 /// Decides about a text that may hold a COPY. `masks`: whether anything may have to be masked on its target.
 ///
-/// Gives the facts of the COPY, if the text is one between client and target.
+/// Gives the facts of each COPY between client and target, in order.
 ///
 /// # Errors
 /// The denial.
-pub fn decide_copy(facts: Result<&Facts, Unparsable>, masks: bool) -> Result<Option<&CopyFacts>, Denial> {
+pub fn decide_copy(facts: Result<&Facts, Unparsable>, masks: bool) -> Result<Vec<&CopyFacts>, Denial> {
     let facts = facts.map_err(|_| COPY_UNREADABLE)?;
     if facts.backslash_matters {
         return Err(COPY_UNREADABLE);
@@ -131,8 +131,10 @@ pub fn decide_copy(facts: Result<&Facts, Unparsable>, masks: bool) -> Result<Opt
     if copies.iter().any(|copy| copy.endpoint != CopyEndpoint::Client) {
         return Err(COPY_ON_SERVER);
     }
-    let Some(copy) = copies.first() else { return Ok(None) };
-    if facts.statements.len() > 1 {
+    let [copy] = copies[..] else {
+        return if masks && !copies.is_empty() { Err(COPY_AMONG_OTHERS) } else { Ok(copies) };
+    };
+    if masks && facts.statements.len() > 1 {
         return Err(COPY_AMONG_OTHERS);
     }
     let is_utf8 = |name: &String| {
@@ -144,7 +146,7 @@ pub fn decide_copy(facts: Result<&Facts, Unparsable>, masks: bool) -> Result<Opt
     if masks && copy.direction == CopyDirection::To && copy.format == crate::facts::CopyFormat::Binary {
         return Err(COPY_BINARY);
     }
-    Ok(Some(copy))
+    Ok(copies)
 }
 
 #[cfg(test)]
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn copy_between_client_and_target_stands_alone_and_says_how_its_data_is_written() {
+    fn copy_between_client_and_target_says_how_its_data_is_written_and_stands_alone_where_masks_are() {
         for (sql, masks, expect) in [
             ("copy t to stdout", true, None),
             ("copy t from stdin (format csv, encoding 'utf-8')", true, None),
@@ -181,7 +183,9 @@ mod tests {
             ("copy t from stdin binary", true, None),
             ("copy t to stdout binary", true, Some(COPY_BINARY)),
             ("copy t to stdout (encoding 'latin1')", true, Some(COPY_ENCODING)),
-            ("copy t to stdout; select 1", false, Some(COPY_AMONG_OTHERS)),
+            ("copy t to stdout; select 1", false, None),
+            ("copy t to stdout; select 1", true, Some(COPY_AMONG_OTHERS)),
+            ("copy t to stdout; copy t to stdout", true, Some(COPY_AMONG_OTHERS)),
             ("select 1; copy t to '/tmp/x'", false, Some(COPY_ON_SERVER)),
             ("copy t from program 'x'", false, Some(COPY_ON_SERVER)),
             (r"select 'a\'; copy t to stdout --'", false, Some(COPY_UNREADABLE)),
@@ -190,7 +194,7 @@ mod tests {
             let facts = Facts::of(sql);
             let decided = decide_copy(facts.as_ref().map_err(|error| *error), masks);
             match expect {
-                None => assert!(matches!(decided, Ok(Some(_))), "{sql}"),
+                None => assert!(decided.is_ok_and(|copies| copies.len() == 1), "{sql}"),
                 Some(denial) => assert_eq!(decided, Err(denial), "{sql}"),
             }
         }

@@ -1,19 +1,25 @@
 //! The loop of one session: it moves bytes between two sockets, a machine and the log, and decides nothing.
+//!
+//! A session is one task that polls everything it waits for itself: what it writes goes out in the turn that made it, and an
+//! exchange costs no timer, no lock and no allocation for the waiting.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use retrace_proto::wire;
 use retrace_proto::{StreamWriter, Subject};
 use retrace_proxy_core::postgres::{Analysed, CancelKey, Input, LogFailure, Output, Session};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::analyst::Analyst;
 use crate::cancel::CancelRequested;
@@ -29,6 +35,15 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// How much may wait to be written to the target before reading the client stops, in bytes.
 const TARGET_UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
+/// What a buffer of unsent bytes may keep of its memory once it is empty, in bytes.
+const UNSENT_KEPT_BYTES_MAX: usize = 16 * 1024;
+
+thread_local! {
+    /// Where sockets are read into. The machine takes over what came before anything else runs on the thread, so one will do
+    /// for all sessions.
+    static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice());
+}
+
 /// What a session's loop works with.
 pub(crate) struct Driver {
     pub(crate) session: Session,
@@ -36,9 +51,11 @@ pub(crate) struct Driver {
     pub(crate) target_config: Arc<Target>,
     pub(crate) target_cancel: CancelKey,
     pub(crate) cancel_requests: mpsc::Receiver<CancelRequested>,
-    pub(crate) shutdown: watch::Receiver<bool>,
+    /// Resolves when the instance stops.
+    pub(crate) shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Whether the machine was told to stop.
     pub(crate) stopping: bool,
+    pub(crate) alarm: Alarm,
     pub(crate) close_wait_max: Duration,
     pub(crate) dial_wait_max: Duration,
     /// Tells whoever watches how far the stream is durable, should the session panic.
@@ -50,10 +67,44 @@ pub(crate) struct Driver {
     pub(crate) rolled: JoinSet<()>,
     /// Answers what the machine asks about statements.
     pub(crate) analyst: Analyst,
+    /// An answer that is being found out.
+    pub(crate) analysis: Option<Analysis>,
 }
 
 /// An answer that is being found out.
-type Analysis = Pin<Box<dyn Future<Output = Analysed> + Send>>;
+pub(crate) type Analysis = Pin<Box<dyn Future<Output = Analysed> + Send>>;
+
+/// Rings at the machine's deadline.
+///
+/// Most deadlines are overtaken by what they wait for, and the next one is later. So a timer that is set too early stays, and
+/// is set anew when it rings.
+pub(crate) struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    set_us: Option<u64>,
+}
+
+impl Alarm {
+    pub(crate) fn new() -> Self {
+        Self { timer: Box::pin(sleep_until(clock::instant(0))), set_us: None }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, deadline_us: u64) -> Poll<()> {
+        loop {
+            let set_us = match self.set_us {
+                Some(set_us) if set_us <= deadline_us => set_us,
+                _ => {
+                    self.timer.as_mut().reset(clock::instant(deadline_us));
+                    *self.set_us.insert(deadline_us)
+                }
+            };
+            ready!(self.timer.as_mut().poll(context));
+            self.set_us = None;
+            if set_us == deadline_us {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
 
 /// One direction of writing: what waits, and whether the stream below still has some of it.
 #[derive(Default)]
@@ -67,28 +118,28 @@ impl Unsent {
         self.unflushed || !self.bytes.is_empty()
     }
 
-    /// Writes on, once. Dropping the future loses nothing.
-    async fn write_some(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        if self.bytes.is_empty() {
-            stream.flush().await?;
+    /// Writes on until everything is written or the stream takes no more for now.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        while !self.bytes.is_empty() {
+            self.unflushed = true;
+            let written = ready!(Pin::new(&mut *stream).poll_write(context, &self.bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.bytes.advance(written);
+        }
+        if self.bytes.try_reclaim(UNSENT_KEPT_BYTES_MAX + 1) {
+            self.bytes = BytesMut::new();
+        }
+        if self.unflushed {
+            ready!(Pin::new(stream).poll_flush(context))?;
             self.unflushed = false;
-            return Ok(());
         }
-        self.unflushed = true;
-        let written = stream.write(&self.bytes).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.bytes.advance(written);
-        Ok(())
-    }
-
-    /// Writes everything.
-    async fn write_all(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        while self.is_waiting() {
-            self.write_some(stream).await?;
-        }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -97,34 +148,40 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-/// One of the two sockets, and what waits on its way in and out.
+/// One of the two sockets, and what waits on its way out.
 struct Side<S> {
-    read: ReadHalf<S>,
-    write: WriteHalf<S>,
-    incoming: BytesMut,
+    stream: S,
     unsent: Unsent,
     open: bool,
 }
 
 impl<S: Stream> Side<S> {
     fn new(stream: S) -> Self {
-        let (read, write) = tokio::io::split(stream);
-        let incoming = BytesMut::with_capacity(READ_BYTES_MAX);
-        Self { read, write, incoming, unsent: Unsent::default(), open: true }
+        Self { stream, unsent: Unsent::default(), open: true }
     }
-}
 
-/// What the loop waited for.
-enum Event {
-    ClientRead(io::Result<usize>),
-    ClientWritten(io::Result<()>),
-    TargetRead(io::Result<usize>),
-    TargetWritten(io::Result<()>),
-    Log(Progress),
-    Analysed(Analysed),
-    Cancel,
-    Shutdown,
-    Deadline,
+    /// Writes what waits. Resolves if the socket has failed; otherwise there is nothing to do about it.
+    fn poll_failed_write(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.open || !self.unsent.is_waiting() {
+            return Poll::Pending;
+        }
+        match self.unsent.poll_write(context, &mut self.stream) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Reads once and hands over what came: nothing, if the socket has ended or failed.
+    fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<()> {
+        ARRIVED.with_borrow_mut(|arrived| {
+            let mut arrived = ReadBuf::new(arrived);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived)) {
+                Ok(()) => take(arrived.filled()),
+                Err(_) => take(&[]),
+            }
+            Poll::Ready(())
+        })
+    }
 }
 
 impl Driver {
@@ -132,15 +189,12 @@ impl Driver {
     pub(crate) async fn run<C: Stream, T: Stream>(mut self, client: C, target: T) -> (Subject, Outbox) {
         let mut client = Side::new(client);
         let mut target = Side::new(target);
-        let mut analysis: Option<Analysis> = None;
-        while self.carry_out(&mut client, &mut target, &mut analysis) {
-            let event = self.wait(&mut client, &mut target, &mut analysis).await;
-            self.apply(event, &mut client, &mut target);
-        }
+        poll_fn(|context| self.poll_to_end(context, &mut client, &mut target)).await;
         if client.open {
+            let Side { stream, unsent, .. } = &mut client;
             let last_words = async {
-                client.unsent.write_all(&mut client.write).await?;
-                client.write.shutdown().await
+                poll_fn(|context| unsent.poll_write(context, stream)).await?;
+                stream.shutdown().await
             };
             // A client that does not take its last bytes in time does without.
             let _ = timeout(self.close_wait_max, last_words).await;
@@ -149,28 +203,36 @@ impl Driver {
         (self.about, self.outbox)
     }
 
-    /// Does what the machine says. Returns whether the session goes on.
-    fn carry_out<C: Stream, T: Stream>(
+    /// Turns until nothing more happens for now, or the machine says that it is over.
+    fn poll_to_end<C: Stream, T: Stream>(
         &mut self,
+        context: &mut Context<'_>,
         client: &mut Side<C>,
         target: &mut Side<T>,
-        analysis: &mut Option<Analysis>,
-    ) -> bool {
+    ) -> Poll<()> {
+        while self.carry_out(&mut client.unsent, &mut target.unsent) {
+            ready!(self.poll_turn(context, client, target));
+        }
+        Poll::Ready(())
+    }
+
+    /// Does what the machine says. Returns whether the session goes on.
+    fn carry_out(&mut self, to_client: &mut Unsent, to_target: &mut Unsent) -> bool {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Append(envelope) => self.outbox.append(&envelope),
-                Output::ToTarget(bytes) => target.unsent.bytes.extend_from_slice(&bytes),
-                Output::ToClient(bytes) => client.unsent.bytes.extend_from_slice(&bytes),
+                Output::ToTarget(bytes) => to_target.bytes.extend_from_slice(&bytes),
+                Output::ToClient(bytes) => to_client.bytes.extend_from_slice(&bytes),
                 Output::ForwardCancel => {
                     forward_cancel(&self.target_config, &self.target_cancel, self.dial_wait_max);
                 }
                 Output::Analyse { sql } => match self.analyst.at_hand(sql.as_ref()) {
-                    Some(analysed) => self.session.handle(clock::now(), Input::Analysed(analysed)),
-                    None => *analysis = Some(Box::pin(self.analyst.clone().analyse(sql))),
+                    Some(analysed) => self.tell(Input::Analysed(analysed)),
+                    None => self.analysis = Some(Box::pin(self.analyst.clone().analyse(sql))),
                 },
                 Output::WantsStream => {
                     let stream = StreamWriter::new(clock::new_id(), wire::StreamKind::Session);
-                    self.session.handle(clock::now(), Input::NextStream(stream));
+                    self.tell(Input::NextStream(stream));
                 }
                 Output::BeginStream(stream) => {
                     let next = session::outbox(&self.gateway, stream);
@@ -187,76 +249,96 @@ impl Driver {
         true
     }
 
-    /// Waits for whatever happens first. What is lost of the others is only that they were waited for.
-    async fn wait<C: Stream, T: Stream>(
+    /// Tells the machine what happens first. The order is that of urgency: what was said goes out before more is taken in.
+    fn poll_turn<C: Stream, T: Stream>(
         &mut self,
+        context: &mut Context<'_>,
         client: &mut Side<C>,
         target: &mut Side<T>,
-        analysis: &mut Option<Analysis>,
-    ) -> Event {
-        let wants_client = client.open
-            && self.session.wants_client_bytes()
-            && target.unsent.bytes.len() < TARGET_UNSENT_BYTES_MAX;
-        let wants_target = target.open && self.session.wants_target_bytes(client.unsent.bytes.len());
-        let deadline = self.session.poll_deadline();
-        tokio::select! {
-            biased;
-            _ = self.shutdown.wait_for(|stop| *stop), if !self.stopping => Event::Shutdown,
-            Some(CancelRequested) = self.cancel_requests.recv() => Event::Cancel,
-            () = sleep_until(clock::instant(deadline.unwrap_or(0))), if deadline.is_some() => Event::Deadline,
-            analysed = async { analysis.as_mut().expect("only waited for if there").await },
-                if analysis.is_some() => {
-                    *analysis = None;
-                    Event::Analysed(analysed)
-                }
-            progress = self.outbox.progress(), if self.outbox.is_waiting() => Event::Log(progress),
-            written = target.unsent.write_some(&mut target.write),
-                if target.open && target.unsent.is_waiting() => Event::TargetWritten(written),
-            written = client.unsent.write_some(&mut client.write),
-                if client.open && client.unsent.is_waiting() => Event::ClientWritten(written),
-            read = target.read.read_buf(&mut target.incoming), if wants_target => Event::TargetRead(read),
-            read = client.read.read_buf(&mut client.incoming), if wants_client => Event::ClientRead(read),
+    ) -> Poll<()> {
+        if self.poll_own(context).is_ready() {
+            return Poll::Ready(());
         }
+        if target.poll_failed_write(context).is_ready() {
+            target.open = false;
+            self.tell(Input::TargetClosed);
+            return Poll::Ready(());
+        }
+        if client.poll_failed_write(context).is_ready() {
+            client.open = false;
+            self.tell(Input::ClientClosed);
+            return Poll::Ready(());
+        }
+        if target.open && self.session.wants_target_bytes(client.unsent.bytes.len()) {
+            let mut open = true;
+            let read = target.poll_read(context, |bytes| {
+                open = !bytes.is_empty();
+                self.tell(if open { Input::TargetBytes(bytes) } else { Input::TargetClosed });
+            });
+            if read.is_ready() {
+                target.open = open;
+                return Poll::Ready(());
+            }
+        }
+        let has_room = target.unsent.bytes.len() < TARGET_UNSENT_BYTES_MAX;
+        if client.open && has_room && self.session.wants_client_bytes() {
+            let mut open = true;
+            let read = client.poll_read(context, |bytes| {
+                open = !bytes.is_empty();
+                self.tell(if open { Input::ClientBytes(bytes) } else { Input::ClientClosed });
+            });
+            if read.is_ready() {
+                client.open = open;
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
-    /// Tells the machine what happened.
-    fn apply<C: Stream, T: Stream>(&mut self, event: Event, client: &mut Side<C>, target: &mut Side<T>) {
-        let now = clock::now();
-        let session = &mut self.session;
-        match event {
-            Event::ClientRead(Ok(count)) if count > 0 => {
-                session.handle(now, Input::ClientBytes(&client.incoming));
-                client.incoming.clear();
-            }
-            Event::ClientRead(_) | Event::ClientWritten(Err(_)) => {
-                client.open = false;
-                session.handle(now, Input::ClientClosed);
-            }
-            Event::TargetRead(Ok(count)) if count > 0 => {
-                session.handle(now, Input::TargetBytes(&target.incoming));
-                target.incoming.clear();
-            }
-            Event::TargetRead(_) | Event::TargetWritten(Err(_)) => {
-                target.open = false;
-                session.handle(now, Input::TargetClosed);
-            }
-            Event::ClientWritten(Ok(())) | Event::TargetWritten(Ok(())) => {}
-            Event::Log(Progress::Durable { end }) => {
-                self.durable_end.store(end, Ordering::Release);
-                session.handle(now, Input::Durable { end });
-            }
-            Event::Log(Progress::Failed(error)) => {
-                tracing::error!(%error, "the log failed a session's stream; the session ends");
-                session.handle(now, Input::LogFailed(LogFailure::Permanent));
-            }
-            Event::Analysed(analysed) => session.handle(now, Input::Analysed(analysed)),
-            Event::Cancel => session.handle(now, Input::CancelRequested),
-            Event::Shutdown => {
-                self.stopping = true;
-                session.handle(now, Input::Shutdown);
-            }
-            Event::Deadline => session.handle(now, Input::DeadlinePassed),
+    /// What happens beside the two sockets.
+    fn poll_own(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.stopping && self.shutdown.as_mut().poll(context).is_ready() {
+            self.stopping = true;
+            self.tell(Input::Shutdown);
+            return Poll::Ready(());
         }
+        if let Poll::Ready(Some(CancelRequested)) = self.cancel_requests.poll_recv(context) {
+            self.tell(Input::CancelRequested);
+            return Poll::Ready(());
+        }
+        if self.outbox.is_waiting()
+            && let Poll::Ready(progress) = self.outbox.poll_progress(context)
+        {
+            match progress {
+                Progress::Durable { end } => {
+                    self.durable_end.store(end, Ordering::Release);
+                    self.tell(Input::Durable { end });
+                }
+                Progress::Failed(error) => {
+                    tracing::error!(%error, "the log failed a session's stream; the session ends");
+                    self.tell(Input::LogFailed(LogFailure::Permanent));
+                }
+            }
+            return Poll::Ready(());
+        }
+        if let Some(deadline_us) = self.session.poll_deadline()
+            && self.alarm.poll(context, deadline_us).is_ready()
+        {
+            self.tell(Input::DeadlinePassed);
+            return Poll::Ready(());
+        }
+        if let Some(analysis) = &mut self.analysis
+            && let Poll::Ready(analysed) = analysis.as_mut().poll(context)
+        {
+            self.analysis = None;
+            self.tell(Input::Analysed(analysed));
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn tell(&mut self, input: Input<'_>) {
+        self.session.handle(clock::now(), input);
     }
 }
 

@@ -2,10 +2,10 @@
 //! `retrace-proxy-core`; here bytes are only moved.
 //!
 //! In reading order: [`serve`] accepts; a connection waits in the `lobby` while `login` finds out who it is and to which
-//! target; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they begin; `driver` moves bytes
-//! between the two sockets, the machine and the log; `outbox` is the log's end of it; `cancel` finds the session that a
-//! cancel request means; `streams` knows how far each stream is durable, and `heads` signs it. `analyst`
-//! answers what a machine asks about statements, from `parser` and `catalogue`.
+//! target; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they
+//! begin, on one of the `workers`; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the
+//! log's end of it; `cancel` finds the session that a cancel request means; `streams` knows how far each stream is durable,
+//! and `heads` signs it. `analyst` answers what a machine asks about statements, from `parser` and `catalogue`.
 
 mod analyst;
 mod cancel;
@@ -27,9 +27,11 @@ mod startup;
 mod streams;
 #[cfg(test)]
 mod testing;
+mod workers;
 
 pub use catalogue::CATALOGUE_PRINCIPAL;
 pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, TargetTlsLink};
 pub use heads::HeadSigner;
 pub use listener::serve;
 pub use streams::OpenStreams;
+pub use workers::Workers;

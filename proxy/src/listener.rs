@@ -1,3 +1,4 @@
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::dial::{self, DialError};
 use crate::gateway::Gateway;
 use crate::login::{self, Login, Opened, Refusal, Unadmitted};
 use crate::session::{self, Entrance};
+use crate::workers::{Place, Workers};
 use crate::{refusals, socket};
 
 /// How long a refusal waits for its own record before the client is told all the same, since it learns nothing by it.
@@ -25,8 +27,14 @@ const REFUSAL_RECORD_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, which mostly means that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts clients until `shutdown` says stop, then ends the sessions and waits for their records.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
+/// Accepts clients, whose sessions the workers run, until `shutdown` says stop; then ends the sessions and waits for their
+/// records.
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    workers: Workers,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -37,7 +45,15 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut shutdown: w
         match accepted {
             Ok((stream, address)) => {
                 let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
-                connections.spawn(connection(gateway, stream, address, shutdown));
+                let Place { runtime, load } = workers.place();
+                let connection = async move {
+                    match moved(stream) {
+                        Ok(stream) => connection(gateway, stream, address, shutdown).await,
+                        Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
+                    }
+                    drop(load);
+                };
+                connections.spawn_on(connection, &runtime);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -53,6 +69,11 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, mut shutdown: w
     for (kind, count) in gateway.refusals.take_all() {
         recorded(gateway.record_strangers(kind, count)).await;
     }
+}
+
+/// A connection that was accepted elsewhere, for the runtime of this task.
+fn moved(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 /// One client connection, from its first byte to the last record of its session.

@@ -1,11 +1,12 @@
 //! The log's end of a session: what was appended, in order, and how far it is durable.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
 use retrace_eventlog::{Append, AppendError, EventLog, partition_for};
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::{Envelope, Hash, Id};
@@ -20,9 +21,8 @@ pub(crate) struct Outbox {
     log: Arc<dyn EventLog>,
     to: TopicPartition,
     key: Bytes,
-    under_way: FuturesOrdered<Append>,
-    /// The hashes of what is under way, in order.
-    hashes: VecDeque<Hash>,
+    /// The log takes them in order, so that only the first is worth waiting for.
+    under_way: VecDeque<(Append, Hash)>,
     durable_end: u64,
     /// Tells whoever signs heads how far the stream is.
     stream_end: StreamEnd,
@@ -46,8 +46,7 @@ impl Outbox {
             log,
             to: TopicPartition { topic: Topic::Events, partition },
             key: stream.to_bytes(),
-            under_way: FuturesOrdered::new(),
-            hashes: VecDeque::new(),
+            under_way: VecDeque::new(),
             durable_end: 0,
             stream_end,
             failed: false,
@@ -58,8 +57,7 @@ impl Outbox {
     pub(crate) fn append(&mut self, envelope: &Envelope) {
         if !self.failed {
             let append = self.log.append(self.to, self.key.clone(), envelope.bytes().clone());
-            self.under_way.push_back(append);
-            self.hashes.push_back(envelope.hash());
+            self.under_way.push_back((append, envelope.hash()));
         }
     }
 
@@ -78,28 +76,39 @@ impl Outbox {
         self.durable_end
     }
 
-    /// The next progress; all that came at once is one. Dropping the future loses nothing.
-    pub(crate) async fn progress(&mut self) -> Progress {
-        let Some(first) = self.under_way.next().await else {
-            return std::future::pending().await;
-        };
+    /// The next progress; all that came at once is one.
+    pub(crate) fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<Progress> {
         let mut last = None;
-        let mut outcome = Some(first);
-        while let Some(Ok(_offset)) = outcome {
+        let mut failed = None;
+        while let Some((append, hash)) = self.under_way.front_mut()
+            && let Poll::Ready(outcome) = Pin::new(append).poll(context)
+        {
+            match outcome {
+                Ok(_offset) => last = Some(*hash),
+                Err(error) => failed = Some(error),
+            }
+            self.under_way.pop_front();
+            if failed.is_some() {
+                break;
+            }
             self.durable_end += 1;
-            last = self.hashes.pop_front();
-            outcome = futures::FutureExt::now_or_never(self.under_way.next()).flatten();
         }
         if let Some(hash) = last {
             self.stream_end.moved(self.durable_end, hash);
         }
-        match outcome {
-            Some(Err(error)) => {
+        match (failed, last) {
+            (Some(error), _) => {
                 self.failed = true;
-                Progress::Failed(error)
+                Poll::Ready(Progress::Failed(error))
             }
-            _ => Progress::Durable { end: self.durable_end },
+            (None, Some(_)) => Poll::Ready(Progress::Durable { end: self.durable_end }),
+            (None, None) => Poll::Pending,
         }
+    }
+
+    /// The next progress. Dropping the future loses nothing.
+    pub(crate) async fn progress(&mut self) -> Progress {
+        poll_fn(|context| self.poll_progress(context)).await
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::analyst::Analyst;
 use crate::clock;
 use crate::dial::Dialled;
-use crate::driver::{Driver, Stream};
+use crate::driver::{Alarm, Driver, Stream};
 use crate::gateway::{Gateway, Target};
 use crate::outbox::{Outbox, Progress};
 
@@ -54,12 +54,14 @@ pub(crate) async fn run(
         target_config: target,
         target_cancel: dialled.cancel,
         cancel_requests,
-        shutdown,
+        shutdown: Box::pin(stopped(shutdown)),
         stopping: false,
+        alarm: Alarm::new(),
         close_wait_max: gateway.limits.close_wait_max,
         dial_wait_max: gateway.limits.dial_wait_max,
         durable_end: durable_end.clone(),
         analyst,
+        analysis: None,
     };
     let ended = tokio::spawn(driver.run(client, dialled.stream)).await;
     drop(cancel_place);
@@ -70,6 +72,11 @@ pub(crate) async fn run(
             aborted(gateway, about, session_id, durable_end.load(Ordering::Acquire)).await;
         }
     }
+}
+
+/// Resolves when the instance stops, or when nobody is left who could say so.
+async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 fn opening(

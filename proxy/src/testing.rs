@@ -2,6 +2,7 @@
 //! target that does.
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+use crate::workers::Workers;
 use crate::{clock, startup};
 
 /// What only a defect takes longer than.
@@ -161,7 +163,8 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let running = watch::Sender::new(false);
-        let served = tokio::spawn(crate::serve(Arc::new(gateway), listener, running.subscribe()));
+        let workers = Workers::start(NonZeroUsize::new(1)).unwrap();
+        let served = tokio::spawn(crate::serve(Arc::new(gateway), listener, workers, running.subscribe()));
         let token = String::from_utf8(token.expose().to_vec()).unwrap();
         Self { dir, token, identity, port, log, running, served }
     }

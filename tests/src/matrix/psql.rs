@@ -93,7 +93,7 @@ six	bad	1	\\x01	{}
 COPY c FROM STDIN;
 1	twice	1	\\x01	{}
 \.
-COPY c FROM STDIN (FORMAT nonsense);
+COPY c (nowhere) FROM STDIN;
 COPY no_such_table TO STDOUT;
 COPY (SELECT 1/(3-n) FROM generate_series(1,5) n) TO STDOUT;
 BEGIN;
@@ -216,9 +216,9 @@ fn run(way: &Way) -> Transcript {
         }
     }
     transcript.asked("FETCH FORWARD 7 FROM _psql_cursor", 8);
-    transcript.asked("COPY c (id) FROM STDIN WHERE id > 10", 1);
+    transcript.asked("COPY c (id) FROM STDIN WHERE id > 10;", 1);
     transcript.asked("SELECT 3 AS made", 1);
-    transcript.asked("SELECT pg_notify('news', 'second')", 1);
+    transcript.asked("SELECT pg_notify('news', 'second');", 1);
     transcript
 }
 

@@ -17,7 +17,7 @@ use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use retrace_proto::wire::{Durability, PrincipalKind, RecordResponses, RetentionClass};
 use retrace_proto::{Envelope, Id};
-use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, Workers};
 use retrace_proxy_core::postgres::{Beyond, Recording, SessionLimits};
 use retrace_tests::client::Tls;
 use retrace_tests::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
@@ -131,7 +131,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let running = watch::Sender::new(false);
-        tokio::spawn(retrace_proxy::serve(Arc::new(gateway), listener, running.subscribe()));
+        let workers = Workers::start(None).expect("threads");
+        tokio::spawn(retrace_proxy::serve(Arc::new(gateway), listener, workers, running.subscribe()));
         let token = String::from_utf8(token.expose().to_vec()).expect("tokens are text");
         Self { dir, log, port, token, _running: running }
     }

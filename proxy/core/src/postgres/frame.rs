@@ -82,6 +82,10 @@ impl Framer {
     /// The next whole frame, or `None` until more arrives.
     pub fn poll_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            if self.buffer.is_empty() {
+                // A session that waits keeps no memory of what was large.
+                self.buffer = BytesMut::new();
+            }
             return Ok(None);
         };
         let [tag, a, b, c, d] = *header;

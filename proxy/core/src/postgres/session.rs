@@ -187,8 +187,6 @@ pub struct Session {
     encoding_is_utf8: bool,
     omitted: Omitted,
     copying_in: Option<Box<Copying>>,
-    /// Whether the target has taken up the COPY from the client that is being answered.
-    copy_begun: bool,
     copying_out: Option<Box<Copying>>,
     /// Rows of a COPY from the client that are not sealed yet.
     copied: ContentBuilder,
@@ -234,7 +232,6 @@ impl Session {
             encoding_is_utf8: true,
             omitted: Omitted::default(),
             copying_in: None,
-            copy_begun: false,
             copying_out: None,
             policy_version,
             impossible_name: opening.impossible_name,

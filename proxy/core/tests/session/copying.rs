@@ -135,6 +135,40 @@ fn messages_behind_a_copy_from_the_client_wait_until_the_target_has_said_what_th
 }
 
 #[test]
+fn each_copy_of_a_query_begins_in_its_turn_where_nothing_is_masked() {
+    let mut bench = Bench::opening(false);
+    bench.settle();
+    bench.take_client();
+    bench.client(&query("copy t from stdin; copy t to stdout; copy u from stdin (format csv); select 1"));
+    bench.take_target();
+    bench.target(&copy_in(1));
+    // The end of the first COPY says nothing of what follows: that is data of the next one, once the target has begun it.
+    bench.client(&[data("one\n"), message(b'c', b""), data("two\n"), message(b'c', b"")].concat());
+    assert_eq!(tags(&bench.take_target()), "dc");
+    let out = [complete("COPY 1"), copy_out(1), data("row\n"), message(b'c', b""), complete("COPY 1")];
+    bench.target(&[out.concat(), copy_in(1)].concat());
+    assert_eq!(tags(&bench.take_target()), "dc");
+    bench.target(&[complete("COPY 1"), complete("SELECT 0"), ready(b'I')].concat());
+    assert_eq!(tags(&bench.take_client()), "GCHdcCGCCZ");
+    assert_eq!(cells(&bench), "onetwo");
+    let indexes: Vec<_> = chunks(&bench).iter().map(|chunk| chunk.chunk_index).collect();
+    assert_eq!(indexes, [0, 1], "the chunks of one command are counted through");
+    assert!(!bench.closed);
+}
+
+#[test]
+fn a_copy_that_no_statement_asked_for_ends_the_session() {
+    let mut bench = Bench::opening(false);
+    bench.settle();
+    bench.client(&query("copy t to stdout; select 1"));
+    let once = [copy_out(1), message(b'c', b""), complete("COPY 0")].concat();
+    bench.target(&once);
+    assert!(!bench.closed);
+    bench.target(&once);
+    assert!(bench.closed);
+}
+
+#[test]
 fn more_copy_data_than_is_recorded_is_refused() {
     let mut bench = Bench::opening_with(true, |opening| opening.limits.command_recorded_bytes_max = 8);
     bench.settle();

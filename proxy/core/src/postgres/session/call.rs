@@ -8,7 +8,7 @@ use retrace_policy::mask::{Cell, ClientText, ColumnText};
 use retrace_proto::wire::{WireFormat, command_received::Kind};
 
 use super::Session;
-use super::expect::{Expect, Expected, Ran, Redefined};
+use super::expect::{Copied, Expect, Expected, Ran, Redefined};
 use super::record::{Command, is_printable};
 use super::refuse::Fault;
 use super::understand::Terms;
@@ -42,7 +42,7 @@ impl Session {
         let ran = Ran {
             redefined: Redefined::default(),
             terms: Arc::new(Terms::STRICTEST),
-            chunks: self.chunks_since(command_seq),
+            copied: Copied { chunks: self.chunks_since(command_seq), ..Copied::default() },
             is_function_call: true,
         };
         let expects = vec![Expected {

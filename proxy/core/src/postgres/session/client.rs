@@ -7,7 +7,7 @@ use retrace_policy::decide::{Denial, STATEMENTS_TOO_LARGE, Verdict};
 use retrace_policy::statement::redefined_names;
 use retrace_proto::wire::{self, command_received::Kind};
 
-use super::expect::{Expect, Expected, Portal, Ran, Statement, find_portal, find_statement, is_undecided};
+use super::expect::{Copied, Expect, Expected, Portal, Ran, Statement, find_portal, find_statement, is_undecided};
 use super::gate::Unit;
 use super::record::Command;
 use super::refuse::Fault;
@@ -171,7 +171,7 @@ impl Session {
                 let ran = Ran {
                     redefined: redefined_names(sql, self.backslash).into(),
                     terms: understood.terms,
-                    chunks: self.chunks_since(command_seq),
+                    copied: Copied { chunks: self.chunks_since(command_seq), ..Copied::default() },
                     is_function_call: false,
                 };
                 let expects = vec![Expected {
@@ -305,7 +305,7 @@ impl Session {
         let ran = Ran {
             redefined,
             terms: understood.terms,
-            chunks: self.chunks_since(command_seq),
+            copied: Copied { chunks: self.chunks_since(command_seq), ..Copied::default() },
             is_function_call: false,
         };
         self.pending_expects.push(Expected {

@@ -10,7 +10,7 @@ use retrace_proto::Event;
 use retrace_proto::limits::CHUNK_BYTES_MAX;
 use retrace_proto::wire::{Column, CopyFormat, RecordResponses, WireFormat, command_refused};
 
-use super::expect::Expect;
+use super::expect::{Copied, Expect, Ran};
 use super::omit::Omitted;
 use super::record::is_printable;
 use super::refuse::Fault;
@@ -29,8 +29,9 @@ pub(super) struct Copying {
     row: Row,
     /// Data of the client that is recorded and not in the gate yet, in its next message.
     recorded: BytesMut,
-    /// Data of the client so far, in bytes.
+    /// Data of the client in its command so far, in bytes.
     data_bytes: u64,
+    /// The chunk that comes next in its command.
     chunk_index: u32,
     /// What is passed on without being kept.
     omitted: Omitted,
@@ -40,13 +41,13 @@ pub(super) struct Copying {
 }
 
 impl Copying {
-    fn new(form: &CopyForm, row_bytes_max: usize, chunk_index: u32) -> Box<Self> {
+    fn new(form: &CopyForm, row_bytes_max: usize, copied: Copied) -> Box<Self> {
         Box::new(Self {
             reader: CopyReader::new(form.clone(), row_bytes_max),
             row: Row::default(),
             recorded: BytesMut::new(),
-            data_bytes: 0,
-            chunk_index,
+            data_bytes: copied.data_bytes,
+            chunk_index: copied.chunks,
             omitted: Omitted::default(),
             refused: false,
             hidden: Vec::new(),
@@ -78,8 +79,8 @@ impl Session {
     /// CopyInResponse or CopyOutResponse: the statement that is being answered said that it would come.
     pub(super) fn target_begins_copy(&mut self, frame: Frame) -> Result<(), Fault> {
         let direction = if frame.tag() == b'G' { CopyDirection::In } else { CopyDirection::Out };
-        let copy = self.copy_that_runs().filter(|(form, _)| form.direction == direction);
-        let Some((form, chunks)) = copy else { return Err(Fault::CopyBegan) };
+        let copy = self.begin_next_copy().filter(|(form, _)| form.direction == direction);
+        let Some((form, copied)) = copy else { return Err(Fault::CopyBegan) };
         let mut reader = Reader::new(frame.body());
         let binary = reader.u8().map_err(|_| Fault::TargetMessage)? == 1;
         let count = reader.count(2).map_err(|_| Fault::TargetMessage)?;
@@ -88,8 +89,7 @@ impl Session {
         }
         match direction {
             CopyDirection::In => {
-                self.copy_begun = true;
-                let mut copying = Copying::new(&form, CLIENT_FRAME_BYTES_MAX, chunks);
+                let mut copying = Copying::new(&form, CLIENT_FRAME_BYTES_MAX, copied);
                 copying.hidden = self.hidden_of_copy(count);
                 self.copying_in = Some(copying);
             }
@@ -100,7 +100,7 @@ impl Session {
                     let columns = names.iter().map(|name| copy_column(&form, name)).collect();
                     self.content.copy_columns(columns, form.format);
                 }
-                let mut copying = Copying::new(&form, TARGET_FRAME_BYTES_MAX, 0);
+                let mut copying = Copying::new(&form, TARGET_FRAME_BYTES_MAX, Copied::default());
                 copying.hidden = self.hidden_of_copy(count);
                 self.copying_out = Some(copying);
             }
@@ -109,9 +109,18 @@ impl Session {
         Ok(())
     }
 
-    fn copy_that_runs(&self) -> Option<(Arc<CopyForm>, u32)> {
-        match &self.expected.front()?.expect {
-            Expect::Query(ran) | Expect::Execute(ran) => Some((ran.terms.copy.clone()?, ran.chunks)),
+    /// The COPY that the target begins now: each of a statement's begins once, in order.
+    fn begin_next_copy(&mut self) -> Option<(Arc<CopyForm>, Copied)> {
+        let ran = self.ran_now()?;
+        let form = ran.terms.copies.get(ran.copied.begun)?.clone();
+        ran.copied.begun += 1;
+        Some((form, ran.copied))
+    }
+
+    /// The statement that is being answered.
+    fn ran_now(&mut self) -> Option<&mut Ran> {
+        match &mut self.expected.front_mut()?.expect {
+            Expect::Query(ran) | Expect::Execute(ran) => Some(&mut **ran),
             _ => None,
         }
     }
@@ -130,10 +139,11 @@ impl Session {
     /// Whether the target may be about to begin a COPY from the client, so that what the client means by its next messages
     /// is not known yet.
     pub(super) fn copy_in_is_undecided(&self) -> bool {
-        !self.copy_begun
+        self.copying_in.is_none()
             && self.newest_first().any(|expected| match &expected.expect {
                 Expect::Query(ran) | Expect::Execute(ran) => {
-                    ran.terms.copy.as_ref().is_some_and(|form| form.direction == CopyDirection::In)
+                    let mut to_come = ran.terms.copies.iter().skip(ran.copied.begun);
+                    to_come.any(|form| form.direction == CopyDirection::In)
                 }
                 _ => false,
             })
@@ -237,6 +247,10 @@ impl Session {
         }
         if let Some(omitted) = copying.omitted.take_command(&self.recording.key) {
             self.append(now, command_seq, Event::command_omitted(omitted))?;
+        }
+        let (chunks, data_bytes) = (copying.chunk_index, copying.data_bytes);
+        if let Some(ran) = self.ran_now() {
+            ran.copied = Copied { chunks, data_bytes, ..ran.copied };
         }
         self.push_unit(now, vec![message::copy_data(&data)], Vec::new(), None);
         Ok(())
@@ -347,7 +361,6 @@ impl Session {
     /// A COPY that is under way is over: its statement ended or failed. What the client still sends of it, the target drops.
     pub(super) fn end_copy(&mut self) {
         self.copying_out = None;
-        self.copy_begun = false;
         if self.copying_in.take().is_some() {
             self.copied = ContentBuilder::new(self.masker.clone(), RecordResponses::Full);
         }

@@ -42,13 +42,24 @@ pub(super) struct Portal {
 /// Names that a statement of SQL's own gives another meaning once it ends, in order.
 pub(super) type Redefined = VecDeque<Vec<u8>>;
 
+/// How far the COPYs of a statement are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copied {
+    /// Those that the target has begun.
+    pub(super) begun: usize,
+    /// Data of the client so far, in bytes.
+    pub(super) data_bytes: u64,
+    /// CommandChunk and CopyChunk events so far.
+    pub(super) chunks: u32,
+}
+
 /// What is known of a statement that runs.
 #[derive(Debug)]
 pub(super) struct Ran {
     pub(super) redefined: Redefined,
     pub(super) terms: Arc<Terms>,
-    /// CommandChunk events that its text and parameters took.
-    pub(super) chunks: u32,
+    /// What its text, its parameters and the data of its COPYs took so far.
+    pub(super) copied: Copied,
     /// Whether it is a function-call message instead.
     pub(super) is_function_call: bool,
 }

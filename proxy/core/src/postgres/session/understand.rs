@@ -92,11 +92,13 @@ pub(super) struct Terms {
     pub(super) diagnostics: Diagnostics,
     /// Literals compared with masked columns each time it runs.
     pub(super) guesses: u32,
-    /// If it is a COPY between client and target, how its data is written.
-    pub(super) copy: Option<Arc<CopyForm>>,
-    /// The columns of that data, if they are known.
+    /// How the data is written of each COPY between client and target, in order.
+    pub(super) copies: Vec<Arc<CopyForm>>,
+    /// The columns of the data of the one COPY on a target with masked columns, if they are known.
     pub(super) copy_columns: Option<Vec<CopyColumn>>,
 }
+
+static STRICTEST: Terms = Terms::STRICTEST;
 
 impl Terms {
     /// Those of a statement that is not known here. They matter on a target with masked columns.
@@ -104,16 +106,16 @@ impl Terms {
         unknown_origins: UnknownOrigins::Redact,
         diagnostics: Diagnostics::Redact,
         guesses: columns::GUESSES_PER_STATEMENT_MAX,
-        copy: None,
+        copies: Vec::new(),
         copy_columns: None,
     };
 
-    fn open(copy: Option<Arc<CopyForm>>) -> Self {
+    fn open(copies: Vec<Arc<CopyForm>>) -> Self {
         Self {
             unknown_origins: UnknownOrigins::Pass,
             diagnostics: Diagnostics::Pass,
             guesses: 0,
-            copy,
+            copies,
             copy_columns: None,
         }
     }
@@ -225,16 +227,17 @@ impl Session {
             };
         }
         if !decide::may_copy(sql) {
-            return Understood::allowed(Terms::open(None), None);
+            return Understood::allowed(Terms::open(Vec::new()), None);
         }
         let facts = facts.unwrap_or(Err(Unparsable::Syntax));
         let masks = self.content.masks_anything();
         match decide::decide_copy(facts.as_deref().map_err(|error| *error), masks) {
-            Ok(Some(_)) if masks && !self.encoding_is_utf8 => Understood::denied(decide::COPY_ENCODING),
+            Ok(copies) if masks && !self.encoding_is_utf8 && !copies.is_empty() => {
+                Understood::denied(decide::COPY_ENCODING)
+            }
             Err(denial) => Understood::denied(denial),
-            Ok(None) => Understood::allowed(Terms::open(None), None),
-            Ok(Some(copy)) => match form(copy) {
-                Some(form) => Understood::allowed(Terms::open(Some(Arc::new(form))), None),
+            Ok(copies) => match copies.into_iter().map(|copy| form(copy).map(Arc::new)).collect() {
+                Some(forms) => Understood::allowed(Terms::open(forms), None),
                 None => Understood::denied(decide::COPY_UNREADABLE),
             },
         }
@@ -246,7 +249,7 @@ impl Session {
             return Understood::denied(decide::CATALOGUE);
         };
         let copy = match decide::decide_copy(Ok(facts), true) {
-            Ok(copy) => copy,
+            Ok(copies) => copies.first().copied(),
             // Without any COPY, backslashes are the judgement's to weigh.
             Err(_) if !facts.statements.iter().any(|it| matches!(it.kind, facts::StatementKind::Copy(_))) => {
                 None
@@ -262,7 +265,7 @@ impl Session {
             unknown_origins: allowance.unknown_origins,
             diagnostics: allowance.diagnostics,
             guesses: allowance.guesses,
-            copy: None,
+            copies: Vec::new(),
             copy_columns: None,
         };
         if let Some(copy) = copy {
@@ -271,7 +274,7 @@ impl Session {
                 return Understood::denied(decide::COPY_ENCODING);
             }
             let Some(form) = form(copy) else { return Understood::denied(decide::COPY_UNREADABLE) };
-            terms.copy = Some(Arc::new(form));
+            terms.copies = vec![Arc::new(form)];
             terms.copy_columns = allowance.copies.pop().and_then(|plan| plan.columns);
         }
         Understood { names: allowance.names, ..Understood::allowed(terms, Some(facts.clone())) }
@@ -307,7 +310,7 @@ impl Session {
                 Expect::Query(ran) | Expect::Execute(ran) => Some(&*ran.terms),
                 _ => None,
             })
-            .unwrap_or(&Terms::STRICTEST)
+            .unwrap_or(&STRICTEST)
     }
 
     /// Whether the texts of errors and notices that come now may hold values of masked columns.
