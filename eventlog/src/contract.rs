@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use retrace_proto::Id;
@@ -11,6 +13,9 @@ pub const KEY_BYTES_MAX: usize = 256;
 
 /// Largest value of a record, in bytes: one sealed envelope.
 pub const VALUE_BYTES_MAX: usize = EVENT_BYTES_MAX;
+
+/// How long a log may hold back a record that nobody waits for.
+pub const UNHURRIED_WAIT_MAX: Duration = Duration::from_millis(10);
 
 /// An append-only log of two topics, each of one or more partitions. This documentation is the contract; the
 /// conformance suite holds every implementation to it.
@@ -49,6 +54,13 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
 
     /// Queues a record and returns at once; it never blocks. The record is queued by the call, not by polling.
     fn append(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append;
+
+    /// Like [`append`](Self::append), for a record that nobody waits for: the log may hold it back for
+    /// [`UNHURRIED_WAIT_MAX`] so that more records share what it costs to make them durable. A hurried one behind it in the
+    /// same topic partition takes it along.
+    fn append_unhurried(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append {
+        self.append(to, key, value)
+    }
 
     /// Durable records from `start_inclusive` on, dense, in order: at least one if there is any, then as many as fit in
     /// `bytes_max` (keys and values), or fewer. Empty exactly if `start_inclusive` is the durable end.

@@ -31,6 +31,7 @@ pub use open_error::OpenError;
 
 use folder::FolderLock;
 use partition::Partition;
+use queue::Hurry;
 
 /// How large the parts of an [`EmbeddedLog`] may become.
 #[derive(Debug, Clone)]
@@ -109,6 +110,16 @@ impl EmbeddedLog {
         drop(lock);
     }
 
+    fn push(&self, to: TopicPartition, key: Bytes, value: Bytes, hurry: Hurry) -> Append {
+        if let Err(error) = check_size(&key, &value) {
+            return Append::ready(Err(error));
+        }
+        match self.partition(to) {
+            Ok(partition) => partition.queue.push(key, value, hurry),
+            Err(_) => Append::ready(Err(AppendError::Refused)),
+        }
+    }
+
     fn partition(&self, of: TopicPartition) -> Result<&Arc<Partition>, ReadError> {
         match of.partition {
             0 => Ok(&self.partitions[of.topic as usize]),
@@ -166,13 +177,11 @@ impl EventLog for EmbeddedLog {
     }
 
     fn append(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append {
-        if let Err(error) = check_size(&key, &value) {
-            return Append::ready(Err(error));
-        }
-        match self.partition(to) {
-            Ok(partition) => partition.queue.push(key, value),
-            Err(_) => Append::ready(Err(AppendError::Refused)),
-        }
+        self.push(to, key, value, Hurry::Now)
+    }
+
+    fn append_unhurried(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append {
+        self.push(to, key, value, Hurry::Soon)
     }
 
     async fn read(

@@ -25,7 +25,7 @@ mod memory;
 mod stream;
 
 pub use append::Append;
-pub use contract::{EventLog, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use contract::{EventLog, KEY_BYTES_MAX, UNHURRIED_WAIT_MAX, VALUE_BYTES_MAX};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 pub use error::{AppendError, ReadError};
 pub use memory::{Faults, Gate, MemoryLog};

@@ -19,7 +19,12 @@ fn value(number: u64) -> Bytes {
 }
 
 async fn fill(log: &dyn EventLog, to: TopicPartition, numbers: std::ops::Range<u64>) {
-    let appends = numbers.clone().map(|number| log.append(to, Bytes::from_static(b"key"), value(number)));
+    let key = Bytes::from_static(b"key");
+    // Whoever is in no hurry keeps its place in the order all the same.
+    let appends = numbers.clone().map(|number| match number % 3 {
+        0 => log.append_unhurried(to, key.clone(), value(number)),
+        _ => log.append(to, key.clone(), value(number)),
+    });
     let offsets = try_join_all(appends).await.unwrap();
     assert_eq!(offsets, numbers.collect::<Vec<_>>());
 }

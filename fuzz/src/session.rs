@@ -187,7 +187,7 @@ impl Bench {
         while let Some(output) = self.session.poll_output() {
             assert!(!self.closed, "something follows Close: {output:?}");
             match output {
-                Output::Append(envelope) => self.append(&envelope),
+                Output::Append { envelope, .. } => self.append(&envelope),
                 Output::ToTarget(bytes) => {
                     self.to_target.push(&bytes);
                     let (sent, recorded) = (&self.to_target.counted, &self.on_record);

@@ -220,7 +220,7 @@ impl Driver {
     fn carry_out(&mut self, to_client: &mut Unsent, to_target: &mut Unsent) -> bool {
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Append(envelope) => self.outbox.append(&envelope),
+                Output::Append { envelope, awaited } => self.outbox.append(&envelope, awaited),
                 Output::ToTarget(bytes) => to_target.bytes.extend_from_slice(&bytes),
                 Output::ToClient(bytes) => to_client.bytes.extend_from_slice(&bytes),
                 Output::ForwardCancel => {

@@ -54,9 +54,14 @@ impl Outbox {
     }
 
     /// Appends the stream's next event. After a failure nothing more is.
-    pub(crate) fn append(&mut self, envelope: &Envelope) {
+    pub(crate) fn append(&mut self, envelope: &Envelope, awaited: bool) {
         if !self.failed {
-            let append = self.log.append(self.to, self.key.clone(), envelope.bytes().clone());
+            let (key, value) = (self.key.clone(), envelope.bytes().clone());
+            let append = if awaited {
+                self.log.append(self.to, key, value)
+            } else {
+                self.log.append_unhurried(self.to, key, value)
+            };
             self.under_way.push_back((append, envelope.hash()));
         }
     }
@@ -136,7 +141,7 @@ mod tests {
         fn append(&mut self) -> Hash {
             let event = Event::session_closed(SessionClosed::default());
             let sealed = Envelope::seal(&mut self.stream, &Subject::default(), None, 0, event).unwrap();
-            self.outbox.append(&sealed);
+            self.outbox.append(&sealed, true);
             sealed.hash()
         }
     }

@@ -4,6 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::append::Resolver;
+use crate::contract::UNHURRIED_WAIT_MAX;
 use crate::{Append, AppendError};
 
 /// What a waiting record costs beside its key and value, in bytes: it bounds how many small ones may wait.
@@ -37,6 +38,17 @@ struct State {
     /// Of what waits and of the group being written.
     bytes: usize,
     is_open: bool,
+    /// Whether somebody waits for one of what waits.
+    is_hurried: bool,
+}
+
+/// When a record is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hurry {
+    /// As soon as the writer is free.
+    Now,
+    /// Within [`UNHURRIED_WAIT_MAX`].
+    Soon,
 }
 
 /// Records that are written together.
@@ -48,12 +60,12 @@ pub(super) struct Group {
 
 impl Queue {
     pub(super) fn new(bytes_max: usize) -> Self {
-        let state = State { pending: VecDeque::new(), bytes: 0, is_open: true };
+        let state = State { pending: VecDeque::new(), bytes: 0, is_open: true, is_hurried: false };
         Self { state: Mutex::new(state), arrived: Condvar::new(), bytes_max }
     }
 
     /// Queues a record, or refuses it in the call.
-    pub(super) fn push(&self, key: Bytes, value: Bytes) -> Append {
+    pub(super) fn push(&self, key: Bytes, value: Bytes, hurry: Hurry) -> Append {
         let (resolver, append) = Append::waiting();
         let pending = Pending { key, value, resolver };
         let bytes = pending.cost_bytes();
@@ -67,19 +79,23 @@ impl Queue {
         state.bytes += bytes;
         state.pending.push_back(pending);
         let was_empty = state.pending.len() == 1;
+        let hurries = hurry == Hurry::Now && !std::mem::replace(&mut state.is_hurried, true);
         drop(state);
-        // The writer sleeps only on an empty queue.
-        if was_empty {
+        // The writer sleeps only on an empty queue, or on one without hurry.
+        if was_empty || hurries {
             self.arrived.notify_one();
         }
         append
     }
 
-    /// The oldest records, up to `bytes_max` of them and at least one. Waits for one; `None` once the queue is closed
-    /// and empty.
+    /// The oldest records, up to `bytes_max` of them and at least one. Waits for one, and for more where nobody is in a
+    /// hurry; `None` once the queue is closed and empty.
     pub(super) fn take_group(&self, bytes_max: usize) -> Option<Group> {
-        let waits = |state: &mut State| state.pending.is_empty() && state.is_open;
-        let mut state = self.arrived.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        let empty = |state: &mut State| state.pending.is_empty() && state.is_open;
+        let state = self.arrived.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
+        let unhurried = |state: &mut State| !state.is_hurried && state.is_open;
+        let waited = self.arrived.wait_timeout_while(state, UNHURRIED_WAIT_MAX, unhurried);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let mut group = Group { records: Vec::new(), bytes: 0 };
         while let Some(next) = state.pending.front() {
             let bytes = group.bytes + next.cost_bytes();
@@ -89,6 +105,7 @@ impl Queue {
             group.bytes = bytes;
             group.records.extend(state.pending.pop_front());
         }
+        state.is_hurried &= !state.pending.is_empty();
         (!group.records.is_empty()).then_some(group)
     }
 
@@ -118,5 +135,43 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    fn push(queue: &Queue, hurry: Hurry) -> Append {
+        queue.push(Bytes::new(), Bytes::new(), hurry)
+    }
+
+    #[test]
+    fn a_hurried_record_takes_those_before_it_along() {
+        let queue = Queue::new(usize::MAX);
+        let appends = [Hurry::Soon, Hurry::Soon, Hurry::Now].map(|hurry| push(&queue, hurry));
+        assert_eq!(queue.take_group(usize::MAX).unwrap().records.len(), appends.len());
+        assert!(!queue.lock().is_hurried);
+    }
+
+    #[test]
+    fn what_a_full_group_leaves_behind_is_still_in_a_hurry() {
+        let queue = Queue::new(usize::MAX);
+        let _appends = [Hurry::Soon, Hurry::Now].map(|hurry| push(&queue, hurry));
+        assert_eq!(queue.take_group(1).unwrap().records.len(), 1);
+        assert!(queue.lock().is_hurried);
+        assert_eq!(queue.take_group(1).unwrap().records.len(), 1);
+    }
+
+    #[test]
+    fn records_without_hurry_are_written_all_the_same() {
+        let queue = Queue::new(usize::MAX);
+        let _append = push(&queue, Hurry::Soon);
+        assert_eq!(queue.take_group(usize::MAX).unwrap().records.len(), 1);
+        let _append = push(&queue, Hurry::Soon);
+        queue.close();
+        assert_eq!(queue.take_group(usize::MAX).unwrap().records.len(), 1);
+        assert!(queue.take_group(usize::MAX).is_none());
     }
 }

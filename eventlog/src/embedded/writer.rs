@@ -181,6 +181,7 @@ mod tests {
     use redb::backends::InMemoryBackend;
     use retrace_proto::log::Topic;
 
+    use super::super::queue::Hurry;
     use super::*;
     use crate::ReadError;
 
@@ -224,7 +225,7 @@ mod tests {
     }
 
     fn push(partition: &Partition, count: usize) -> Vec<crate::Append> {
-        (0..count).map(|_| partition.queue.push(Bytes::from_static(b"k"), Bytes::from_static(b"v"))).collect()
+        (0..count).map(|_| partition.queue.push(Bytes::from_static(b"k"), Bytes::from_static(b"v"), Hurry::Now)).collect()
     }
 
     #[test]

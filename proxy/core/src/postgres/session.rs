@@ -89,7 +89,12 @@ pub enum LogFailure {
 #[derive(Debug)]
 pub enum Output {
     /// Append to the log, in this order.
-    Append(Envelope),
+    Append {
+        /// The next event of the stream.
+        envelope: Envelope,
+        /// Whether something waits for it. If not, the log may take its time.
+        awaited: bool,
+    },
     /// Write to the target, in this order.
     ToTarget(Bytes),
     /// Write to the client, in this order.
@@ -196,6 +201,8 @@ pub struct Session {
     last_target_us: u64,
     /// Every event below this must be durable before what is held may go.
     reply_needs: u64,
+    /// Behind the last event that something waits for.
+    awaited_end: u64,
     cancel_needs: Option<u64>,
     row_scratch: rows::Scratch,
 
@@ -259,6 +266,7 @@ impl Session {
             held_bytes: 0,
             last_target_us: now.monotonic_us,
             reply_needs: 0,
+            awaited_end: 0,
             cancel_needs: None,
             row_scratch: rows::Scratch::default(),
             commands: 0,
@@ -381,10 +389,29 @@ impl Session {
 
     /// Seals an event and hands it out for the log. Returns the end of the stream with it.
     fn append(&mut self, now: Now, command_seq: Option<u64>, event: Event) -> Result<u64, Fault> {
+        self.append_as(now, command_seq, event, self.gate.commands_wait())
+    }
+
+    /// The same for a part of an answer, which what is held goes behind.
+    fn append_answer(&mut self, now: Now, command_seq: Option<u64>, event: Event) -> Result<(), Fault> {
+        self.reply_needs = self.append_as(now, command_seq, event, self.gate.responses_wait())?;
+        Ok(())
+    }
+
+    fn append_as(
+        &mut self,
+        now: Now,
+        command_seq: Option<u64>,
+        event: Event,
+        awaited: bool,
+    ) -> Result<u64, Fault> {
         if !self.poisoned {
             let envelope = self.audit.seal(now, command_seq, event).map_err(|_| Fault::Seal)?;
             self.gate.push_sealed(envelope.bytes().len(), now.monotonic_us);
-            self.outputs.push_back(Output::Append(envelope));
+            self.outputs.push_back(Output::Append { envelope, awaited });
+            if awaited {
+                self.awaited_end = self.audit.end();
+            }
         }
         Ok(self.audit.end())
     }

@@ -269,6 +269,14 @@ fn with_durability_command_the_response_does_not_wait_and_the_command_does() {
     bench.target(&[complete("SELECT 0"), ready(b'I')].concat());
     assert_eq!(tags(&bench.take_client()), "CZ");
     assert_eq!(bench.events().last(), Some(&"command_completed"), "it is recorded all the same");
+    assert_eq!(bench.awaited, [true, true, false], "the log may take its time for what nothing waits for");
+    let asked = [parse("", "select 1", &[]), bind("", 0, &[], 0), execute(), message(b'H', b"")].concat();
+    bench.client(&asked);
+    bench.make_durable();
+    bench.take_target();
+    bench.target(&[PARSED.to_vec(), BOUND.to_vec(), message(b'n', b""), complete("SELECT 0")].concat());
+    bench.client(&sync());
+    assert_eq!(tags(&bench.take_target()), "S", "nor does what follows wait for the record of a response");
 }
 
 #[test]
@@ -292,6 +300,7 @@ fn with_durability_relaxed_nothing_waits_until_the_record_lags_too_far() {
     assert_eq!(bench.take_client(), b"", "and nothing passes");
     bench.deadline();
     assert!(bench.closed, "a record that is not durable in time ends the session");
+    assert!(bench.awaited.iter().all(|awaited| !awaited));
     assert!(contains(&bench.take_client(), b"C08007\0"));
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Bench {
     pub(crate) now: Now,
     /// What was appended, opened again as a reader would.
     pub(crate) log: Vec<Recorded>,
+    /// Whether something waits for each of it, as the machine said.
+    pub(crate) awaited: Vec<bool>,
     pub(crate) to_client: Vec<u8>,
     pub(crate) to_target: Vec<u8>,
     /// How many events were appended when each further stream began.
@@ -83,6 +85,7 @@ impl Bench {
             session: Session::open(opening, now),
             now,
             log: Vec::new(),
+            awaited: Vec::new(),
             to_client: Vec::new(),
             to_target: Vec::new(),
             streams: Vec::new(),
@@ -103,7 +106,8 @@ impl Bench {
             while let Some(output) = self.session.poll_output() {
                 assert!(!self.closed, "nothing follows Close");
                 match output {
-                    Output::Append(envelope) => {
+                    Output::Append { envelope, awaited } => {
+                        self.awaited.push(awaited);
                         appended = true;
                         self.log.push(opened(&envelope));
                     }

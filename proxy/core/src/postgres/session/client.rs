@@ -422,7 +422,7 @@ impl Session {
         self.push_unit(now, bytes, expects, Some(command_seq));
     }
 
-    /// Puts messages into the gate, behind every event sealed so far.
+    /// Puts messages into the gate, behind every event sealed so far that something waits for.
     pub(super) fn push_unit(
         &mut self,
         now: Now,
@@ -432,7 +432,7 @@ impl Session {
     ) {
         let simple = matches!(expects.first(), Some(Expected { expect: Expect::Query(_), .. }));
         self.gate.push_unit(Unit {
-            needs: self.audit.end(),
+            needs: self.awaited_end,
             since_us: now.monotonic_us,
             bytes,
             expects,

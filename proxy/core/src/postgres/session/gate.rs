@@ -87,6 +87,16 @@ impl Gate {
         }
     }
 
+    /// Whether commands wait for their records.
+    pub(super) fn commands_wait(&self) -> bool {
+        self.commands_wait
+    }
+
+    /// Whether responses do.
+    pub(super) fn responses_wait(&self) -> bool {
+        self.responses_wait
+    }
+
     /// The stream goes on as another one, of which nothing is sealed yet. All of the old one but its end is durable.
     pub(super) fn begin_stream(&mut self) {
         self.durable_end = 0;

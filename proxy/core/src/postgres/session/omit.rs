@@ -79,7 +79,7 @@ impl Session {
     pub(super) fn record_omitted(&mut self, now: Now) -> Result<(), Fault> {
         if let Some(omitted) = self.omitted.take_response(&self.recording.key) {
             let command_seq = self.in_flight.front().map(|command| command.seq).or(self.last_answered_seq);
-            self.reply_needs = self.append(now, command_seq, Event::response_omitted(omitted))?;
+            self.append_answer(now, command_seq, Event::response_omitted(omitted))?;
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ impl Session {
         let end = self.content.take_end();
         let event = Event::command_completed(facts, content, end);
         self.last_answered_seq = Some(command.seq);
-        self.reply_needs = self.append(now, Some(command.seq), event)?;
+        self.append_answer(now, Some(command.seq), event)?;
         self.let_go_held(now);
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Session {
             }
             None => (0, self.last_answered_seq),
         };
-        self.reply_needs = self.append(now, command_seq, Event::response_chunk(chunk_index, content))?;
+        self.append_answer(now, command_seq, Event::response_chunk(chunk_index, content))?;
         self.let_go_held(now);
         Ok(())
     }

@@ -395,7 +395,7 @@ impl Session {
         let content = self.content.take();
         self.content.take_end();
         let belongs_to = self.expected.front().and(self.last_answered_seq);
-        self.reply_needs = self.append(now, belongs_to, Event::async_message(content))?;
+        self.append_answer(now, belongs_to, Event::async_message(content))?;
         self.let_go_held(now);
         Ok(())
     }
