@@ -72,19 +72,26 @@ Example:
     },
     /// Ask the evidence in SQL: events, sessions, commands, responses, masked_values
     #[command(after_help = "\
-Rows go to stdout and nothing else does. With --format table, up to where the answer saw the log goes to stderr.
+Without a statement, on a terminal, it is a prompt: statements may take several lines and end with a semicolon, Tab
+completes, and \\? lists what else there is. Elsewhere statements are read from stdin, each ended by a semicolon, and run
+one after the other up to the first error.
+
+Rows go to stdout and nothing else does. With --format table, up to where the answer saw the log goes to stderr; at the
+prompt \\cut shows it.
 
 Examples:
+  retrace sql
   retrace sql \"SELECT at, principal, statement FROM commands ORDER BY at DESC LIMIT 20\"
-  retrace sql --format jsonl - < question.sql")]
+  retrace sql --format jsonl - < question.sql
+  retrace sql --format csv < questions.sql")]
     Sql {
         #[command(flatten)]
         reach: Reach,
         /// How rows are written
         #[arg(long, value_enum, default_value_t = RowFormat::Table)]
         format: RowFormat,
-        /// The statement; `-` reads it from stdin
-        statement: String,
+        /// The statement; `-` reads one from stdin. Without it there is a prompt
+        statement: Option<String>,
     },
     /// Show events as they become durable
     #[command(after_help = "Example:\n  retrace tail --session 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b")]
@@ -214,6 +221,8 @@ mod tests {
             "sessions --limit 10",
             "sql --format jsonl -",
             "sql --format csv SELECT",
+            "sql",
+            "sql --format csv",
             "tail",
             "tail --session last",
             "replay last --speed 4",

@@ -18,6 +18,7 @@ mod init;
 mod replay;
 mod rows;
 mod sessions;
+mod shell;
 mod sql;
 mod tail;
 mod token;

@@ -1,20 +1,33 @@
-//! The one place that writes to stdout and stderr.
+//! The one place that writes to stdout and stderr, the shell and its pager aside.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use retrace_replay::{Look, safe};
 
+/// What waits to be written, in bytes.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
 /// Stdout: buffered, and careful with a terminal.
 pub(crate) struct Output {
-    out: io::BufWriter<io::Stdout>,
+    out: io::BufWriter<Box<dyn Write>>,
     is_terminal: bool,
+    /// Columns of a terminal that can be moved sideways.
+    columns: Option<usize>,
 }
 
 impl Output {
     pub(crate) fn stdout() -> Self {
         let stdout = io::stdout();
-        Self { is_terminal: stdout.is_terminal(), out: io::BufWriter::new(stdout) }
+        let is_terminal = stdout.is_terminal();
+        let out = io::BufWriter::with_capacity(BUFFER_BYTES_MAX, Box::new(stdout) as Box<dyn Write>);
+        Self { out, is_terminal, columns: None }
+    }
+
+    /// What shows a text on the terminal, lines of so many columns too.
+    pub(crate) fn by_way_of(pager: impl Write + 'static, columns: usize) -> Self {
+        let out = io::BufWriter::with_capacity(BUFFER_BYTES_MAX, Box::new(pager) as Box<dyn Write>);
+        Self { out, is_terminal: true, columns: Some(columns) }
     }
 
     pub(crate) fn is_terminal(&self) -> bool {
@@ -26,8 +39,8 @@ impl Output {
         if !self.is_terminal {
             return Look::default();
         }
-        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-        Look { width, color: wants_color(), ..Look::default() }
+        let of_terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Look { width: self.columns.or_else(of_terminal), color: wants_color(), ..Look::default() }
     }
 
     /// Text that is safe already.

@@ -16,16 +16,34 @@ use crate::output::Output;
 /// Rows whose widths a table is aligned by; headings stand again above the next as many.
 const TABLE_ROWS_MAX: usize = 1000;
 
-/// Writes the rows of an answer as they come. Ends with an error if the answer does.
-pub(crate) async fn write(mut answer: SqlAnswer, format: RowFormat, out: &mut Output) -> anyhow::Result<()> {
-    let mut writer = RowWriter::new(&answer.schema, format);
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) format: RowFormat,
+    /// A table has a line for each column instead of one for each row.
+    pub(crate) is_expanded: bool,
+}
+
+impl From<RowFormat> for Shape {
+    fn from(format: RowFormat) -> Self {
+        Self { format, is_expanded: false }
+    }
+}
+
+/// Writes the rows of an answer as they come; gives how many there were. Ends with an error if the answer does.
+pub(crate) async fn write(
+    mut answer: SqlAnswer,
+    shape: impl Into<Shape>,
+    out: &mut Output,
+) -> anyhow::Result<u64> {
+    let mut writer = RowWriter::new(&answer.schema, shape.into());
     writer.begin(out)?;
     while let Some(batch) = answer.batches.next().await {
         writer.batch(&batch?, out)?;
     }
     writer.end(out)?;
     out.flush()?;
-    Ok(())
+    Ok(writer.rows)
 }
 
 /// The cells of a batch as text; `None` is NULL.
@@ -44,9 +62,11 @@ pub(crate) fn texts(batch: &RecordBatch) -> anyhow::Result<Vec<Vec<Option<String
 }
 
 struct RowWriter {
-    format: RowFormat,
+    shape: Shape,
     schema: SchemaRef,
     rows: u64,
+    /// Of a table, drawn already.
+    drawn: u64,
     /// Of a table, not yet drawn.
     waiting: Vec<Vec<Option<String>>>,
     /// Whether a table was begun.
@@ -54,12 +74,13 @@ struct RowWriter {
 }
 
 impl RowWriter {
-    fn new(schema: &SchemaRef, format: RowFormat) -> Self {
-        Self { format, schema: SchemaRef::clone(schema), rows: 0, waiting: Vec::new(), is_drawn: false }
+    fn new(schema: &SchemaRef, shape: Shape) -> Self {
+        let schema = SchemaRef::clone(schema);
+        Self { shape, schema, rows: 0, drawn: 0, waiting: Vec::new(), is_drawn: false }
     }
 
     fn begin(&mut self, out: &mut Output) -> anyhow::Result<()> {
-        match self.format {
+        match self.shape.format {
             RowFormat::Csv => {
                 let names = RecordBatch::new_empty(SchemaRef::clone(&self.schema));
                 out.verbatim(&csv(&names, true)?)?;
@@ -71,7 +92,7 @@ impl RowWriter {
     }
 
     fn batch(&mut self, batch: &RecordBatch, out: &mut Output) -> anyhow::Result<()> {
-        match self.format {
+        match self.shape.format {
             RowFormat::Table => {
                 self.waiting.extend(texts(batch)?);
                 while self.waiting.len() >= TABLE_ROWS_MAX {
@@ -95,7 +116,7 @@ impl RowWriter {
     }
 
     fn end(&mut self, out: &mut Output) -> anyhow::Result<()> {
-        match self.format {
+        match self.shape.format {
             RowFormat::Table => {
                 if !self.waiting.is_empty() || !self.is_drawn {
                     self.draw(out)?;
@@ -115,7 +136,13 @@ impl RowWriter {
         };
         let headings: Vec<Heading> = self.schema.fields().iter().map(heading).collect();
         let mut text = String::new();
-        Table { headings: &headings, rows: &self.waiting }.draw(&out.look(), &mut text);
+        let table = Table { headings: &headings, rows: &self.waiting };
+        if self.shape.is_expanded {
+            table.draw_down(self.drawn + 1, &out.look(), &mut text);
+        } else {
+            table.draw(&out.look(), &mut text);
+        }
+        self.drawn += self.waiting.len() as u64;
         self.waiting.clear();
         self.is_drawn = true;
         out.text(&text)?;

@@ -12,7 +12,7 @@ pub(crate) async fn sessions(config: &Config, reach: &Reach, limit: u32) -> anyh
     };
     let written = written.await;
     evidence.close().await?;
-    written
+    written.map(|_rows| ())
 }
 
 fn statement(limit: u32) -> String {

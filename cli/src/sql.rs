@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::evidence::Evidence;
 use crate::output::{self, Output};
 use crate::rows;
+use crate::shell;
 
 /// Longest statement read from stdin, in bytes; the service takes less.
 const STATEMENT_BYTES_MAX: u64 = 1024 * 1024;
@@ -15,9 +16,13 @@ pub(crate) async fn sql(
     config: &Config,
     reach: &Reach,
     format: RowFormat,
-    statement: String,
+    statement: Option<String>,
 ) -> anyhow::Result<()> {
-    let statement = if statement == "-" { read_stdin()? } else { statement };
+    let statement = match statement {
+        None => return Box::pin(shell::shell(config, reach, format)).await,
+        Some(statement) if statement == "-" => read_stdin()?,
+        Some(statement) => statement,
+    };
     let evidence = Evidence::reach(config, reach).await?;
     let written = write(&evidence, &statement, format).await;
     evidence.close().await?;

@@ -50,8 +50,17 @@ impl Table<'_> {
                 draw_heads(&names, &widths, out);
                 self.draw_rows(&rows, &widths, look, out);
             }
-            None => draw_down(&names, &rows, look, out),
+            None => draw_down(&names, &rows, 1, look, out),
         }
+    }
+
+    /// Appends each row as a list of its own, as psql's `\x` does, the first under the number `first`. Nothing is cut,
+    /// however wide the terminal.
+    pub fn draw_down(&self, first: u64, look: &Look, out: &mut String) {
+        let look = Look { width: None, ..look.clone() };
+        let rows: Vec<Vec<Cell>> = self.rows.iter().map(|row| self.cells(row, &look)).collect();
+        let names: Vec<String> = self.headings.iter().map(|heading| safe::line(&heading.name)).collect();
+        draw_down(&names, &rows, first, &look, out);
     }
 
     fn cells(&self, row: &[Option<String>], look: &Look) -> Vec<Cell> {
@@ -137,11 +146,11 @@ fn push_row(out: &mut String, row: String) {
     out.push('\n');
 }
 
-fn draw_down(names: &[String], rows: &[Vec<Cell>], look: &Look, out: &mut String) {
+fn draw_down(names: &[String], rows: &[Vec<Cell>], first: u64, look: &Look, out: &mut String) {
     let room = look.width.unwrap_or(usize::MAX);
     let head_width = names.iter().map(|name| safe::width(name)).max().unwrap_or(0).min((room / 2).max(1));
-    for (index, row) in rows.iter().enumerate() {
-        let title = format!("-[ RECORD {} ]", index + 1);
+    for (number, row) in (first..).zip(rows) {
+        let title = format!("-[ RECORD {number} ]");
         let rule = "-".repeat((head_width + 20).min(room).saturating_sub(title.len()));
         writeln!(out, "{title}{rule}").expect("a String takes all");
         for (name, cell) in names.iter().zip(row) {
@@ -205,6 +214,18 @@ mod tests {
         assert!(table.starts_with("-[ RECORD 1 ]---"), "{table}");
         assert!(table.contains("\nsecond | bbbbbbbbbbbbbb\n"), "{table}");
         assert!(table.lines().all(|line| safe::width(line) <= 24), "{table}");
+    }
+
+    #[test]
+    fn rows_drawn_down_are_counted_on_and_whole() {
+        let headings = [Heading { name: "id".to_owned(), right: true }, Heading::default()];
+        let rows = [vec![Some("1".to_owned()), Some("a\nb".repeat(20))], vec![None]];
+        let mut out = String::new();
+        let look = Look { width: Some(12), ..Look::default() };
+        Table { headings: &headings, rows: &rows }.draw_down(1001, &look, &mut out);
+        assert!(out.starts_with("-[ RECORD 1001 ]--"), "{out}");
+        assert!(out.contains(&format!("\n   | {}\n", "a\\nb".repeat(20))), "{out}");
+        assert!(out.contains("-[ RECORD 1002 ]--") && out.ends_with("id | NULL\n"), "{out}");
     }
 
     #[test]

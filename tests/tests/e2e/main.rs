@@ -22,4 +22,5 @@ mod reads;
 mod refusals;
 mod replay;
 mod rights;
+mod shell;
 mod transparent;
