@@ -190,12 +190,13 @@ impl Masker {
         }
         let mut findings: Vec<Finding> = Vec::new();
         self.detectors.find(text, &mut findings);
-        let mut found: Vec<Hit> = findings.into_iter().map(|finding| self.hit(finding)).collect();
+        let mut found: Vec<Hit> = Vec::new();
+        found.extend(findings.into_iter().map(|finding| self.hit(finding)));
         self.find_behind_escapes(text, &mut found);
         for (run, decoded) in hex::runs(text).chain(base64::runs(text)) {
             found.extend(self.hit_in_encoding(run, &decoded));
         }
-        joined(found)
+        if found.is_empty() { found } else { joined(found) }
     }
 
     /// What shows only when escapes of JSON are undone. It is hidden with its escapes, and never in part.
@@ -253,27 +254,44 @@ impl Masker {
     /// Like [`Masker::mask_into`] for what a target says. Where there are masks, text that is not UTF-8 cannot be looked
     /// into, since another encoding can write digits and letters in other bytes; so it is hidden.
     fn mask_said_into(&self, text: &[u8], allows: ColumnText, sink: Sink<'_>) -> bool {
-        if !self.is_empty() && std::str::from_utf8(text).is_err() {
-            let begin = sink.out.len();
-            match allows {
-                ColumnText::Json => sink.out.extend_from_slice(format!("\"{UNREADABLE}\"").as_bytes()),
-                ColumnText::Any | ColumnText::Typed => sink.out.extend_from_slice(UNREADABLE.as_bytes()),
-            }
-            sink.masks.push_unreadable(sink.place, sink.out.len() - begin);
-            return true;
-        }
-        match allows {
-            ColumnText::Json => self.mask_json_into(text, sink),
-            ColumnText::Any | ColumnText::Typed => self.mask_into(text, sink),
-        }
+        self.replace(self.look(text, std::str::from_utf8(text).is_ok(), allows), text, sink)
     }
 
-    /// Like [`Masker::mask_into`] for JSON: what stands outside a string is replaced by a string, so that JSON it stays.
-    fn mask_json_into(&self, text: &[u8], sink: Sink<'_>) -> bool {
+    /// Looks for what a text of a target has to hide.
+    fn look(&self, text: &[u8], is_utf8: bool, allows: ColumnText) -> Found {
+        if self.is_empty() {
+            return Found::Nothing;
+        }
+        if !is_utf8 {
+            return Found::Unreadable(allows);
+        }
         let mut hits = self.hits(text);
-        json::cut_at_quotes(text, &mut hits);
-        json::quote_bare(text, &mut hits);
-        self.replace_hits(text, &hits, sink)
+        if hits.is_empty() {
+            return Found::Nothing;
+        }
+        if allows == ColumnText::Json {
+            // What stands outside a string is replaced by a string, so that JSON it stays.
+            json::cut_at_quotes(text, &mut hits);
+            json::quote_bare(text, &mut hits);
+        }
+        Found::Hits(hits)
+    }
+
+    /// Appends `text` to the sink with what was found replaced. Returns whether anything was; if not, nothing is appended.
+    fn replace(&self, found: Found, text: &[u8], sink: Sink<'_>) -> bool {
+        match found {
+            Found::Nothing => false,
+            Found::Hits(hits) => self.replace_hits(text, &hits, sink),
+            Found::Unreadable(allows) => {
+                let begin = sink.out.len();
+                match allows {
+                    ColumnText::Json => sink.out.extend_from_slice(format!("\"{UNREADABLE}\"").as_bytes()),
+                    ColumnText::Any | ColumnText::Typed => sink.out.extend_from_slice(UNREADABLE.as_bytes()),
+                }
+                sink.masks.push_unreadable(sink.place, sink.out.len() - begin);
+                true
+            }
+        }
     }
 
     fn replace_hits(&self, text: &[u8], hits: &[Hit], sink: Sink<'_>) -> bool {
@@ -311,6 +329,14 @@ impl Masker {
         out.extend_from_slice(&text[at..]);
         true
     }
+}
+
+/// What a text of a target has to hide.
+enum Found {
+    Nothing,
+    Hits(Vec<Hit>),
+    /// All of it, since it cannot be looked into.
+    Unreadable(ColumnText),
 }
 
 /// Hits in order without overlaps. Where two claim the same bytes, their union is one.

@@ -225,7 +225,9 @@ mod tests {
     }
 
     fn push(partition: &Partition, count: usize) -> Vec<crate::Append> {
-        (0..count).map(|_| partition.queue.push(Bytes::from_static(b"k"), Bytes::from_static(b"v"), Hurry::Now)).collect()
+        (0..count)
+            .map(|_| partition.queue.push(Bytes::from_static(b"k"), Bytes::from_static(b"v"), Hurry::Now))
+            .collect()
     }
 
     #[test]

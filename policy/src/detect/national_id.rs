@@ -72,6 +72,10 @@ pub(super) fn find_written(
 /// A number in one run, of which these digits are all or most.
 pub(super) fn find_bare(text: &[u8], run: &Run, near: &mut Keywords<'_>, found: &mut Vec<Finding>) {
     let Run { start, end, before } = *run;
+    // Tables are full of these, and most of them are long.
+    if before == b'.' && is_fraction(text, start) {
+        return;
+    }
     let after = text.get(end).copied().unwrap_or(b' ');
     let range = match end - start {
         2 if before.is_ascii_alphabetic() && after.is_ascii_alphabetic() => italy(text, start),
@@ -87,7 +91,6 @@ pub(super) fn find_bare(text: &[u8], run: &Run, near: &mut Keywords<'_>, found: 
     let Some(range) = range else { return };
     let is_apart = chars::is_word_start(text, range.start)
         && chars::is_word_end(text, range.end)
-        && !is_fraction(text, start)
         && is_whole(text, range.start, range.end);
     if is_apart {
         found.push(Finding { detector: Detector::NationalId, range });

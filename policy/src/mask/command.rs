@@ -187,7 +187,7 @@ fn closing_bytes(token: &[u8]) -> usize {
 
 /// Whether a constant may spell a value that the plain bytes do not show as one: a doubled quote stands for one.
 fn may_hide_across_quotes(sql: &[u8]) -> bool {
-    memchr::memmem::find(sql, b"''").is_some()
+    memchr::memchr_iter(b'\'', sql).any(|at| sql.get(at + 1) == Some(&b'\''))
 }
 
 /// Cuts a command so that its first event and each chunk stay within [`CHUNK_BYTES_MAX`].

@@ -9,7 +9,7 @@ use retrace_proto::wire::{
 use retrace_proto::{Masked, ResponseContent, ResponseEnd};
 
 use super::cell::{Cell, ClientText, ColumnText};
-use super::{MaskList, Masker, Place, Sink, UNREADABLE, bounded, into_text};
+use super::{Found, MaskList, Masker, Place, Sink, UNREADABLE, bounded, into_text};
 
 /// One field of an ErrorResponse or NoticeResponse: its letter and its text.
 pub type RawField<'a> = (u8, &'a [u8]);
@@ -200,6 +200,16 @@ impl ContentBuilder {
         self.open_rows().masks_omitted += omitted;
     }
 
+    /// Keeps a cell in which there is nothing to hide, as far as the configuration asks.
+    fn keep_cell(&mut self, text: &str) {
+        self.begin_cell();
+        match self.record {
+            RecordResponses::Shape | RecordResponses::None => {}
+            RecordResponses::MaskedOnly => self.push_cell(None, false),
+            RecordResponses::Full | RecordResponses::Unspecified => self.push_cell(Some(text), false),
+        }
+    }
+
     /// The next cell of the row.
     pub fn cell(&mut self, cell: Cell<'_>) -> ClientText<'_> {
         let column = self.column;
@@ -227,12 +237,18 @@ impl ContentBuilder {
     }
 
     fn printed_cell(&mut self, text: &[u8], allows: ColumnText, column: u32) -> ClientText<'_> {
+        let utf8 = std::str::from_utf8(text);
+        let found = self.masker.look(text, utf8.is_ok(), allows);
+        if let (Found::Nothing, Ok(text)) = (&found, utf8) {
+            self.keep_cell(text);
+            return ClientText::AsItCame;
+        }
         let place = Place { row: self.row, column, offset_bytes: 0 };
         let mut replaced = std::mem::take(&mut self.replaced);
         replaced.clear();
         self.begin_cell();
         let sink = Sink { place, out: &mut replaced, masks: &mut self.masks };
-        let changed = self.masker.mask_said_into(text, allows, sink);
+        let changed = self.masker.replace(found, text, sink);
         let shown = if changed { &replaced[..] } else { text };
         self.end_cell(Some(shown), changed);
         self.replaced = replaced;

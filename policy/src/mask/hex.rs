@@ -6,8 +6,8 @@ const DIGITS_MIN: usize = 12;
 /// The runs of `\x` and hex digits, as PostgreSQL prints a bytea wherever one stands: alone, in an array, in a row, in JSON,
 /// in an error's detail. Each with the bytes it shows.
 pub(super) fn runs(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Vec<u8>)> + '_ {
-    memchr::memmem::find_iter(text, b"\\x").filter_map(|start| {
-        let digits = &text[start + 2..];
+    memchr::memchr_iter(b'\\', text).filter_map(|start| {
+        let digits = text[start + 1..].strip_prefix(b"x")?;
         let count = digits.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         if count < DIGITS_MIN {
             return None;

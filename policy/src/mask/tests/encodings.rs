@@ -135,7 +135,7 @@ fn a_hit_over_the_end_of_a_json_string_leaves_json() {
         let mut out = Vec::new();
         let mut masks = MaskList::default();
         let sink = Sink { place: Place::default(), out: &mut out, masks: &mut masks };
-        if masker.mask_json_into(text.as_bytes(), sink) {
+        if masker.mask_said_into(text.as_bytes(), ColumnText::Json, sink) {
             String::from_utf8(out).expect("UTF-8")
         } else {
             text.to_owned()

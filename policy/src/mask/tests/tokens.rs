@@ -133,7 +133,11 @@ fn json_stays_json() {
     let mut out = Vec::new();
     let mut masks = MaskList::default();
     let sink = Sink { place: Place::default(), out: &mut out, masks: &mut masks };
-    assert!(masker.mask_json_into(br#"{"a":4111111111111111,"b":"4111 1111 1111 1111"}"#, sink));
+    assert!(masker.mask_said_into(
+        br#"{"a":4111111111111111,"b":"4111 1111 1111 1111"}"#,
+        ColumnText::Json,
+        sink
+    ));
     let token = token(CARD);
     assert_eq!(String::from_utf8(out).expect("UTF-8"), format!(r#"{{"a":"{token}","b":"{token}"}}"#));
 }

@@ -7,7 +7,9 @@ use retrace_policy::decide::{Denial, STATEMENTS_TOO_LARGE, Verdict};
 use retrace_policy::statement::redefined_names;
 use retrace_proto::wire::{self, command_received::Kind};
 
-use super::expect::{Copied, Expect, Expected, Portal, Ran, Statement, find_portal, find_statement, is_undecided};
+use super::expect::{
+    Copied, Expect, Expected, Portal, Ran, Statement, find_portal, find_statement, is_undecided,
+};
 use super::gate::Unit;
 use super::record::Command;
 use super::refuse::Fault;
