@@ -401,3 +401,17 @@ fn facts_are_of_no_use_for_another_statement() {
     assert_eq!(tags(&bench.take_target()), "BS");
     assert_eq!(bench.commands()[0].decision.as_ref().expect("decided").rule, "builtin.copy_on_server");
 }
+
+/// Found by fuzzing: the description of a portal said how rows are read, and rows came without any Execute. They went to the
+/// client with the next answer, and no record had them.
+#[test]
+fn a_row_that_no_execute_asked_for_ends_the_session() {
+    let mut bench = Bench::open();
+    bench.client(&[parse("", "select 1", &[]), bind("", 0, &[], 0), describe_portal(), sync()].concat());
+    let described = [PARSED.to_vec(), BOUND.to_vec(), row_description(&[("c", 25, 0)])].concat();
+    bench.target(&described);
+    bench.take_client();
+    bench.target(&[row(&[Some(b"unasked")]), error("22012", "x"), ready(b'I')].concat());
+    assert!(bench.closed);
+    assert!(!contains(&bench.to_client, b"unasked"));
+}
