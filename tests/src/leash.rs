@@ -7,7 +7,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Starts its arguments, says their pid, and waits for the end of its input, which the kernel brings about however the
 /// holder of the other end dies. Then it ends what it started without ceremony (nobody will read its data again), waits for
-/// it and takes its folder away.
+/// it and takes its folder away. PostgreSQL ends at once by SIGQUIT; what does not know that signal was started with it
+/// ignored, as a shell starts what runs beside it, and ends by SIGTERM.
 const KEEPER: &str = r#"
 trap "" INT TERM HUP
 folder=$1; shift
@@ -16,6 +17,7 @@ pid=$!
 echo "$pid"
 read -r _
 kill -QUIT "$pid"
+kill -TERM "$pid" 2>/dev/null
 wait "$pid"
 rm -rf "$folder"
 "#;

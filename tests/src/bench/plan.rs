@@ -36,8 +36,8 @@ impl Plan {
             }
         } else {
             Self {
-                rounds: 5,
-                load_seconds: 5,
+                rounds: 3,
+                load_seconds: 4,
                 rows: 1_000_000,
                 idle_sessions: 1000,
                 streamed_mib: 2048,
