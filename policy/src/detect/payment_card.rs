@@ -82,9 +82,10 @@ pub(super) fn canonical(matched: &[u8]) -> Vec<u8> {
         }
     }
     if let Some(at) = exponent_start {
-        let exponent = digits.split_off(at).iter().fold(0_usize, |sum, digit| {
-            sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
-        });
+        let exponent = digits
+            .split_off(at)
+            .iter()
+            .fold(0_usize, |sum, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
         let integer_digits = fraction_start.unwrap_or(digits.len());
         digits.resize(integer_digits.saturating_add(exponent).min(DIGITS_MAX), b'0');
     }

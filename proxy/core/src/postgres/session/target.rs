@@ -134,8 +134,10 @@ impl Session {
 
     fn target_sends_row(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         // Every Execute has its portal described right before it. A description alone asks for no rows.
-        let answers =
-            self.expected.front().is_some_and(|it| matches!(it.expect, Expect::Query(_) | Expect::Execute(_)));
+        let answers = self
+            .expected
+            .front()
+            .is_some_and(|it| matches!(it.expect, Expect::Query(_) | Expect::Execute(_)));
         let Some(layout) = self.layout.clone().filter(|_| answers) else { return Err(Fault::TargetMessage) };
         if let Some(command) = self.in_flight.front_mut() {
             command.rows += 1;
