@@ -415,3 +415,25 @@ fn a_row_that_no_execute_asked_for_ends_the_session() {
     assert!(bench.closed);
     assert!(!contains(&bench.to_client, b"unasked"));
 }
+
+/// Found by fuzzing: a client that was gone was said goodbye for after the session had ended.
+#[test]
+fn nothing_is_sent_or_recorded_for_a_client_that_is_gone_once_the_session_has_ended() {
+    let mut bench = Bench::open();
+    bench.client(&query("select 1"));
+    bench.take_target();
+    bench.log_is_healthy = false;
+    let megabyte = row(&[Some(&[b'x'; 1024 * 1024])]);
+    let fatal = message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0");
+    bench.target(&[row_description(&[("c", 25, 0)]), megabyte.repeat(6), fatal].concat());
+    assert!(!bench.session.wants_target_bytes(0), "the record is so far behind that both sides wait");
+    bench.input(Input::ClientClosed);
+    bench.input(Input::TargetClosed);
+    bench.log_is_healthy = true;
+    bench.make_durable();
+    bench.settle();
+    assert!(bench.closed);
+    assert_eq!(tags(&bench.take_target()), "");
+    assert_eq!(bench.events().iter().filter(|it| **it == "session_closed").count(), 1);
+    assert_eq!(bench.events().last(), Some(&"session_closed"));
+}

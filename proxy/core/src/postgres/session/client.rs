@@ -50,9 +50,10 @@ impl Session {
             }
             self.handle_client_frame(now, frame)?;
         }
-        if self.state == State::Open {
-            self.flush_copied(now)?;
+        if self.state != State::Open {
+            return Ok(());
         }
+        self.flush_copied(now)?;
         if self.client_gone && !self.is_behind() && !self.owes_too_many() && self.client_stalled.is_none() {
             self.client_terminates(now)?;
         }
