@@ -40,7 +40,7 @@ CREATE PROCEDURE app.cheer() LANGUAGE plpgsql AS $$ BEGIN
     UPDATE app.customers SET mood = 'happy';
 END $$;
 CREATE FUNCTION app.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    NEW.tags := NEW.tags || 'touched';
+    NEW.tags := NEW.tags || 'touched'::text;
     RETURN NEW;
 END $$;
 CREATE TRIGGER touched BEFORE UPDATE ON app.customers FOR EACH ROW EXECUTE FUNCTION app.touch();
@@ -55,7 +55,7 @@ GRANT SELECT ON app.customers TO PUBLIC;
 ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC;
 CREATE PUBLICATION changes FOR TABLE app.customers;
 INSERT INTO app.customers (name, mood, home, tags, profile, born)
-    SELECT 'customer ' || n, (ARRAY['sad', 'ok', 'happy'])[n % 3 + 1]::app.mood, ROW('street ' || n, E'two\nlines'),
+    SELECT 'customer ' || n, (ARRAY['sad', 'ok', 'happy'])[n % 3 + 1]::app.mood, ROW('street ' || n, E'two\nlines')::app.address,
            ARRAY['a,b', NULL, '"' || n], jsonb_build_object('n', n, 'deep', jsonb_build_array(n, null)), date '2000-01-01' + n
     FROM generate_series(1, 200) n;
 INSERT INTO app.orders (id, at, customer, amount, pieces)

@@ -209,7 +209,7 @@ async def main():
     transcript.recorded("SELECT $1::int AS prepared, $2::text", 50)
     transcript.recorded("SELECT $1::int + 1 AS cached", 50)
     transcript.recorded("SELECT $1::int AS pooled", 60)
-    transcript.recorded('COPY "cp" FROM STDIN WITH (FORMAT binary)', 1)
+    transcript.recorded('COPY "cp" FROM STDIN (FORMAT binary) ', 1)
     transcript.recorded("SELECT pg_sleep(60)", 1)
     transcript.end()
 

@@ -38,6 +38,11 @@ fn run(way: &Way) -> Transcript {
     let seed = format!("{}{MORE}", psql::OBJECTS);
     std::fs::write(way.folder().join("seed.sql"), seed).expect("the folder is writable");
     tool(way, &mut transcript, "seed", "psql", &["-Xq", "-v", "ON_ERROR_STOP=1", "-f", "seed.sql"]);
+    // Dumps of nothing would be equal too.
+    if transcript.checks[0].1["exit"] != 0 {
+        transcript.broken = Some(format!("the seed failed: {}", transcript.checks[0].1["err"]));
+        return transcript;
+    }
     for (name, arguments) in DUMPS {
         tool(way, &mut transcript, name, "pg_dump", arguments);
     }
@@ -63,7 +68,8 @@ fn run(way: &Way) -> Transcript {
             &["-n", "app", "-b"],
         );
     }
-    transcript.asked("COPY app.many (n, h, f) TO stdout;", 11);
+    // Two of the first dumps have its rows, and of each format both: before and after it was restored.
+    transcript.asked("COPY app.many (n, h, f) TO stdout;", 8);
     transcript
 }
 

@@ -51,19 +51,20 @@ impl Report {
 
     /// Whether the evidence has each statement as often as it was asked, and no gap.
     pub(super) fn ask_the_evidence(&mut self, found: &Transcript, gate: &Gate) {
+        if found.recorded.is_empty() {
+            self.differences.push("it names no statement to look for in the evidence".to_owned());
+            return;
+        }
         let quoted = |statement: &String| format!("'{}'", statement.replace('\'', "''"));
         let asked: Vec<_> = found.recorded.iter().map(|(statement, _)| quoted(statement)).collect();
         // Only what is looked for: a workload asks more than one answer of `retrace sql` holds.
         let rows = gate.sql(&format!(
-            "SELECT statement, count(*) AS n FROM commands WHERE kind <> 'prepare' AND statement IN ('', {})
+            "SELECT statement, count(*) AS n FROM commands WHERE kind <> 'prepare' AND statement IN ({})
              GROUP BY statement",
             asked.join(", ")
         ));
         let on_record: BTreeMap<_, _> =
             rows.iter().filter_map(|row| Some((row["statement"].as_str()?, row["n"].as_u64()?))).collect();
-        if found.recorded.is_empty() {
-            self.differences.push("it names no statement to look for in the evidence".to_owned());
-        }
         for (statement, times) in &found.recorded {
             self.commands += times;
             let count = on_record.get(statement.as_str()).copied().unwrap_or(0);
