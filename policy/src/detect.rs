@@ -190,7 +190,7 @@ impl Detectors {
 
     /// Appends findings in order of start. Those of one detector never overlap; those of two may.
     pub fn find(&self, text: &[u8], found: &mut Vec<Finding>) {
-        if text.len() < FINDING_BYTES_MIN || iso_time::is_time(text) {
+        if iso_time::is_time(text) {
             return;
         }
         let first_new = found.len();
@@ -208,9 +208,6 @@ impl Detectors {
         }
     }
 }
-
-/// Shortest text that anything is found in: an address such as `a@b.c`.
-const FINDING_BYTES_MIN: usize = 5;
 
 /// Puts the findings from `first` on in order. Where those of one detector overlap, they become one: both claims may be
 /// true, so the union is hidden, and whichever is the real value, nothing of it stays in sight.

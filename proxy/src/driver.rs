@@ -1,7 +1,7 @@
 //! The loop of one session: it moves bytes between two sockets, a machine and the log, and decides nothing.
 //!
-//! A session is one task that polls everything it waits for itself: what it writes goes out in the turn that made it, and an
-//! exchange costs no timer, no lock and no allocation for the waiting.
+//! A session is one task that polls everything it waits for itself: what it writes goes out in the turn that made it, and no
+//! future or timer is made for the waiting of an exchange.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -34,6 +34,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// How much may wait to be written to the target before reading the client stops, in bytes.
 const TARGET_UNSENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Turns that a session takes before others of its thread have theirs. Each reads [`READ_BYTES_MAX`] at most.
+const TURNS_MAX: usize = 8;
 
 /// What a buffer of unsent bytes may keep of its memory once it is empty, in bytes.
 const UNSENT_KEPT_BYTES_MAX: usize = 16 * 1024;
@@ -171,14 +174,13 @@ impl<S: Stream> Side<S> {
         }
     }
 
-    /// Reads once and hands over what came: nothing, if the socket has ended or failed.
-    fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<()> {
+    /// Reads once and hands over what came; `None` if the socket has ended or failed, and is closed by that.
+    fn poll_read(&mut self, context: &mut Context<'_>, take: impl FnOnce(Option<&[u8]>)) -> Poll<()> {
         ARRIVED.with_borrow_mut(|arrived| {
             let mut arrived = ReadBuf::new(arrived);
-            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived)) {
-                Ok(()) => take(arrived.filled()),
-                Err(_) => take(&[]),
-            }
+            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived));
+            self.open = read.is_ok() && !arrived.filled().is_empty();
+            take(self.open.then(|| arrived.filled()));
             Poll::Ready(())
         })
     }
@@ -203,17 +205,21 @@ impl Driver {
         (self.about, self.outbox)
     }
 
-    /// Turns until nothing more happens for now, or the machine says that it is over.
+    /// Turns until nothing more happens for now, others must have their turn, or the machine says that it is over.
     fn poll_to_end<C: Stream, T: Stream>(
         &mut self,
         context: &mut Context<'_>,
         client: &mut Side<C>,
         target: &mut Side<T>,
     ) -> Poll<()> {
-        while self.carry_out(&mut client.unsent, &mut target.unsent) {
+        for _ in 0..TURNS_MAX {
+            if !self.carry_out(&mut client.unsent, &mut target.unsent) {
+                return Poll::Ready(());
+            }
             ready!(self.poll_turn(context, client, target));
         }
-        Poll::Ready(())
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Does what the machine says. Returns whether the session goes on.
@@ -270,25 +276,15 @@ impl Driver {
             return Poll::Ready(());
         }
         if target.open && self.session.wants_target_bytes(client.unsent.bytes.len()) {
-            let mut open = true;
-            let read = target.poll_read(context, |bytes| {
-                open = !bytes.is_empty();
-                self.tell(if open { Input::TargetBytes(bytes) } else { Input::TargetClosed });
-            });
-            if read.is_ready() {
-                target.open = open;
+            let take = |bytes: Option<&_>| self.tell(bytes.map_or(Input::TargetClosed, Input::TargetBytes));
+            if target.poll_read(context, take).is_ready() {
                 return Poll::Ready(());
             }
         }
         let has_room = target.unsent.bytes.len() < TARGET_UNSENT_BYTES_MAX;
         if client.open && has_room && self.session.wants_client_bytes() {
-            let mut open = true;
-            let read = client.poll_read(context, |bytes| {
-                open = !bytes.is_empty();
-                self.tell(if open { Input::ClientBytes(bytes) } else { Input::ClientClosed });
-            });
-            if read.is_ready() {
-                client.open = open;
+            let take = |bytes: Option<&_>| self.tell(bytes.map_or(Input::ClientClosed, Input::ClientBytes));
+            if client.poll_read(context, take).is_ready() {
                 return Poll::Ready(());
             }
         }

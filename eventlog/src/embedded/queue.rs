@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -30,6 +31,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
     bytes_max: usize,
+    unhurried_wait_max: Duration,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,8 @@ pub(super) struct Group {
 impl Queue {
     pub(super) fn new(bytes_max: usize) -> Self {
         let state = State { pending: VecDeque::new(), bytes: 0, is_open: true, is_hurried: false };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), bytes_max }
+        let unhurried_wait_max = UNHURRIED_WAIT_MAX;
+        Self { state: Mutex::new(state), arrived: Condvar::new(), bytes_max, unhurried_wait_max }
     }
 
     /// Queues a record, or refuses it in the call.
@@ -94,7 +97,7 @@ impl Queue {
         let empty = |state: &mut State| state.pending.is_empty() && state.is_open;
         let state = self.arrived.wait_while(self.lock(), empty).unwrap_or_else(PoisonError::into_inner);
         let unhurried = |state: &mut State| !state.is_hurried && state.is_open;
-        let waited = self.arrived.wait_timeout_while(state, UNHURRIED_WAIT_MAX, unhurried);
+        let waited = self.arrived.wait_timeout_while(state, self.unhurried_wait_max, unhurried);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let mut group = Group { records: Vec::new(), bytes: 0 };
         while let Some(next) = state.pending.front() {
@@ -162,6 +165,43 @@ mod tests {
         assert_eq!(queue.take_group(1).unwrap().records.len(), 1);
         assert!(queue.lock().is_hurried);
         assert_eq!(queue.take_group(1).unwrap().records.len(), 1);
+    }
+
+    /// How many records a writer takes that waits for more of them longer than any test, once `act` has been.
+    fn taken_after(act: impl FnOnce(&Queue)) -> usize {
+        let queue = Queue { unhurried_wait_max: Duration::from_secs(3600), ..Queue::new(usize::MAX) };
+        let (taken, writer) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let queue = &queue;
+            scope.spawn(move || {
+                taken.send(queue.take_group(usize::MAX).map_or(0, |group| group.records.len()))
+            });
+            act(queue);
+            let taken = writer.recv_timeout(Duration::from_secs(30));
+            queue.fail();
+            queue.arrived.notify_one();
+            taken.expect("the writer is woken")
+        })
+    }
+
+    #[test]
+    fn a_writer_that_waits_for_more_is_woken_by_a_hurried_record_and_by_the_end() {
+        // The writer begins to wait before or after each of the two acts, as the time between them has it.
+        for turns in 0..100 {
+            let let_pass = || (0..turns * 10_000).for_each(|_| std::hint::spin_loop());
+            let taken = taken_after(|queue| {
+                let _append = push(queue, Hurry::Soon);
+                let_pass();
+                let _append = push(queue, Hurry::Now);
+            });
+            assert!((1..=2).contains(&taken));
+            let taken = taken_after(|queue| {
+                let _append = push(queue, Hurry::Soon);
+                let_pass();
+                queue.close();
+            });
+            assert_eq!(taken, 1);
+        }
     }
 
     #[test]

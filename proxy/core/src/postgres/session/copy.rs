@@ -142,8 +142,7 @@ impl Session {
         self.copying_in.is_none()
             && self.newest_first().any(|expected| match &expected.expect {
                 Expect::Query(ran) | Expect::Execute(ran) => {
-                    let mut to_come = ran.terms.copies.iter().skip(ran.copied.begun);
-                    to_come.any(|form| form.direction == CopyDirection::In)
+                    ran.terms.last_copy_in.is_some_and(|last| last >= ran.copied.begun)
                 }
                 _ => false,
             })

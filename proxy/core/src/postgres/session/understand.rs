@@ -94,6 +94,8 @@ pub(super) struct Terms {
     pub(super) guesses: u32,
     /// How the data is written of each COPY between client and target, in order.
     pub(super) copies: Vec<Arc<CopyForm>>,
+    /// Which of them is the last from the client.
+    pub(super) last_copy_in: Option<usize>,
     /// The columns of the data of the one COPY on a target with masked columns, if they are known.
     pub(super) copy_columns: Option<Vec<CopyColumn>>,
 }
@@ -107,11 +109,13 @@ impl Terms {
         diagnostics: Diagnostics::Redact,
         guesses: columns::GUESSES_PER_STATEMENT_MAX,
         copies: Vec::new(),
+        last_copy_in: None,
         copy_columns: None,
     };
 
     fn open(copies: Vec<Arc<CopyForm>>) -> Self {
         Self {
+            last_copy_in: copies.iter().rposition(|form| form.direction == CopyDirection::In),
             unknown_origins: UnknownOrigins::Pass,
             diagnostics: Diagnostics::Pass,
             guesses: 0,
@@ -261,22 +265,23 @@ impl Session {
                 Judgement::Deny(denial) => return Understood::denied(denial),
                 Judgement::Allow(allowance) => allowance,
             };
-        let mut terms = Terms {
-            unknown_origins: allowance.unknown_origins,
-            diagnostics: allowance.diagnostics,
-            guesses: allowance.guesses,
-            copies: Vec::new(),
-            copy_columns: None,
-        };
+        let (mut copies, mut copy_columns) = (Vec::new(), None);
         if let Some(copy) = copy {
             // Other encodings may have bytes of ASCII within their characters, which would cut the data elsewhere.
             if !self.encoding_is_utf8 {
                 return Understood::denied(decide::COPY_ENCODING);
             }
             let Some(form) = form(copy) else { return Understood::denied(decide::COPY_UNREADABLE) };
-            terms.copies = vec![Arc::new(form)];
-            terms.copy_columns = allowance.copies.pop().and_then(|plan| plan.columns);
+            copies.push(Arc::new(form));
+            copy_columns = allowance.copies.pop().and_then(|plan| plan.columns);
         }
+        let terms = Terms {
+            unknown_origins: allowance.unknown_origins,
+            diagnostics: allowance.diagnostics,
+            guesses: allowance.guesses,
+            copy_columns,
+            ..Terms::open(copies)
+        };
         Understood { names: allowance.names, ..Understood::allowed(terms, Some(facts.clone())) }
     }
 
