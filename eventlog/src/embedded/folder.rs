@@ -62,7 +62,7 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// Holds the log's folder for this process. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct FolderLock {
-    _locked: File,
+    locked: File,
 }
 
 /// As many digits as a process id can have; the file is overwritten in place, so that it is never empty.
@@ -88,6 +88,31 @@ impl FolderLock {
         }
         let pid = format!("{:<PID_DIGITS$}\n", std::process::id());
         file.write_all_at(pid.as_bytes(), 0).map_err(OpenError::io("write", &path))?;
-        Ok(Self { _locked: file })
+        Ok(Self { locked: file })
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that this one is just starting has it open too, until it runs a program
+        // of its own. If this fails, closing is what is left.
+        let _ = self.locked.unlock();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_free_at_once_though_a_process_that_starts_has_the_lock_open_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = FolderLock::acquire(folder.path()).unwrap();
+        assert!(matches!(FolderLock::acquire(folder.path()), Err(OpenError::Locked { .. })));
+        // What a fork leaves behind: another descriptor of the same open file.
+        let _inherited = lock.locked.try_clone().unwrap();
+        drop(lock);
+        assert!(FolderLock::acquire(folder.path()).is_ok());
     }
 }
