@@ -35,9 +35,6 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// How much may wait to be written to the target before reading the client stops, in bytes.
 const TARGET_UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Turns that a session takes before others of its thread have theirs. Each reads [`READ_BYTES_MAX`] at most.
-const TURNS_MAX: usize = 8;
-
 /// What a buffer of unsent bytes may keep of its memory once it is empty, in bytes.
 const UNSENT_KEPT_BYTES_MAX: usize = 16 * 1024;
 
@@ -205,21 +202,18 @@ impl Driver {
         (self.about, self.outbox)
     }
 
-    /// Turns until nothing more happens for now, others must have their turn, or the machine says that it is over.
+    /// Turns until nothing more happens for now, or the machine says that it is over. Others of the thread have their turn
+    /// when a socket is not ready, as it is by the runtime's budget at the latest.
     fn poll_to_end<C: Stream, T: Stream>(
         &mut self,
         context: &mut Context<'_>,
         client: &mut Side<C>,
         target: &mut Side<T>,
     ) -> Poll<()> {
-        for _ in 0..TURNS_MAX {
-            if !self.carry_out(&mut client.unsent, &mut target.unsent) {
-                return Poll::Ready(());
-            }
+        while self.carry_out(&mut client.unsent, &mut target.unsent) {
             ready!(self.poll_turn(context, client, target));
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
+        Poll::Ready(())
     }
 
     /// Does what the machine says. Returns whether the session goes on.
