@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retrace_eventlog::{EventLog, ReadError};
-use retrace_lake::{Advance, CommitError, DataFile, Rows, Snapshot, Table, Version};
+use retrace_lake::{Advance, CommitError, DataFile, DataFileWriter, Rows, Snapshot, Table, Version};
 use retrace_proto::Envelope;
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use crate::error::IngestError;
 use crate::recent::{RECENT_EVENTS_MAX, Recent, Standing};
 use crate::status::{PartitionStatus, Status};
 
-/// Bytes asked of the log at once.
+/// Bytes asked of the log at once, which is also what a batch holds as rows before they are encoded.
 const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// When a batch is closed: at whichever bound it meets first.
@@ -57,6 +57,13 @@ pub struct Ingest {
     status: watch::Sender<Status>,
 }
 
+/// What one topic partition may still add to a batch.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    rows: usize,
+    bytes: usize,
+}
+
 /// Files on their way into the table.
 #[derive(Debug)]
 struct Batch {
@@ -93,7 +100,7 @@ impl Ingest {
     /// 2. If a commit of the step before is open, settle it first. *Crash:* as after 5.
     /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
     ///    changed.
-    /// 4. Read records from the positions on and write their rows to files. *Crash:* files that nobody names.
+    /// 4. Read records from the positions on and write their rows to files, piece by piece. *Crash:* files that nobody names.
     /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
     ///    table or it is not; step 1 reads which.
     /// 6. Let the log go of what is below the new positions. *Crash:* it keeps more than it must, until step 1.
@@ -107,12 +114,11 @@ impl Ingest {
             return self.commit(open).await;
         }
         self.check_log().await?;
-        let (rows, next) = self.read_batch().await?;
-        if rows.is_empty() {
+        let (files, next) = self.read_batch().await?;
+        if next.is_empty() {
             return Ok(Progress { rows: 0, version: None });
         }
-        let written = self.table.write(rows.finish()).await;
-        let files = written.map_err(|source| IngestError::Lake { source })?;
+        let files = files.finish().await.map_err(|source| IngestError::Lake { source })?;
         self.commit(Batch { files, next }).await
     }
 
@@ -182,43 +188,64 @@ impl Ingest {
         IngestError::Commit { source: CommitError::Fenced { topic_id, partition, expected: position, found } }
     }
 
-    /// Reads within the bounds. Each topic partition gets an even share of what those before it left, the rare
-    /// control records first, so that none starves.
-    async fn read_batch(&mut self) -> Result<(Rows, BTreeMap<TopicPartition, u64>), IngestError> {
-        let mut rows = Rows::new();
+    /// Reads within the bounds, encoding each piece as it comes. Each topic partition gets an even share of what those
+    /// before it left, the rare control records first, so that none starves.
+    async fn read_batch(&mut self) -> Result<(DataFileWriter, BTreeMap<TopicPartition, u64>), IngestError> {
+        let mut files = self.table.data_files();
         let mut next = BTreeMap::new();
+        let (mut rows_left, mut bytes_left) = (self.options.rows_max, self.options.bytes_max);
         let from: Vec<_> = self.positions.iter().map(|(at, position)| (*at, *position)).rev().collect();
         for (index, (at, position)) in from.iter().enumerate() {
             let left = from.len() - index;
-            let rows_end = rows.len() + self.options.rows_max.saturating_sub(rows.len()).div_ceil(left);
-            let bytes_end = rows.bytes() + self.options.bytes_max.saturating_sub(rows.bytes()).div_ceil(left);
+            let mut share = Share { rows: rows_left.div_ceil(left), bytes: bytes_left.div_ceil(left) };
             let mut offset = *position;
-            while rows.len() < rows_end && rows.bytes() < bytes_end {
-                let bytes_max = READ_BYTES_MAX.min(bytes_end - rows.bytes());
-                let read = self.log.read(*at, offset, bytes_max).await;
-                let records = match read {
-                    Ok(records) => records,
-                    Err(ReadError::BelowStart { start }) => {
-                        return Err(self.lost(*at, *position, start).await);
-                    }
-                    Err(source) => return Err(log_error(*at, offset, source)),
-                };
+            while share.rows > 0 && share.bytes > 0 {
+                let records = self.read(*at, *position, offset, share).await?;
                 if records.is_empty() {
                     break;
                 }
-                for record in records.into_iter().take(rows_end - rows.len()) {
-                    if record.offset != offset {
-                        return Err(IngestError::Gap { at: *at, expected: offset, found: record.offset });
-                    }
-                    self.push(&mut rows, *at, &record);
-                    offset += 1;
-                }
+                let rows = self.rows(*at, &records);
+                offset += rows.len() as u64;
+                (rows_left, bytes_left) = (rows_left - rows.len(), bytes_left.saturating_sub(rows.bytes()));
+                share.rows -= rows.len();
+                share.bytes = share.bytes.saturating_sub(rows.bytes());
+                files.add(rows.finish()).await.map_err(|source| IngestError::Lake { source })?;
             }
             if offset > *position {
                 next.insert(*at, offset);
             }
         }
-        Ok((rows, next))
+        Ok((files, next))
+    }
+
+    /// The records from an offset on, as many as the share and one read allow, without a gap.
+    async fn read(
+        &self,
+        at: TopicPartition,
+        position: u64,
+        offset: u64,
+        share: Share,
+    ) -> Result<Vec<Record>, IngestError> {
+        let mut records = match self.log.read(at, offset, READ_BYTES_MAX.min(share.bytes)).await {
+            Ok(records) => records,
+            Err(ReadError::BelowStart { start }) => return Err(self.lost(at, position, start).await),
+            Err(source) => return Err(log_error(at, offset, source)),
+        };
+        records.truncate(share.rows);
+        for (expected, record) in (offset..).zip(&records) {
+            if record.offset != expected {
+                return Err(IngestError::Gap { at, expected, found: record.offset });
+            }
+        }
+        Ok(records)
+    }
+
+    fn rows(&mut self, at: TopicPartition, records: &[Record]) -> Rows {
+        let mut rows = Rows::new();
+        for record in records {
+            self.push(&mut rows, at, record);
+        }
+        rows
     }
 
     fn push(&mut self, rows: &mut Rows, at: TopicPartition, record: &Record) {

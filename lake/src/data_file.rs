@@ -32,6 +32,17 @@ pub struct MinMax<T> {
     pub max_inclusive: T,
 }
 
+impl<T: Ord> MinMax<T> {
+    fn widen(&mut self, other: Self) {
+        if other.min_inclusive < self.min_inclusive {
+            self.min_inclusive = other.min_inclusive;
+        }
+        if other.max_inclusive > self.max_inclusive {
+            self.max_inclusive = other.max_inclusive;
+        }
+    }
+}
+
 impl<T: PartialOrd> MinMax<T> {
     /// Whether `value` may be in the file. `false` is certain.
     pub fn may_hold(&self, value: &T) -> bool {
@@ -81,6 +92,18 @@ impl FileStats {
             stream_seq: long_bounds(column("stream_seq")),
             session_id: text_bounds(column("session_id")),
         }
+    }
+
+    /// Takes in the measures of more rows of the same file.
+    pub(crate) fn widen(&mut self, more: Self) {
+        widen(&mut self.topic, more.topic);
+        widen(&mut self.topic_partition, more.topic_partition);
+        widen(&mut self.log_offset, more.log_offset);
+        widen(&mut self.appended_at, more.appended_at);
+        widen(&mut self.occurred_at, more.occurred_at);
+        widen(&mut self.stream_id, more.stream_id);
+        widen(&mut self.stream_seq, more.stream_seq);
+        widen(&mut self.session_id, more.session_id);
     }
 
     /// As the table's log keeps them (Delta protocol, "Per-file statistics").
@@ -134,6 +157,15 @@ impl FileStats {
             session_id: text("session_id"),
         };
         (read, stats["numRecords"].as_u64())
+    }
+}
+
+/// Here no bounds means that no row had a value: measured rows, not a file's unread statistics.
+fn widen<T: Ord>(bounds: &mut Option<MinMax<T>>, more: Option<MinMax<T>>) {
+    match (bounds, more) {
+        (_, None) => {}
+        (bounds @ None, more) => *bounds = more,
+        (Some(bounds), Some(more)) => bounds.widen(more),
     }
 }
 

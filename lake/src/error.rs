@@ -72,4 +72,8 @@ impl LakeError {
     pub(crate) fn delta(source: DeltaTableError) -> Self {
         Self::Delta { source: Box::new(source) }
     }
+
+    pub(crate) fn encode(source: parquet::errors::ParquetError) -> Self {
+        Self::Encode { source }
+    }
 }

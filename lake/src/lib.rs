@@ -4,7 +4,8 @@
 //!
 //! * [`schema`]: the columns, whose names are a public contract.
 //! * [`Rows`]: records of the log become rows; [`RowReader`] and [`envelope_bytes`] turn them back, bit for bit.
-//! * [`Table`]: opens the table, writes [`DataFile`]s, commits them together with the positions they reach.
+//! * [`Table`]: opens the table; a [`DataFileWriter`] makes its [`DataFile`]s while rows come; they are committed
+//!   together with the positions they reach.
 //! * [`Snapshot`]: the table as of one version: its files and, per topic partition, the next offset.
 //! * [`faults`]: an object store that fails on demand, for crash tests.
 //!
@@ -47,3 +48,4 @@ pub use read::{RowError, RowReader, envelope_bytes};
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};
 pub use table::{Snapshot, Table, Version};
+pub use write::DataFileWriter;

@@ -1,4 +1,8 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
@@ -43,42 +47,104 @@ struct FileKey {
     retention_class: String,
 }
 
+/// New data files, written while their rows come: one for each topic partition, day and retention class among them.
+///
+/// Rows are encoded and compressed as they are added, so what is in memory is about what the files will take, not what
+/// the rows took.
+pub struct DataFileWriter {
+    store: Arc<dyn ObjectStore>,
+    parts: Parts,
+}
+
+type Parts = BTreeMap<FileKey, Part>;
+
+/// One file on its way.
+struct Part {
+    encoder: ArrowWriter<Vec<u8>>,
+    rows: u64,
+    stats: FileStats,
+}
+
 impl Table {
-    /// Writes the rows to new files: one for each topic partition, day and retention class among them.
+    /// Begins new data files. No file is there before [`DataFileWriter::finish`].
+    #[must_use]
+    pub fn data_files(&self) -> DataFileWriter {
+        DataFileWriter { store: self.store(), parts: Parts::new() }
+    }
+}
+
+impl DataFileWriter {
+    /// Adds rows: a batch of [`schema`](crate::schema()), as [`Rows::finish`](crate::Rows::finish) gives.
     ///
-    /// The rows must be a batch of [`schema`](crate::schema()), as [`Rows::finish`](crate::Rows::finish) gives. The
-    /// files are durable when this returns, and belong to no one until [`Table::commit`] names them; if it never
-    /// does, they are garbage that no reader sees.
-    pub async fn write(&self, rows: RecordBatch) -> Result<Vec<DataFile>, LakeError> {
+    /// After an error, or if the future is dropped, the writer is of no more use.
+    pub async fn add(&mut self, rows: RecordBatch) -> Result<(), LakeError> {
         if rows.schema() != schema() {
             return Err(LakeError::WrongRows);
         }
+        let mut parts = mem::take(&mut self.parts);
+        self.parts = encoding(move || {
+            for (key, rows) in split(&rows)? {
+                let part = match parts.entry(key) {
+                    Entry::Occupied(part) => part.into_mut(),
+                    Entry::Vacant(place) => place.insert(Part::new(&rows).map_err(LakeError::encode)?),
+                };
+                part.add(&rows).map_err(LakeError::encode)?;
+            }
+            Ok(parts)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Puts the files into the store.
+    ///
+    /// They are durable when this returns, and belong to no one until [`Table::commit`] names them; if it never does,
+    /// they are garbage that no reader sees.
+    pub async fn finish(self) -> Result<Vec<DataFile>, LakeError> {
         let mut files = Vec::new();
-        for (key, part) in split(&rows)? {
-            files.push(self.write_file(key, part).await?);
+        for (key, part) in self.parts {
+            let path = path_of(&key, &part.stats);
+            let (rows, stats) = (part.rows, part.stats);
+            let encoded = encoding(move || part.encoder.into_inner().map_err(LakeError::encode)).await?;
+            let bytes = encoded.len() as u64;
+            let create = PutOptions::from(PutMode::Create);
+            self.store
+                .put_opts(&path, encoded.into(), create)
+                .await
+                .map_err(|source| LakeError::Store { source })?;
+            let FileKey { session_date, retention_class, .. } = key;
+            files.push(DataFile { path, bytes, rows, session_date, retention_class, stats });
         }
         Ok(files)
     }
+}
 
-    async fn write_file(&self, key: FileKey, part: RecordBatch) -> Result<DataFile, LakeError> {
-        let stats = FileStats::of(&part);
-        let rows = part.num_rows() as u64;
-        let path = path_of(&key, &stats);
-        let encoded = tokio::task::spawn_blocking(move || encode(&part))
-            .await
-            .map_err(|_| LakeError::Encode {
-                source: ParquetError::General("the encoder panicked".to_owned()),
-            })?
-            .map_err(|source| LakeError::Encode { source })?;
-        let bytes = encoded.len() as u64;
-        let create = PutOptions::from(PutMode::Create);
-        self.store()
-            .put_opts(&path, encoded.into(), create)
-            .await
-            .map_err(|source| LakeError::Store { source })?;
-        let FileKey { session_date, retention_class, .. } = key;
-        Ok(DataFile { path, bytes, rows, session_date, retention_class, stats })
+impl fmt::Debug for DataFileWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataFileWriter").field("files", &self.parts.len()).finish_non_exhaustive()
     }
+}
+
+impl Part {
+    fn new(rows: &RecordBatch) -> Result<Self, ParquetError> {
+        let encoder = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties()?))?;
+        Ok(Self { encoder, rows: 0, stats: FileStats::of(&rows.slice(0, 0)) })
+    }
+
+    fn add(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.encoder.write(rows)?;
+        self.rows += rows.num_rows() as u64;
+        self.stats.widen(FileStats::of(rows));
+        Ok(())
+    }
+}
+
+/// Runs an encoder away from the threads that wait for I/O.
+async fn encoding<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, LakeError> + Send + 'static,
+) -> Result<T, LakeError> {
+    let panicked = |_| LakeError::encode(ParquetError::General("the encoder panicked".to_owned()));
+    tokio::task::spawn_blocking(run).await.map_err(panicked)?
 }
 
 /// Parts the rows by file, each part in the order of the log.
@@ -126,12 +192,6 @@ fn path_of(key: &FileKey, stats: &FileStats) -> Path {
 pub(crate) fn date_text(days: i32) -> String {
     let date = date32_to_datetime(days).expect("rows carry days of the years 1 to 9999");
     date.format("%Y-%m-%d").to_string()
-}
-
-fn encode(part: &RecordBatch) -> Result<Vec<u8>, ParquetError> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), part.schema(), Some(properties()?))?;
-    writer.write(part)?;
-    writer.into_inner()
 }
 
 fn properties() -> Result<WriterProperties, ParquetError> {

@@ -26,7 +26,9 @@ async fn write(table: &Table, from: u64, to: u64) -> Result<Vec<DataFile>, LakeE
             rows.push(EVENTS, &record);
         }
     }
-    table.write(rows.finish()).await
+    let mut files = table.data_files();
+    files.add(rows.finish()).await?;
+    files.finish().await
 }
 
 async fn open(store: &Arc<FaultyStore>) -> Table {

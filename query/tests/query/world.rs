@@ -150,7 +150,9 @@ pub(crate) async fn commit(log: &MemoryLog, table: &Table) {
         advances.push(Advance { topic_id, partition: at.partition, from_inclusive, to_exclusive });
     }
     if !advances.is_empty() {
-        let files = table.write(rows.finish()).await.unwrap();
+        let mut files = table.data_files();
+        files.add(rows.finish()).await.unwrap();
+        let files = files.finish().await.unwrap();
         table.commit(&files, &advances).await.unwrap();
     }
 }
