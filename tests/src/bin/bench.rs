@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use retrace_tests::bench::disk::Disk;
 use retrace_tests::bench::numbers::Numbers;
 use retrace_tests::bench::pgbouncer::PgBouncer;
 use retrace_tests::bench::{Lane, Plan, detectors, loads, memory, neighbours, rows};
@@ -34,6 +35,7 @@ fn main() {
         way: Way::through_to(&gate, &target(durability)),
         pid: Some(gate.pid()),
     }));
+    let disk = Disk::of(&gate.dir());
     let step = |name: &str| println!("bench: {name} …");
 
     step("detectors");
@@ -46,9 +48,9 @@ fn main() {
     let loads = loads::measure(&plan, &lanes);
     // Before the gigabytes of rows, whose writing back to the disk outlasts them and slows every fsync.
     step("neighbours");
-    let neighbours = neighbours::measure(&plan, &gate, &lanes[2]);
+    let neighbours = neighbours::measure(&plan, &gate, &lanes[2], &disk);
     step("many rows");
-    let reads = rows::measure(&plan, &lanes);
+    let reads = rows::measure(&plan, &lanes, &disk);
 
     let lanes = lanes.into_iter().map(|lane| lane.name).collect();
     let numbers =
