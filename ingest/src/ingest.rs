@@ -13,7 +13,7 @@ use crate::recent::{RECENT_EVENTS_MAX, Recent, Standing};
 use crate::status::{PartitionStatus, Status};
 
 /// Bytes asked of the log at once, which is also what a batch holds as rows before they are encoded.
-const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// When a batch is closed: at whichever bound it meets first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

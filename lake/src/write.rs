@@ -26,8 +26,8 @@ use crate::table::Table;
 /// Rows in one row group: what a reader must decode at least if it wants anything of it.
 const ROW_GROUP_ROWS_MAX: usize = 128 * 1024;
 
-/// Encoded bytes in one row group.
-const ROW_GROUP_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Encoded bytes in one row group. Until it is full it is in memory beside what is encoded already.
+const ROW_GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Of a thousand ids that a row group does not hold, ten are looked for in vain.
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
