@@ -13,7 +13,8 @@
 //!
 //! # What does not
 //! * The fraction of a decimal number, alone or with its integer part: `0.4111111111111111`. An average has 16 of
-//!   these digits, and every thirtieth average would be hidden. The integer part alone does count.
+//!   these digits, and every thirtieth average would be hidden. The integer part alone does count, and if it is a card the
+//!   fraction does too: `4111111111111111.4012888888881881` is two.
 //! * 12 or 13 digits after a plus sign: a telephone number (E.164).
 //! * Digits within a UUID or within hex of the length of a digest or after `\x`, if a letter is among them.
 //! * A card within a longer run of digits but at neither end of it; groups in mixed separators of odd sizes.

@@ -23,13 +23,15 @@ pub(in crate::detect) struct Scanner<'a> {
     span: Range<usize>,
     chain: Chain<'a>,
     groups: VecDeque<Group>,
+    /// Where the last card of the current span ended.
+    card_end: usize,
     /// The run of hex digits that was looked at last.
     hex: Range<usize>,
 }
 
 impl<'a> Scanner<'a> {
     pub(in crate::detect) fn new(text: &'a [u8]) -> Self {
-        Self { text, span: 0..0, chain: Chain::default(), groups: VecDeque::new(), hex: 0..0 }
+        Self { text, span: 0..0, chain: Chain::default(), groups: VecDeque::new(), card_end: 0, hex: 0..0 }
     }
 
     /// The next run of ASCII digits, or the next place where another digit may stand if `len` is 0. Reports every card of
@@ -111,6 +113,7 @@ impl<'a> Scanner<'a> {
 
     fn scan_span(&mut self, start: usize, report: &mut impl FnMut(Range<usize>)) {
         self.groups.clear();
+        self.card_end = start;
         let mut separator_start = start;
         let mut at = start;
         while let Some(group) = self.group(separator_start, at) {
@@ -122,6 +125,7 @@ impl<'a> Scanner<'a> {
             self.groups.push_back(group);
             if let Some(range) = self.card_that_ends_here() {
                 self.note_visible();
+                self.card_end = range.end;
                 report(range);
             }
         }
@@ -314,7 +318,8 @@ impl<'a> Scanner<'a> {
         decimal || telephone || is_in_uuid(self.text, start..end) || self.is_in_hex(start..end)
     }
 
-    /// Whether a group is the fraction of a decimal number: one dot before it, none before that nor after it.
+    /// Whether a group is the fraction of a decimal number: one dot before it, none before that nor after it. Behind a card
+    /// the dot stands between two numbers.
     fn is_fraction(&self, index: usize) -> bool {
         let dot_follows = self.text[self.groups[index].range.end..]
             .strip_prefix(b".")
@@ -322,6 +327,7 @@ impl<'a> Scanner<'a> {
         index > 0
             && self.separators_before(index) == b"."
             && self.separators_before(index - 1) != b"."
+            && self.groups[index - 1].range.end != self.card_end
             && !dot_follows
     }
 
