@@ -12,7 +12,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &["proto"]),
     ("evidence", &["proto"]),
     ("access", &["proto"]),
-    ("eventlog", &["proto"]),
+    ("kafka-admin", &[]),
+    ("eventlog", &["proto", "kafka-admin"]),
     ("proxy-core", &["proto", "policy", "evidence"]),
     ("proxy", &["proxy-core", "access", "eventlog", "policy", "evidence", "proto"]),
     ("lake", &["proto"]),
@@ -30,6 +31,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("deltalake", &["lake"]),
     ("parquet", &["lake"]),
     ("redb", &["eventlog"]),
+    ("rdkafka", &["eventlog", "kafka-admin", "tests"]),
+    ("rdkafka-sys", &["kafka-admin"]),
     ("datafusion", &["query"]),
     ("anyhow", &["cli", "tests"]),
 ];

@@ -150,11 +150,14 @@ fn modules_are_files_of_their_own_name() {
     assert_none("mod.rs", &breaches);
 }
 
+/// The one crate that calls into C. It has the workspace's lints too, but for the ban on unsafe code.
+const UNSAFE: &str = "eventlog/kafka-admin/Cargo.toml";
+
 #[test]
 fn every_crate_takes_the_lints_of_the_workspace() {
     let breaches: Vec<_> = files()
         .into_iter()
-        .filter(|file| file.path.ends_with("/Cargo.toml"))
+        .filter(|file| file.path.ends_with("/Cargo.toml") && file.path != UNSAFE)
         .filter(|file| {
             let manifest: toml::Table = file.text.parse().expect("Cargo.toml is TOML");
             manifest.get("lints").and_then(|lints| lints.get("workspace"))
@@ -163,6 +166,26 @@ fn every_crate_takes_the_lints_of_the_workspace() {
         .map(|file| file.path)
         .collect();
     assert_none("crates without `[lints] workspace = true`", &breaches);
+}
+
+#[test]
+fn the_crate_with_unsafe_code_lacks_no_other_lint() {
+    let lints = |path: &str, at: &[&str]| {
+        let text = std::fs::read_to_string(root().join(path)).expect("Cargo.toml is there");
+        let manifest: toml::Value = text.parse::<toml::Table>().expect("Cargo.toml is TOML").into();
+        let table = at.iter().fold(&manifest, |table, key| &table[key]);
+        table.as_table().expect("a table of lints").clone()
+    };
+    let mut breaches = Vec::new();
+    for tool in ["rust", "clippy"] {
+        let own = lints(UNSAFE, &["lints", tool]);
+        for (lint, level) in lints("Cargo.toml", &["workspace", "lints", tool]) {
+            if lint != "unsafe_code" && own.get(&lint) != Some(&level) {
+                breaches.push(format!("{UNSAFE} has {tool} lint {lint} not at {level}"));
+            }
+        }
+    }
+    assert_none("lints of the crate with unsafe code", &breaches);
 }
 
 #[test]
