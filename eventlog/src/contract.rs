@@ -5,6 +5,7 @@ use bytes::Bytes;
 use retrace_proto::Id;
 use retrace_proto::limits::EVENT_BYTES_MAX;
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
+use tokio::sync::watch;
 
 use crate::{Append, AppendError, ReadError};
 
@@ -26,7 +27,8 @@ pub const UNHURRIED_WAIT_MAX: Duration = Duration::from_millis(10);
 ///
 /// **Ordered.** Offsets of one topic partition are dense from 0: no gaps, no reuse, across restarts too. What is
 /// written of one topic partition stands in the order in which `append` was called; calls from several threads have the
-/// order in which they happened. Append times never go backwards within a topic partition. Appends of one topic
+/// order in which they happened. Append times are the log's own clock; within a topic partition they never go backwards,
+/// unless the log is of several machines and another clock takes over. Appends of one topic
 /// partition resolve in call order, except those refused in the call itself ([`AppendError::Full`],
 /// [`AppendError::TooLarge`], [`AppendError::Closed`]), which are resolved when the call returns.
 ///
@@ -74,9 +76,40 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// From the first offset kept to the durable end: the offset the next durable record will have.
     async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError>;
 
+    /// [`offsets`](Self::offsets) of every topic partition, each as it is at some time during the call.
+    async fn all_offsets(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
+        let mut all = Vec::new();
+        for topic in Topic::ALL {
+            for partition in 0..self.partitions(topic) {
+                let at = TopicPartition { topic, partition };
+                all.push((at, self.offsets(at).await?));
+            }
+        }
+        Ok(all)
+    }
+
     /// Resolves once the durable end is above `end_exclusive`, at once if it is already. [`ReadError::Closed`] if
     /// that cannot happen any more.
     async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError>;
+
+    /// The topic partitions that this process is to bring into the lake, as of now and whenever that changes: all of them
+    /// where one process has the log, else its share of what the processes divide that asked for one.
+    ///
+    /// Two processes may believe for a while that they have the same topic partition. The lake's positions decide then.
+    fn ingest_share(&self) -> watch::Receiver<Vec<TopicPartition>> {
+        let partitions =
+            |topic| (0..self.partitions(topic)).map(move |partition| TopicPartition { topic, partition });
+        watch::Sender::new(Topic::ALL.into_iter().flat_map(partitions).collect()).subscribe()
+    }
+
+    /// Whether other processes may have a share too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Waits for what is queued, then takes no more; afterwards everything says closed. It blocks. Closing twice is closing
+    /// once.
+    fn close(&self);
 
     /// Lets go of records below `offset`. The log may keep more of them; it never drops one at or above `offset`.
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError>;

@@ -30,6 +30,15 @@ impl DurableEnd {
         });
     }
 
+    /// Like [`advance`](Self::advance), where reports may come late: an end below the known one says nothing new.
+    pub(crate) fn raise(&self, end: u64) {
+        self.0.send_if_modified(|state| {
+            let is_news = end > state.end;
+            state.end = state.end.max(end);
+            is_news
+        });
+    }
+
     /// Nothing further will become durable.
     pub(crate) fn stop(&self) {
         self.0.send_modify(|state| state.may_grow = false);

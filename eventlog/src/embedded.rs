@@ -96,20 +96,6 @@ impl EmbeddedLog {
         })
     }
 
-    /// Writes what is queued, then frees the folder. It blocks; afterwards everything says closed. Closing twice is
-    /// closing once.
-    pub fn close(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Running { writers, lock }) = running.take() else { return };
-        self.partitions.iter().for_each(|partition| partition.queue.close());
-        for writer in writers {
-            // A writer that panicked has closed its topic partition and said so.
-            drop(writer.join());
-        }
-        self.partitions.iter().for_each(|partition| partition.close());
-        drop(lock);
-    }
-
     fn push(&self, to: TopicPartition, key: Bytes, value: Bytes, hurry: Hurry) -> Append {
         if let Err(error) = check_size(&key, &value) {
             return Append::ready(Err(error));
@@ -199,6 +185,19 @@ impl EventLog for EmbeddedLog {
 
     async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
         self.partition(of)?.end.wait_past(end_exclusive).await
+    }
+
+    /// Frees the folder last.
+    fn close(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Running { writers, lock }) = running.take() else { return };
+        self.partitions.iter().for_each(|partition| partition.queue.close());
+        for writer in writers {
+            // A writer that panicked has closed its topic partition and said so.
+            drop(writer.join());
+        }
+        self.partitions.iter().for_each(|partition| partition.close());
+        drop(lock);
     }
 
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {

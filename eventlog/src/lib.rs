@@ -5,6 +5,7 @@
 //! * [`EventLog`]: the contract. Its documentation says what durable, ordered and failed mean; everything else in the
 //!   project relies on that and on nothing more.
 //! * [`EmbeddedLog`]: the log of one process, on local disk, fsynced.
+//! * [`KafkaLog`]: the log of many processes, on a Kafka cluster.
 //! * [`MemoryLog`]: the log for tests, with [`Faults`] that make it fail in every way the contract allows.
 //! * [`InstanceStream`]: the one stream that a process start writes about itself.
 //!
@@ -20,6 +21,8 @@ mod durable_end;
 
 mod embedded;
 
+mod kafka;
+
 mod memory;
 
 mod stream;
@@ -28,5 +31,6 @@ pub use append::Append;
 pub use contract::{EventLog, KEY_BYTES_MAX, UNHURRIED_WAIT_MAX, VALUE_BYTES_MAX};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 pub use error::{AppendError, ReadError};
+pub use kafka::{KafkaLog, KafkaOpenError, KafkaOptions};
 pub use memory::{Faults, Gate, MemoryLog};
 pub use stream::{InstanceStream, NextPlace, partition_for};

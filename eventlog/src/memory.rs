@@ -58,11 +58,6 @@ impl MemoryLog {
     pub fn faults(&self) -> Faults {
         Faults(Arc::clone(&self.state))
     }
-
-    /// Closes it for good: what a gate holds is refused, everything later says closed.
-    pub fn close(&self) {
-        lock(&self.state).close();
-    }
 }
 
 impl Default for MemoryLog {
@@ -119,6 +114,11 @@ impl EventLog for MemoryLog {
             partition.end.wait_past(end_exclusive)
         };
         past.await
+    }
+
+    /// What a gate holds is refused.
+    fn close(&self) {
+        lock(&self.state).close();
     }
 
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {

@@ -67,6 +67,13 @@ pub enum IngestError {
         #[source]
         source: LakeError,
     },
+    /// The log did not say where it begins and ends.
+    #[error("the log did not say where its topic partitions begin and end")]
+    Offsets {
+        /// What it said.
+        #[source]
+        source: ReadError,
+    },
     /// The log could not be read.
     #[error("{at}: the log could not be read")]
     Log {
@@ -87,7 +94,9 @@ impl IngestError {
             IngestError::Lake { source } => {
                 matches!(source, LakeError::Store { .. } | LakeError::Delta { .. })
             }
-            IngestError::Log { source, .. } => matches!(source, ReadError::Unavailable),
+            IngestError::Log { source, .. } | IngestError::Offsets { source } => {
+                matches!(source, ReadError::Unavailable)
+            }
             IngestError::LogBehind { .. }
             | IngestError::RecordsLost { .. }
             | IngestError::ForeignLog { .. }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use retrace_eventlog::{EventLog, ReadError};
 use retrace_lake::{Advance, CommitError, DataFile, DataFileWriter, Rows, Snapshot, Table, Version};
 use retrace_proto::Envelope;
-use retrace_proto::log::{Record, Topic, TopicPartition};
+use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use tokio::sync::watch;
 
 use crate::error::IngestError;
@@ -41,15 +41,19 @@ pub struct Progress {
     pub version: Option<Version>,
 }
 
-/// The one writer of the topic partitions of a log into a table.
+/// The writer of this process's share of a log into a table.
 ///
-/// A second one may run; the table's positions fence whichever commits later, and it stops.
+/// A second one of the same topic partition may run; the table's positions fence whichever commits later. Where one
+/// process has the log, being fenced is the end, since another writes to the table that should not. Where several share
+/// it, it happens when shares change: the fenced writer says so, reads the positions again and goes on.
 #[derive(Debug)]
 pub struct Ingest {
     log: Arc<dyn EventLog>,
     table: Table,
     pub(crate) options: Options,
-    /// The table's next offsets, as this writer knows them. Empty until they were read.
+    /// The topic partitions to write, as of now.
+    pub(crate) share: watch::Receiver<Vec<TopicPartition>>,
+    /// The table's next offsets of its share, as this writer knows them. Empty until they were read.
     pub(crate) positions: BTreeMap<TopicPartition, u64>,
     recent: BTreeMap<TopicPartition, Recent>,
     /// Files whose commit must be tried again before anything else.
@@ -75,10 +79,13 @@ impl Ingest {
     /// Nothing is read before the first step.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, table: Table, options: Options) -> Self {
+        let mut share = log.ingest_share();
+        share.mark_changed();
         Self {
             log,
             table,
             options,
+            share,
             positions: BTreeMap::new(),
             recent: BTreeMap::new(),
             pending: None,
@@ -96,7 +103,8 @@ impl Ingest {
     ///
     /// The steps, and what a crash after each leaves:
     ///
-    /// 1. Once, read the positions from the table, and let the log go of what is below them. *Crash:* nothing changed.
+    /// 1. At first and whenever the share changed, read its positions from the table, and let the log go of what is below
+    ///    them. *Crash:* nothing changed.
     /// 2. If a commit of the step before is open, settle it first. *Crash:* as after 5.
     /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
     ///    changed.
@@ -107,7 +115,7 @@ impl Ingest {
     ///
     /// Dropping the future half-way is a crash: make a new `Ingest` then.
     pub async fn step(&mut self) -> Result<Progress, IngestError> {
-        if self.positions.is_empty() {
+        if self.share.has_changed().unwrap_or(false) || self.positions.is_empty() {
             self.resume().await?;
         }
         if let Some(open) = self.pending.take() {
@@ -122,14 +130,24 @@ impl Ingest {
         self.commit(Batch { files, next }).await
     }
 
+    /// Reads the positions again before anything else.
+    pub(crate) fn forget(&mut self) {
+        self.positions.clear();
+        self.pending = None;
+    }
+
     async fn resume(&mut self) -> Result<(), IngestError> {
+        let share = self.share.borrow_and_update().clone();
+        // What was on its way may be another's now: whoever has it begins where the table stands.
+        self.forget();
+        self.recent.retain(|at, _| share.contains(at));
         let snapshot = self.table.snapshot().await.map_err(|source| IngestError::Lake { source })?;
         let known = Topic::ALL.map(|topic| self.log.topic_id(topic));
         if let Some(topic_id) = snapshot.foreign_topic(&known) {
             return Err(IngestError::ForeignLog { topic_id });
         }
         let positions: BTreeMap<_, _> =
-            self.partitions().into_iter().map(|at| (at, self.position(&snapshot, at))).collect();
+            share.into_iter().map(|at| (at, self.position(&snapshot, at))).collect();
         for (at, position) in positions {
             self.truncate(at, position).await;
             self.positions.insert(at, position);
@@ -141,27 +159,21 @@ impl Ingest {
         snapshot.position(self.log.topic_id(at.topic), at.partition)
     }
 
-    fn partitions(&self) -> Vec<TopicPartition> {
-        let of =
-            |topic| (0..self.log.partitions(topic)).map(move |partition| TopicPartition { topic, partition });
-        Topic::ALL.into_iter().flat_map(of).collect()
+    /// The durable end of each topic partition of the share, as of now.
+    pub(crate) async fn log_ends(&self) -> Result<BTreeMap<TopicPartition, u64>, IngestError> {
+        Ok(self.log_ranges().await?.into_iter().map(|(at, range)| (at, range.end)).collect())
     }
 
-    /// The durable end of each topic partition, as of now.
-    pub(crate) async fn log_ends(&self) -> Result<BTreeMap<TopicPartition, u64>, IngestError> {
-        let mut ends = BTreeMap::new();
-        for &at in self.positions.keys() {
-            let range = self.log.offsets(at).await.map_err(|source| IngestError::Log { at, source })?;
-            ends.insert(at, range.end);
-        }
-        Ok(ends)
+    async fn log_ranges(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, IngestError> {
+        let all = self.log.all_offsets().await.map_err(|source| IngestError::Offsets { source })?;
+        Ok(all.into_iter().filter(|(at, _)| self.positions.contains_key(at)).collect())
     }
 
     /// A position outside the log is an alarm, and never a reason to start over.
     async fn check_log(&self) -> Result<(), IngestError> {
         let mut partitions = Vec::new();
-        for (&at, &position) in &self.positions {
-            let range = self.log.offsets(at).await.map_err(|source| IngestError::Log { at, source })?;
+        for (at, range) in self.log_ranges().await? {
+            let position = self.positions[&at];
             if range.end < position {
                 return Err(IngestError::LogBehind { at, position, end: range.end });
             }

@@ -3,7 +3,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::select_all;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use retrace_proto::log::TopicPartition;
 use tokio::time::sleep;
 
@@ -34,6 +35,14 @@ impl Ingest {
                     // Whatever a full batch had to leave has waited long enough.
                     (self.status().borrow().lag_records() > 0).then_some(Duration::ZERO)
                 }
+                Err(error) if self.is_overtaken(&error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "fenced, another process went on"
+                    );
+                    self.forget();
+                    Some(PAUSE_MIN)
+                }
                 Err(error) if error.is_transient() => {
                     failures += 1;
                     tracing::warn!(failures, error = &error as &dyn std::error::Error, "ingest tries again");
@@ -58,13 +67,24 @@ impl Ingest {
             match self.drain_step(&mut ends).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => failures = 0,
-                Err(error) if error.is_transient() && failures < DRAIN_ATTEMPTS_MAX => {
+                Err(error)
+                    if (error.is_transient() || self.is_overtaken(&error))
+                        && failures < DRAIN_ATTEMPTS_MAX =>
+                {
                     failures += 1;
+                    if self.is_overtaken(&error) {
+                        self.forget();
+                    }
                     sleep(pause(failures)).await;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether another process that shares the log moved a position first, as happens when shares change.
+    fn is_overtaken(&self, error: &IngestError) -> bool {
+        error.is_fenced() && self.log().is_shared()
     }
 
     /// One step towards the log's ends as they were at first, so that appends do not prolong the drain. Whether they
@@ -78,7 +98,8 @@ impl Ingest {
             Some(ends) => ends,
             None => ends.insert(self.log_ends().await?),
         };
-        Ok(progress.rows == 0 || ends.iter().all(|(at, end)| self.positions[at] >= *end))
+        Ok(progress.rows == 0
+            || ends.iter().all(|(at, end)| self.positions.get(at).is_none_or(|position| position >= end)))
     }
 
     /// After a failure a pause, else until a batch is due: a record, and then as many others as its age allows.
@@ -94,17 +115,29 @@ impl Ingest {
         }
     }
 
-    /// Until some topic partition has more than `records` that are not in the table, or cannot be waited for: then
-    /// the next step finds out why.
+    /// Until some topic partition has more than `records` that are not in the table, or cannot be waited for, or the
+    /// share changes: then the next step finds out why.
     async fn wait_past(&self, records: u64) {
+        let mut share = self.share.clone();
+        let changed = async {
+            if share.changed().await.is_err() {
+                // It never will.
+                std::future::pending::<()>().await;
+            }
+        };
         let waits = self
             .positions
             .iter()
             .map(|(at, position)| Box::pin(self.log().wait_past(*at, position.saturating_add(records))));
-        let (waited, _, _) = select_all(waits).await;
-        if let Err(error) = waited {
-            tracing::debug!(%error, "waiting for the log failed");
-            sleep(PAUSE_MIN).await;
+        let mut waits: FuturesUnordered<_> = waits.collect();
+        tokio::select! {
+            () = changed => {}
+            Some(waited) = waits.next() => {
+                if let Err(error) = waited {
+                    tracing::debug!(%error, "waiting for the log failed");
+                    sleep(PAUSE_MIN).await;
+                }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use arrow::record_batch::RecordBatch;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use retrace_eventlog::{EventLog, ReadError};
 use retrace_lake::{DataFile, Rows, Snapshot, Table};
 use retrace_proto::log::{Record, Topic, TopicPartition};
@@ -66,15 +67,12 @@ impl Source {
 
 /// The durable end of every topic partition, now.
 pub(crate) async fn ends(log: &dyn EventLog) -> Result<Cut, QueryError> {
-    let mut positions = Vec::new();
-    for topic in Topic::ALL {
-        for partition in 0..log.partitions(topic) {
-            let at = TopicPartition { topic, partition };
-            positions.push(Position { at, end_exclusive: log.offsets(at).await?.end });
-        }
-    }
-    Ok(Cut::new(positions))
+    let all = log.all_offsets().await?;
+    Ok(Cut::new(all.into_iter().map(|(at, range)| Position { at, end_exclusive: range.end }).collect()))
 }
+
+/// Topic partitions whose tails are read at the same time.
+const READS_AT_A_TIME: usize = 4;
 
 async fn read_tails(
     log: &dyn EventLog,
@@ -82,26 +80,44 @@ async fn read_tails(
     cut: &Cut,
     options: &Options,
 ) -> Result<Vec<RecordBatch>, QueryError> {
-    let mut tail = Tail::new(options.tail_bytes_max);
+    let mut tails = Vec::new();
     for &Position { at, end_exclusive } in cut.positions() {
         let position = snapshot.position(log.topic_id(at.topic), at.partition);
         if position > end_exclusive {
             check_not_behind(log, at, position).await?;
         }
-        let mut next = position;
-        while next < end_exclusive {
-            let records = log.read(at, next, READ_BYTES).await?;
-            let below_end: Vec<Record> =
-                records.into_iter().take_while(|record| record.offset < end_exclusive).collect();
-            let Some(last) = below_end.last() else {
-                // The end was durable when the cut was taken, so there is something below it.
-                return Err(QueryError::Log(ReadError::Unavailable));
-            };
-            next = last.offset + 1;
-            tail.push(at, &below_end)?;
-        }
+        tails.push(Box::pin(pieces(log, at, position, end_exclusive)));
+    }
+    let mut tail = Tail::new(options.tail_bytes_max);
+    let mut pieces = stream::iter(tails).flatten_unordered(READS_AT_A_TIME);
+    while let Some((at, records)) = pieces.try_next().await? {
+        tail.push(at, &records)?;
     }
     Ok(tail.batches)
+}
+
+/// The records of a topic partition from `start` to below `end`, piece by piece in order.
+fn pieces(
+    log: &dyn EventLog,
+    at: TopicPartition,
+    start: u64,
+    end: u64,
+) -> impl Stream<Item = Result<(TopicPartition, Vec<Record>), QueryError>> {
+    stream::try_unfold(start, move |next| async move {
+        if next >= end {
+            return Ok(None);
+        }
+        let mut records = log.read(at, next, READ_BYTES).await?;
+        records.retain(|record| record.offset < end);
+        match records.last() {
+            Some(last) => {
+                let after = last.offset + 1;
+                Ok(Some(((at, records), after)))
+            }
+            // The end was durable when the cut was taken, so there is something below it.
+            None => Err(QueryError::Log(ReadError::Unavailable)),
+        }
+    })
 }
 
 /// A table that is ahead of the cut is only newer. One that is ahead of the log means that records are missing.

@@ -9,7 +9,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use retrace_access::{Authenticated, Directory, EvidenceRight, Principal, Secret, TokenFile};
 use retrace_eventlog::{EventLog, InstanceStream, MemoryLog, ReadError, partition_for};
-use retrace_lake::{Advance, Rows, Table};
+use retrace_lake::{Advance, Location, Rows, Table};
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use retrace_proto::wire::{self, StreamKind};
@@ -41,7 +41,9 @@ impl World {
 
     pub(crate) async fn with(log: MemoryLog, options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let table = Table::open_or_create(folder.path().join("lake").to_str().unwrap()).await.unwrap();
+        let table = Table::open_or_create(&Location::new(folder.path().join("lake").to_str().unwrap()))
+            .await
+            .unwrap();
         let log = Arc::new(log);
         let tokens = TokenFile::init(&folder.path().join("tokens.toml")).unwrap();
         let directory =
@@ -452,6 +454,10 @@ impl EventLog for Hooked {
 
     async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
         self.log.wait_past(of, end_exclusive).await
+    }
+
+    fn close(&self) {
+        self.log.close();
     }
 
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {

@@ -83,6 +83,10 @@ impl EventLog for PanicsOnce {
         self.log.wait_past(of, end_exclusive).await
     }
 
+    fn close(&self) {
+        self.log.close();
+    }
+
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
         self.log.truncate_below(of, offset).await
     }

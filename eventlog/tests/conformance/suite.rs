@@ -1,14 +1,11 @@
-//! The contract of `EventLog`, held against every implementation.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! What every log must do, whatever it is made of. Each test gets a new, empty log.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{join_all, try_join_all};
-use retrace_eventlog::{
-    AppendError, EmbeddedLog, EmbeddedOptions, EventLog, KEY_BYTES_MAX, MemoryLog, ReadError, VALUE_BYTES_MAX,
-};
+use retrace_eventlog::{AppendError, EventLog, KEY_BYTES_MAX, ReadError, VALUE_BYTES_MAX};
 use retrace_proto::log::{Record, Topic, TopicPartition};
 
 const EVENTS: TopicPartition = TopicPartition { topic: Topic::Events, partition: 0 };
@@ -43,7 +40,7 @@ async fn read_all(log: &dyn EventLog, from: TopicPartition, bytes_max: usize) ->
     records
 }
 
-async fn offsets_are_dense_and_records_come_back(log: Arc<dyn EventLog>) {
+pub(crate) async fn offsets_are_dense_and_records_come_back(log: Arc<dyn EventLog>) {
     fill(&*log, EVENTS, 0..100).await;
     for bytes_max in [0, 1, 11, 25, 1 << 20] {
         let records = read_all(&*log, EVENTS, bytes_max).await;
@@ -54,7 +51,7 @@ async fn offsets_are_dense_and_records_come_back(log: Arc<dyn EventLog>) {
     }
 }
 
-async fn a_record_can_be_read_as_soon_as_its_append_resolves(log: Arc<dyn EventLog>) {
+pub(crate) async fn a_record_can_be_read_as_soon_as_its_append_resolves(log: Arc<dyn EventLog>) {
     for number in 0..20 {
         let offset = log.append(EVENTS, Bytes::new(), value(number)).await.unwrap();
         assert_eq!(offset, number);
@@ -65,7 +62,7 @@ async fn a_record_can_be_read_as_soon_as_its_append_resolves(log: Arc<dyn EventL
     }
 }
 
-async fn each_key_keeps_its_order_among_concurrent_appenders(log: Arc<dyn EventLog>) {
+pub(crate) async fn each_key_keeps_its_order_among_concurrent_appenders(log: Arc<dyn EventLog>) {
     let appenders = (0..8_u64).map(|appender| {
         let log = Arc::clone(&log);
         tokio::spawn(async move {
@@ -87,7 +84,7 @@ async fn each_key_keeps_its_order_among_concurrent_appenders(log: Arc<dyn EventL
     }
 }
 
-async fn topics_do_not_mix(log: Arc<dyn EventLog>) {
+pub(crate) async fn topics_do_not_mix(log: Arc<dyn EventLog>) {
     fill(&*log, EVENTS, 0..3).await;
     fill(&*log, CONTROL, 0..2).await;
     assert_eq!(log.offsets(EVENTS).await.unwrap(), 0..3);
@@ -96,7 +93,7 @@ async fn topics_do_not_mix(log: Arc<dyn EventLog>) {
     assert_eq!(log.topic_id(Topic::Events), log.topic_id(Topic::Events));
 }
 
-async fn reading_at_the_end_is_empty_and_beyond_it_an_alarm(log: Arc<dyn EventLog>) {
+pub(crate) async fn reading_at_the_end_is_empty_and_beyond_it_an_alarm(log: Arc<dyn EventLog>) {
     assert_eq!(log.read(EVENTS, 0, 1000).await, Ok(vec![]));
     fill(&*log, EVENTS, 0..5).await;
     assert_eq!(log.read(EVENTS, 5, 1000).await, Ok(vec![]));
@@ -106,7 +103,7 @@ async fn reading_at_the_end_is_empty_and_beyond_it_an_alarm(log: Arc<dyn EventLo
     assert_eq!(offsets, [3, 4]);
 }
 
-async fn truncation_frees_what_is_below_and_keeps_what_is_not(log: Arc<dyn EventLog>) {
+pub(crate) async fn truncation_frees_what_is_below_and_keeps_what_is_not(log: Arc<dyn EventLog>) {
     fill(&*log, EVENTS, 0..200).await;
     let mut start_before = 0;
     for offset in [0, 50, 120, 119, 200] {
@@ -127,7 +124,7 @@ async fn truncation_frees_what_is_below_and_keeps_what_is_not(log: Arc<dyn Event
     fill(&*log, EVENTS, 200..210).await;
 }
 
-async fn waiting_ends_when_the_end_passes(log: Arc<dyn EventLog>) {
+pub(crate) async fn waiting_ends_when_the_end_passes(log: Arc<dyn EventLog>) {
     fill(&*log, EVENTS, 0..3).await;
     assert_eq!(log.wait_past(EVENTS, 2).now_or_never(), Some(Ok(())));
     let mut waiting = log.wait_past(EVENTS, 4);
@@ -138,7 +135,7 @@ async fn waiting_ends_when_the_end_passes(log: Arc<dyn EventLog>) {
     assert_eq!(waiting.await, Ok(()));
 }
 
-async fn what_is_too_large_is_refused_in_the_call_and_the_largest_is_not(log: Arc<dyn EventLog>) {
+pub(crate) async fn what_is_too_large_is_refused_in_the_call_and_the_largest_is_not(log: Arc<dyn EventLog>) {
     let bytes = |len| Bytes::from(vec![7; len]);
     let too_large = |bytes_max| Some(Err(AppendError::TooLarge { bytes: bytes_max + 1, bytes_max }));
     let append = log.append(EVENTS, Bytes::new(), bytes(VALUE_BYTES_MAX + 1));
@@ -151,7 +148,7 @@ async fn what_is_too_large_is_refused_in_the_call_and_the_largest_is_not(log: Ar
     assert_eq!((records[0].key.len(), records[0].value.len()), (KEY_BYTES_MAX, VALUE_BYTES_MAX));
 }
 
-async fn a_topic_partition_that_is_not_there_is_an_error(log: Arc<dyn EventLog>) {
+pub(crate) async fn a_topic_partition_that_is_not_there_is_an_error(log: Arc<dyn EventLog>) {
     let partition = log.partitions(Topic::Events);
     assert!(partition >= 1);
     let nowhere = TopicPartition { topic: Topic::Events, partition };
@@ -163,44 +160,36 @@ async fn a_topic_partition_that_is_not_there_is_an_error(log: Arc<dyn EventLog>)
     assert_eq!(log.truncate_below(nowhere, 0).await, Err(unknown));
 }
 
-async fn a_dropped_append_is_written_all_the_same(log: Arc<dyn EventLog>) {
+pub(crate) async fn a_dropped_append_is_written_all_the_same(log: Arc<dyn EventLog>) {
     drop(log.append(EVENTS, Bytes::new(), value(0)));
     assert_eq!(log.append(EVENTS, Bytes::new(), value(1)).await, Ok(1));
     assert_eq!(read_all(&*log, EVENTS, 1000).await[0].value, value(0));
 }
 
+/// A module of tests: the suite against what `$open`, a future, makes; it gives a log and whatever must outlive it.
 macro_rules! conformance {
-    ($($test:ident)*) => {
-        mod memory {
-            use super::*;
-            $(#[tokio::test] async fn $test() {
-                super::$test(Arc::new(MemoryLog::with_partitions(2, 1))).await;
-            })*
+    ($module:ident, $open:expr) => {
+        conformance! { @tests $module, $open,
+            offsets_are_dense_and_records_come_back
+            a_record_can_be_read_as_soon_as_its_append_resolves
+            each_key_keeps_its_order_among_concurrent_appenders
+            topics_do_not_mix
+            reading_at_the_end_is_empty_and_beyond_it_an_alarm
+            truncation_frees_what_is_below_and_keeps_what_is_not
+            waiting_ends_when_the_end_passes
+            what_is_too_large_is_refused_in_the_call_and_the_largest_is_not
+            a_topic_partition_that_is_not_there_is_an_error
+            a_dropped_append_is_written_all_the_same
         }
-
-        mod embedded {
+    };
+    (@tests $module:ident, $open:expr, $($test:ident)*) => {
+        mod $module {
             use super::*;
-            $(#[tokio::test] async fn $test() {
-                let folder = tempfile::tempdir().unwrap();
-                // A group of a few records and a segment of a few groups, so that every test crosses both.
-                let options = EmbeddedOptions {
-                    segment_bytes_max: 1000, group_bytes_max: 1500, ..EmbeddedOptions::default()
-                };
-                super::$test(Arc::new(EmbeddedLog::open(folder.path(), &options).unwrap())).await;
+            $(#[tokio::test(flavor = "multi_thread")] async fn $test() {
+                let (log, _outlives) = $open.await;
+                crate::suite::$test(std::sync::Arc::new(log)).await;
             })*
         }
     };
 }
-
-conformance! {
-    offsets_are_dense_and_records_come_back
-    a_record_can_be_read_as_soon_as_its_append_resolves
-    each_key_keeps_its_order_among_concurrent_appenders
-    topics_do_not_mix
-    reading_at_the_end_is_empty_and_beyond_it_an_alarm
-    truncation_frees_what_is_below_and_keeps_what_is_not
-    waiting_ends_when_the_end_passes
-    what_is_too_large_is_refused_in_the_call_and_the_largest_is_not
-    a_topic_partition_that_is_not_there_is_an_error
-    a_dropped_append_is_written_all_the_same
-}
+pub(crate) use conformance;

@@ -1,0 +1,334 @@
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use retrace_kafka_admin::{End, offsets};
+use retrace_proto::Id;
+use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::contract::check_size;
+use crate::{Append, AppendError, EventLog, ReadError};
+
+mod options;
+
+mod open_error;
+
+mod listener;
+
+mod topics;
+
+mod open;
+
+mod group;
+
+mod producer;
+
+mod readers;
+
+pub use open_error::KafkaOpenError;
+pub use options::KafkaOptions;
+
+use group::Member;
+use listener::Listener;
+use open::{find, library, reach};
+use producer::{Lane, Producer};
+use readers::{Failure, Readers};
+
+/// How long a question to the brokers may take while the log is in use.
+const ASK_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The pause before the brokers are asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long closing waits for what is on its way.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How often the end is asked for while somebody waits for records of others.
+const END_POLL_PERIOD: Duration = Duration::from_millis(100);
+
+/// The log on an Apache Kafka cluster, shared by any number of processes.
+///
+/// A record is durable once all in-sync replicas hold it, at least `min.insync.replicas` of them (`acks=all`). Offsets
+/// are dense because nothing here writes in transactions. What is appended is sent in order and without duplicates by
+/// the library's idempotent producer; a record that could not be acknowledged yet is tried for as long as the log is
+/// open, so its deadline must be the caller's own.
+///
+/// The end of a topic partition is what its leader says. A leader that is cut off from the others, and does not know
+/// yet that it was replaced, says less than there is: for the seconds until it learns it, a reader that reaches only
+/// that broker misses what was written elsewhere.
+///
+/// Append times are the brokers' clocks in milliseconds: when another broker becomes leader they can step back.
+///
+/// Dropping it closes it, and blocks until what is on its way is acknowledged, for ten seconds at most.
+pub struct KafkaLog {
+    shared: Arc<Shared>,
+    admin: AdminClient<Listener>,
+    topic_ids: [Id; 2],
+    /// How this process joins the group of ingest, and its membership once it did.
+    member_config: ClientConfig,
+    member: Mutex<Option<Member>>,
+    is_closed: AtomicBool,
+}
+
+/// What is used from threads that wait for brokers.
+struct Shared {
+    producer: Producer,
+    readers: Readers,
+    lanes: [Vec<Arc<Lane>>; 2],
+}
+
+impl KafkaLog {
+    /// Connects, makes the topics that are not there, and refuses those on which the log's promises would not hold.
+    pub async fn open(options: &KafkaOptions) -> Result<Self, KafkaOpenError> {
+        let servers = options.client.get("bootstrap.servers").cloned().unwrap_or_default();
+        let config = options.producer()?;
+        let admin_config = config.clone();
+        let readers = Readers::new(options.reader()?);
+        let producer = Producer::new(config, options.queue_bytes_max).map_err(library)?;
+        let producer = reach(producer, servers).await?;
+        let admin =
+            AdminClient::from_config_and_context(&admin_config, Listener::default()).map_err(library)?;
+        let mut found = Vec::new();
+        for topic in Topic::ALL {
+            found.push(find(&producer, &admin, options, topic).await?);
+        }
+        let lanes = Topic::ALL.map(|topic| {
+            let name: Arc<str> = options.topic(topic).into();
+            let partitions = 0..i32::try_from(found[topic as usize].partitions).unwrap_or(i32::MAX);
+            partitions.map(|partition| Arc::new(Lane::new(Arc::clone(&name), partition))).collect()
+        });
+        let topic_ids = Topic::ALL.map(|topic| found[topic as usize].id);
+        let shared = Arc::new(Shared { producer, readers, lanes });
+        let member_config = options.member()?;
+        let (member, is_closed) = (Mutex::new(None), AtomicBool::new(false));
+        Ok(Self { shared, admin, topic_ids, member_config, member, is_closed })
+    }
+
+    fn member(&self) -> MutexGuard<'_, Option<Member>> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(&self, of: TopicPartition) -> Result<&Arc<Lane>, ReadError> {
+        let lane = self.shared.lanes[of.topic as usize].get(of.partition as usize);
+        lane.ok_or(ReadError::UnknownPartition(of))
+    }
+
+    fn open_lane(&self, of: TopicPartition) -> Result<Arc<Lane>, ReadError> {
+        let lane = self.lane(of)?;
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(ReadError::Closed);
+        }
+        Ok(Arc::clone(lane))
+    }
+}
+
+/// Runs what waits for brokers where waiting is allowed.
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    tokio::task::spawn_blocking(run).await.unwrap_or(Err(ReadError::Unavailable))
+}
+
+impl Shared {
+    /// First offset kept and end, as the leader has them now.
+    fn range(&self, lane: &Arc<Lane>) -> Result<OffsetRange, ReadError> {
+        let ranges = self.ranges(std::slice::from_ref(lane))?;
+        ranges.into_iter().next().ok_or(ReadError::Unavailable)
+    }
+
+    /// The same of many topic partitions: each broker is asked once for all that it leads.
+    fn ranges(&self, lanes: &[Arc<Lane>]) -> Result<Vec<OffsetRange>, ReadError> {
+        let connection = self.producer.connection();
+        let client = producer::client(&connection);
+        let of: Vec<_> = lanes.iter().map(|lane| (&*lane.topic, lane.partition)).collect();
+        let deadline = Instant::now() + ASK_WAIT_MAX;
+        // While leaders change, some of them do not answer: that passes within seconds.
+        let ask = |end| loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match offsets(client, &of, end, left) {
+                Ok(found) => break Ok(found),
+                Err(error) if Instant::now() >= deadline => {
+                    tracing::warn!(%error, "the brokers did not tell where the log begins and ends");
+                    break Err(ReadError::Unavailable);
+                }
+                Err(error) => tracing::debug!(%error, "the brokers are asked again"),
+            }
+            thread::sleep(ASK_PAUSE);
+        };
+        // The ends are asked for last, so that none can lie below its start.
+        let starts = ask(End::Earliest)?;
+        let ends = ask(End::Latest)?;
+        let mut ranges = Vec::with_capacity(lanes.len());
+        for ((lane, start), end) in lanes.iter().zip(starts).zip(ends) {
+            let range = start..end;
+            lane.known_end.raise(range.end);
+            ranges.push(range);
+        }
+        Ok(ranges)
+    }
+
+    /// What is known to be there is read without asking first; the brokers are asked where that does not suffice.
+    fn read(&self, lane: &Arc<Lane>, start: u64, bytes_max: usize) -> Result<Vec<Record>, ReadError> {
+        let known_end = lane.known_end.now();
+        if start < known_end {
+            match self.readers.read(lane, start..known_end, bytes_max) {
+                Ok(records) => return Ok(records),
+                Err(Failure::Error(error)) => return Err(error),
+                Err(Failure::OutOfRange) => {}
+            }
+        }
+        let range = self.range(lane)?;
+        if start < range.start {
+            return Err(ReadError::BelowStart { start: range.start });
+        }
+        if start > range.end {
+            return Err(ReadError::AboveEnd { end: range.end });
+        }
+        if start == range.end {
+            return Ok(Vec::new());
+        }
+        self.readers.read(lane, start..range.end, bytes_max).map_err(|failure| match failure {
+            // It held that offset a moment ago: another question will tell.
+            Failure::OutOfRange => ReadError::Unavailable,
+            Failure::Error(error) => error,
+        })
+    }
+}
+
+impl fmt::Debug for KafkaLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaLog").field("topic_ids", &self.topic_ids).finish_non_exhaustive()
+    }
+}
+
+impl Drop for KafkaLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaLog {
+    fn partitions(&self, topic: Topic) -> u32 {
+        u32::try_from(self.shared.lanes[topic as usize].len()).unwrap_or(u32::MAX)
+    }
+
+    fn topic_id(&self, topic: Topic) -> Id {
+        self.topic_ids[topic as usize]
+    }
+
+    fn append(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append {
+        if let Err(error) = check_size(&key, &value) {
+            return Append::ready(Err(error));
+        }
+        match self.lane(to) {
+            Ok(lane) => self.shared.producer.append(lane, &key, &value),
+            Err(_) => Append::ready(Err(AppendError::Refused)),
+        }
+    }
+
+    async fn read(
+        &self,
+        from: TopicPartition,
+        start_inclusive: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        let (shared, lane) = (Arc::clone(&self.shared), self.open_lane(from)?);
+        blocking(move || shared.read(&lane, start_inclusive, bytes_max)).await
+    }
+
+    async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError> {
+        let (shared, lane) = (Arc::clone(&self.shared), self.open_lane(of)?);
+        blocking(move || shared.range(&lane)).await
+    }
+
+    async fn all_offsets(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(ReadError::Closed);
+        }
+        let shared = Arc::clone(&self.shared);
+        let partitions =
+            |topic| (0..self.partitions(topic)).map(move |partition| TopicPartition { topic, partition });
+        let all: Vec<_> = Topic::ALL.into_iter().flat_map(partitions).collect();
+        let ranges = blocking(move || shared.ranges(&shared.lanes.concat())).await?;
+        Ok(all.into_iter().zip(ranges).collect())
+    }
+
+    async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
+        let lane = self.lane(of)?;
+        let mut own = std::pin::pin!(lane.known_end.wait_past(end_exclusive));
+        loop {
+            tokio::select! {
+                biased;
+                known = &mut own => return known,
+                () = sleep(END_POLL_PERIOD) => {}
+            }
+            // An end that cannot be told now is asked for again: whoever waits has no other use for it.
+            let known = self.offsets(of).await;
+            tracing::trace!(?known, "asked for the end");
+        }
+    }
+
+    fn ingest_share(&self) -> watch::Receiver<Vec<TopicPartition>> {
+        let mut member = self.member();
+        if let Some(member) = &*member {
+            return member.share();
+        }
+        let control = &self.shared.lanes[Topic::Control as usize][0].topic;
+        match Member::join(&self.member_config, control, Topic::ALL.map(|topic| self.partitions(topic))) {
+            Ok(joined) => member.insert(joined).share(),
+            Err(error) => {
+                tracing::error!(%error, "this process could not join the group of ingest, and has no share");
+                watch::Sender::default().subscribe()
+            }
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    /// What is not acknowledged within ten seconds is given up.
+    fn close(&self) {
+        drop(self.member().take());
+        self.is_closed.store(true, Ordering::Release);
+        self.shared.producer.close(CLOSE_WAIT_MAX);
+        self.shared.lanes.iter().flatten().for_each(|lane| lane.known_end.stop());
+    }
+
+    async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
+        let lane = self.open_lane(of)?;
+        let mut offsets = TopicPartitionList::new();
+        let offset = i64::try_from(offset).map_err(|_| ReadError::Unavailable)?;
+        offsets
+            .add_partition_offset(&lane.topic, lane.partition, Offset::Offset(offset))
+            .map_err(|_| ReadError::Unavailable)?;
+        let options =
+            AdminOptions::new().request_timeout(Some(ASK_WAIT_MAX)).operation_timeout(Some(ASK_WAIT_MAX));
+        let deleted = self.admin.delete_records(&offsets, &options).await;
+        let failed = match &deleted {
+            Ok(deleted) => deleted.elements().iter().find_map(|element| element.error().err()),
+            Err(error) => Some(error.clone()),
+        };
+        match failed.and_then(|error| error.rdkafka_error_code()) {
+            // Above the end there is nothing to let go of: whoever reads there is told so.
+            None | Some(RDKafkaErrorCode::OffsetOutOfRange) => {
+                deleted.map(drop).map_err(|_| ReadError::Unavailable)
+            }
+            Some(error) => {
+                tracing::debug!(%error, "records were not let go of");
+                Err(ReadError::Unavailable)
+            }
+        }
+    }
+}
