@@ -6,9 +6,33 @@ use crate::table::TABLE_SCHEMA;
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
     /// The location is not one that can be served.
-    #[error("{location} is not a place for the lake: give a folder or a file:// URL")]
+    #[error("{location} is not a place for the lake: give a folder, or an s3://, gs:// or az:// URL")]
     Location {
         /// As it was given.
+        location: String,
+    },
+    /// An option that the store does not have.
+    #[error(
+        "`{name}` is not an option of the store at {location}: see the names that object_store has for it"
+    )]
+    Option {
+        /// Its name.
+        name: String,
+        /// Where the table is.
+        location: String,
+    },
+    /// There is nothing to put the table into.
+    #[error("there is no bucket or container for {location}: make it first, or correct the URL")]
+    NoBucket {
+        /// Where the table should be.
+        location: String,
+    },
+    /// The store does not let this credential write.
+    #[error(
+        "the store refused the credential for {location}: check its key and secret, and that it may read, write and delete"
+    )]
+    Denied {
+        /// Where the table should be.
         location: String,
     },
     /// A Delta table that somebody else made.

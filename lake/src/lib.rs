@@ -30,6 +30,8 @@ mod scan;
 
 mod durable;
 
+mod location;
+
 mod table;
 
 mod positions;
@@ -44,6 +46,7 @@ pub use commit::{Advance, CommitError};
 pub use data_file::{DataFile, FileStats, MinMax};
 pub use durable::DurableFiles;
 pub use error::LakeError;
+pub use location::Location;
 pub use read::{RowError, RowReader, envelope_bytes};
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};

@@ -3,18 +3,20 @@ use std::sync::Arc;
 
 use deltalake::ensure_table_uri;
 use deltalake::kernel::{DataType, EagerSnapshot, PrimitiveType, StructField};
-use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_with};
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::table::state::DeltaTableState;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use retrace_proto::Id;
 use tokio::sync::Mutex;
+use url::Url;
 use uuid::Uuid;
 
 use crate::data_file::{DataFile, FileStats};
-use crate::durable;
 use crate::error::LakeError;
+use crate::location::{Location, Opened};
 use crate::positions::Positions;
 use crate::schema::{PARTITION_COLUMNS, schema};
 
@@ -84,29 +86,28 @@ impl Snapshot {
 }
 
 impl Table {
-    /// Opens the table at a folder or `file://` URL, and makes folder and table if they are not there.
+    /// Opens the table, and makes it if it is not there.
     ///
-    /// Everything written through it is fsynced. Opening writes a probe to prove that the store refuses to put what
-    /// exists, which is what commits rest on.
-    pub async fn open_or_create(location: &str) -> Result<Self, LakeError> {
-        if location.contains("://") && !location.starts_with("file://") {
-            return Err(LakeError::Location { location: location.to_owned() });
-        }
-        let wrong = |_| LakeError::Location { location: location.to_owned() };
-        let url = ensure_table_uri(location).map_err(wrong)?;
-        let folder =
-            url.to_file_path().map_err(|()| LakeError::Location { location: location.to_owned() })?;
-        Self::open_or_create_in(durable::local(&folder), url.as_str()).await
+    /// Everything written through it is durable as the store has it; in a folder it is fsynced. Opening writes a probe to
+    /// prove that the store refuses to put what exists, which is what commits rest on.
+    pub async fn open_or_create(location: &Location) -> Result<Self, LakeError> {
+        let Opened { root, prefix, url } = location.open()?;
+        Self::open_at(root, &prefix, &url).await
     }
 
     /// Opens the table in a store of the caller's, rooted where the URL's path begins. Durable is what the store
     /// makes durable: a `memory:///` table ends with its store.
     pub async fn open_or_create_in(root: Arc<dyn ObjectStore>, url: &str) -> Result<Self, LakeError> {
-        let wrong = |_| LakeError::Location { location: url.to_owned() };
-        let location = ensure_table_uri(url).map_err(wrong)?;
-        let log = logstore_with(root, &location, StorageConfig::default()).map_err(wrong)?;
-        let store = log.object_store(None);
-        let url = location.to_string();
+        let wrong = || LakeError::Location { location: url.to_owned() };
+        let url = ensure_table_uri(url).map_err(|_| wrong())?;
+        let prefix = Path::from_url_path(url.path()).map_err(|_| wrong())?;
+        Self::open_at(root, &prefix, &url).await
+    }
+
+    async fn open_at(root: Arc<dyn ObjectStore>, prefix: &Path, url: &Url) -> Result<Self, LakeError> {
+        let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(Arc::clone(&root), prefix.clone()));
+        let log = default_logstore(Arc::clone(&store), root, url, &StorageConfig::default());
+        let url = log.root_url().to_string();
         let table = Self { inner: Arc::new(Inner { log, store, url, loaded: Mutex::new(None) }) };
         table.probe().await?;
         if !table.inner.log.is_delta_table_location().await.map_err(LakeError::delta)? {
@@ -122,7 +123,13 @@ impl Table {
         let path = Path::from(format!("_probe/{}", Uuid::new_v4()));
         let create = || PutOptions::from(PutMode::Create);
         let store = self.store();
-        let failed = |source| LakeError::Store { source };
+        let failed = |source| match source {
+            object_store::Error::NotFound { .. } => LakeError::NoBucket { location: self.url().to_owned() },
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                LakeError::Denied { location: self.url().to_owned() }
+            }
+            source => LakeError::Store { source },
+        };
         store.put_opts(&path, "probe".into(), create()).await.map_err(failed)?;
         let second = store.put_opts(&path, "probe".into(), create()).await;
         store.delete(&path).await.map_err(failed)?;

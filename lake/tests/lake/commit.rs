@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use retrace_lake::faults::{Fault, FaultyStore, Step};
-use retrace_lake::{Advance, CommitError, DataFile, LakeError, Rows, Table};
+use retrace_lake::{Advance, CommitError, DataFile, LakeError, Location, Rows, Table};
 use retrace_proto::{Event, Id, Subject};
 
 use crate::support::{EVENTS, NOON_US, id, sealed};
@@ -169,10 +169,10 @@ async fn a_folder_keeps_files_statistics_and_positions_across_opening() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = folder.path().join("lake");
     let location = location.to_str().expect("unicode");
-    let table = Table::open_or_create(location).await.expect("a table");
+    let table = Table::open_or_create(&Location::new(location)).await.expect("a table");
     let files = write(&table, 0, 5).await.expect("written");
     table.commit(&files, &[advance(0, 5)]).await.expect("made");
-    let again = Table::open_or_create(table.url()).await.expect("its URL opens it too");
+    let again = Table::open_or_create(&Location::new(table.url())).await.expect("its URL opens it too");
     let snapshot = again.snapshot().await.expect("readable");
     assert_eq!(snapshot.position(topic(), 0), 5);
     let [file] = snapshot.files() else { panic!("one file") };
@@ -223,13 +223,13 @@ async fn a_foreign_delta_table_and_a_newer_one_are_refused() {
             .with_raise_if_key_not_exists(false)
             .await
             .expect("made");
-        let refused = Table::open_or_create(&location).await.expect_err("not ours");
+        let refused = Table::open_or_create(&Location::new(&location)).await.expect_err("not ours");
         drop(folder);
         refused
     };
     assert!(matches!(make(None).await, LakeError::Foreign));
     assert!(matches!(make(Some("1")).await, LakeError::Foreign), "ours by name, not by columns");
     assert!(matches!(make(Some("2")).await, LakeError::Newer { version: 2 }));
-    let elsewhere = Table::open_or_create("s3://bucket/lake").await.expect_err("not a folder");
+    let elsewhere = Table::open_or_create(&Location::new("ftp://host/lake")).await.expect_err("not a folder");
     assert!(matches!(elsewhere, LakeError::Location { .. }));
 }
