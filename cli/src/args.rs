@@ -44,6 +44,27 @@ Prints one line that begins with `ready` and names the addresses it serves at. E
 Example:
   SHOP_PASSWORD=… retrace up --config gate/retrace.toml")]
     Up,
+    /// Run the gate alone, beside others like it: clients come in and go on to targets
+    #[command(after_help = "\
+Needs a log that several processes share: [log.kafka]. Start as many as you like, behind a TCP load balancer.
+
+Example:
+  SHOP_PASSWORD=… retrace proxy --config gate/retrace.toml")]
+    Proxy,
+    /// Run ingest alone: records of the log become rows of the table
+    #[command(after_help = "\
+Needs a log that several processes share: [log.kafka].
+
+Example:
+  retrace ingest --config gate/retrace.toml")]
+    Ingest,
+    /// Run the query service alone, beside others like it: readers ask the evidence
+    #[command(after_help = "\
+Needs a log that several processes share: [log.kafka]. Start as many as you like.
+
+Example:
+  retrace query --config gate/retrace.toml")]
+    Query,
     /// Check the configuration and what it refers to, and say what is wrong where
     #[command(after_help = "Example:\n  retrace check --config gate/retrace.toml")]
     Check,

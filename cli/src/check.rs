@@ -1,6 +1,6 @@
 use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile};
 
-use crate::config::Config;
+use crate::config::{Config, Log};
 use crate::output::{self, Output};
 
 /// Reads everything that `up` will need. What may still differ when `up` runs, a secret in its environment or the
@@ -42,6 +42,14 @@ fn warnings(config: &Config) -> Vec<String> {
         if config.mask_rules(&target.name).is_empty() {
             warnings.push(format!("target `{}`: no [[mask]] applies, so nothing is hidden", target.name));
         }
+    }
+    let log = match &config.log {
+        Log::Kafka(kafka) => kafka.resolve(config.dir()).err(),
+        Log::Embedded(_) => None,
+    };
+    let lake = config.lake.resolve(config.dir()).err();
+    for (table, error) in [("[log.kafka.options]", log), ("[lake.options]", lake)] {
+        warnings.extend(error.map(|error| format!("{table} {error}")));
     }
     if config.targets.is_empty() {
         warnings.push("there is no [[target]], so nobody can reach anything".to_owned());

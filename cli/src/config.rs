@@ -4,7 +4,10 @@
 
 mod build;
 mod form;
+mod lake;
 mod link;
+mod log;
+mod options;
 mod place;
 
 #[cfg(test)]
@@ -21,6 +24,8 @@ use retrace_proto::wire;
 use retrace_proxy_core::postgres::Beyond;
 use sha2::{Digest, Sha256};
 
+pub(crate) use lake::Lake;
+pub(crate) use log::Log;
 pub(crate) use place::ConfigError;
 
 /// Largest configuration, in bytes.
@@ -48,10 +53,10 @@ pub(crate) struct Config {
     pub(crate) query_listen: SocketAddr,
     /// Where PostgreSQL clients connect that read evidence; nowhere if the file does not say.
     pub(crate) door_listen: Option<SocketAddr>,
-    /// Folder of the log, absolute.
-    pub(crate) log_dir: PathBuf,
-    /// Folder of the table, absolute.
-    pub(crate) lake_dir: PathBuf,
+    /// Where the log is.
+    pub(crate) log: Log,
+    /// Where the table is.
+    pub(crate) lake: Lake,
     /// Who may come in.
     pub(crate) principals: Vec<Principal>,
     /// What they may reach.

@@ -9,8 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures::TryStreamExt;
 use retrace_access::{Authenticated, Ca, Directory, Keys, TokenFile};
-use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, InstanceStream, OpenError};
-use retrace_lake::Table;
+use retrace_eventlog::{EventLog, InstanceStream};
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Id, Subject};
@@ -21,6 +20,7 @@ use crate::args::Reach;
 use crate::clock;
 use crate::config::Config;
 use crate::heads_key;
+use crate::storage;
 
 /// How long to wait for a service to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(crate) enum Evidence {
 pub(crate) struct Opened {
     reader: Reader,
     caller: Authenticated,
-    log: Arc<EmbeddedLog>,
+    log: Arc<dyn EventLog>,
 }
 
 impl Evidence {
@@ -137,28 +137,20 @@ impl Opened {
         let tokens = TokenFile::load(&config.tokens_file())?;
         let directory = Directory::new(config.principals.clone(), tokens, keys.mock.clone())?;
         let caller = directory.bearer(token)?;
-        let log = Arc::new(open_log(config.log_dir.clone()).await?);
-        let events: Arc<dyn EventLog> = log.clone();
+        let log = storage::log(config).await?;
         let instance = format!("cli-{}", std::process::id());
-        let instance =
-            InstanceStream::open(Arc::clone(&events), instance, clock::now_unix_us, clock::new_id());
+        let instance = InstanceStream::open(Arc::clone(&log), instance, clock::now_unix_us, clock::new_id());
         let started = InstanceStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             roles: vec!["query".to_owned()],
         };
         instance.record(Subject::default(), Event::instance_started(started)).await?;
-        let table = Table::open_or_create(&config.lake_dir.to_string_lossy()).await?;
+        let table = storage::table(config).await?;
         let masker = Masker::everything(FingerprintKey::new(keys.mask.expose()));
-        let sources = Sources { log: events, table, instance: Arc::new(instance), masker };
+        let sources = Sources { log: Arc::clone(&log), table, instance: Arc::new(instance), masker };
         let options = Options { head_keys: heads_key::trusted_keys(&keys)?, ..Options::default() };
         Ok(Self { reader: Reader::new(sources, options)?, caller, log })
     }
-}
-
-async fn open_log(folder: std::path::PathBuf) -> Result<EmbeddedLog, anyhow::Error> {
-    let opened =
-        tokio::task::spawn_blocking(move || EmbeddedLog::open(&folder, &EmbeddedOptions::default())).await?;
-    opened.map_err(|error: OpenError| anyhow::Error::new(error))
 }
 
 /// Where to connect to reach a listener: one that listens everywhere is on this machine.

@@ -1,14 +1,14 @@
 //! The `retrace` binary: commands, configuration, composition.
 //!
-//! The way through it, in reading order: `args` says what can be asked, `config` what a configuration is, `up` puts the
-//! services together; `evidence` is the way of every reading command to the records, in another process or in this one;
+//! The way through it, in reading order: `args` says what can be asked, `config` what a configuration is, `services` puts
+//! the parts of a process together; `evidence` is the way of every reading command to the records, in another process or in this one;
 //! each other command has its file.
 
 mod args;
 
 mod config;
 
-mod up;
+mod services;
 
 mod evidence;
 
@@ -25,12 +25,14 @@ mod token;
 
 mod clock;
 mod output;
+mod storage;
 
 use std::process::ExitCode;
 
 use args::{Cli, Command};
 use clap::Parser;
 use config::Config;
+use services::{Role, serve};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -56,11 +58,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    start_logging(if matches!(cli.command, Command::Up) { "info" } else { "warn" });
+    let serves = matches!(cli.command, Command::Up | Command::Proxy | Command::Ingest | Command::Query);
+    start_logging(if serves { "info" } else { "warn" });
     let load = || Config::load(&cli.place.config);
     match cli.command {
         Command::Init { dir } => init::init(&dir)?,
-        Command::Up => Box::pin(up::up(load()?)).await?,
+        Command::Up => Box::pin(serve(load()?, &Role::ALL)).await?,
+        Command::Proxy => Box::pin(serve(load()?, &[Role::Proxy])).await?,
+        Command::Ingest => Box::pin(serve(load()?, &[Role::Ingest])).await?,
+        Command::Query => Box::pin(serve(load()?, &[Role::Query])).await?,
         Command::Check => check::check(&load()?)?,
         Command::Token(command) => token::token(&load()?, command)?,
         Command::HeadsKey { create } => heads_key::heads_key(&load()?, create)?,

@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::place::{ConfigError, Source};
 use super::{
     COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT,
-    QUERY_LISTEN_DEFAULT, Record, Target, form, link, policy_version,
+    QUERY_LISTEN_DEFAULT, Record, Target, form, lake, link, log, policy_version,
 };
 
 /// Longest name, in bytes: PostgreSQL clients cut longer ones.
@@ -55,8 +55,8 @@ pub(super) fn build(
         proxy_listen,
         query_listen,
         door_listen,
-        log_dir: dir.join(form.log.dir.unwrap_or_else(|| "data/log".into())),
-        lake_dir: dir.join(form.lake.dir.unwrap_or_else(|| "data/lake".into())),
+        log: log::log(form.log, &dir, source)?,
+        lake: lake::lake(form.lake, &dir, source)?,
         principals: principals.collect::<Result<_, _>>()?,
         masks: masks.collect::<Result<_, _>>()?,
         targets: form.target.into_iter().map(|it| target(it, &dir, source)).collect::<Result<_, _>>()?,

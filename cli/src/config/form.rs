@@ -1,5 +1,6 @@
 //! The file as it is written. Values that are checked further carry their place.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use retrace_access::SecretRef;
@@ -14,9 +15,9 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) query: Query,
     #[serde(default)]
-    pub(super) log: Folder,
+    pub(super) log: Log,
     #[serde(default)]
-    pub(super) lake: Folder,
+    pub(super) lake: Lake,
     #[serde(default)]
     pub(super) principal: Vec<Principal>,
     #[serde(default)]
@@ -47,10 +48,34 @@ pub(super) struct Listener {
     pub(super) listen: Option<Spanned<String>>,
 }
 
+/// The log: a folder of this machine, unless it is on Kafka.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Folder {
-    pub(super) dir: Option<PathBuf>,
+pub(super) struct Log {
+    pub(super) dir: Option<Spanned<PathBuf>>,
+    pub(super) kafka: Option<Spanned<Kafka>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kafka {
+    pub(super) topic_prefix: Option<Spanned<String>>,
+    pub(super) events_partitions: Option<Spanned<u32>>,
+    pub(super) control_partitions: Option<Spanned<u32>>,
+    pub(super) replicas: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(super) accept_fewer_replicas: bool,
+    #[serde(default)]
+    pub(super) options: BTreeMap<Spanned<String>, toml::Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lake {
+    pub(super) dir: Option<Spanned<PathBuf>>,
+    pub(super) url: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) options: BTreeMap<Spanned<String>, toml::Value>,
 }
 
 #[derive(Debug, Deserialize)]

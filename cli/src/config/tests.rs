@@ -36,14 +36,63 @@ fn the_documented_form_is_read() {
     let config = parse(GOOD).unwrap();
     assert_eq!(config.proxy_listen.to_string(), "127.0.0.1:7432");
     assert_eq!(config.query_listen.to_string(), QUERY_LISTEN_DEFAULT);
-    assert_eq!(config.log_dir, Path::new("/etc/gate/data/log"));
-    assert_eq!(config.lake_dir, Path::new("/etc/gate/data/lake"));
+    assert!(matches!(&config.log, Log::Embedded(dir) if dir == Path::new("/etc/gate/data/log")));
+    assert_eq!(config.lake.url, "/etc/gate/data/lake");
     assert_eq!(config.principals[0].name, "dev");
     let target = &config.targets[0];
     assert_eq!((target.host.as_str(), target.port, &target.tls), ("127.0.0.1", 5432, &None));
     assert_eq!(target.retention_class, wire::RetentionClass::Standard);
     assert_eq!(config.mask_rules("shop").len(), 1);
     assert_eq!(config.mask_rules("other").len(), 0);
+}
+
+const KAFKA: &str = r#"
+[log.kafka]
+topic_prefix = "audit"
+events_partitions = 32
+[log.kafka.options]
+"bootstrap.servers" = "kafka-1:9092,kafka-2:9092"
+security.protocol = "sasl_ssl"
+"sasl.password" = { file = "kafka.password" }
+"socket.keepalive.enable" = true
+"#;
+
+#[test]
+fn options_of_kafka_are_read_with_names_in_quotes_or_not() {
+    let Log::Kafka(kafka) = parse(KAFKA).unwrap().log else { panic!("the log is on Kafka") };
+    let dir = tempfile::tempdir().unwrap();
+    assert!(kafka.resolve(dir.path()).unwrap_err().to_string().starts_with("sasl.password: "));
+    std::fs::write(dir.path().join("kafka.password"), "s3cret\n").unwrap();
+    let options = kafka.resolve(dir.path()).unwrap();
+    assert_eq!((options.topic_prefix.as_str(), options.partitions), ("audit", [32, 4]));
+    let expected = [
+        ("bootstrap.servers", "kafka-1:9092,kafka-2:9092"),
+        ("sasl.password", "s3cret"),
+        ("security.protocol", "sasl_ssl"),
+        ("socket.keepalive.enable", "true"),
+    ];
+    assert!(options.client.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected));
+    assert!(!format!("{options:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_log_on_kafka_that_cannot_be_meant_is_an_error() {
+    for (was, is, said) in [
+        (
+            "[log.kafka]",
+            "[log]\ndir = \"log\"\n[log.kafka]",
+            "retrace.toml:3: log: dir: the log is in a folder or on Kafka",
+        ),
+        ("\"audit\"", "\"a/b\"", "topic_prefix: the names of topics begin with"),
+        ("= 32", "= 0", "events_partitions: 0 is not allowed here: 1 to 1024"),
+        ("\"bootstrap.servers\" = \"kafka-1:9092,kafka-2:9092\"", "", "the brokers are missing"),
+        ("\"socket.keepalive.enable\" = true", "acks = \"1\"", "`acks` is not for setting"),
+        ("\"socket.keepalive.enable\" = true", "retries = [1]", "retries: an option is a text"),
+    ] {
+        assert!(KAFKA.contains(was), "{was}");
+        let error = parse(&KAFKA.replace(was, is)).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
 }
 
 #[test]

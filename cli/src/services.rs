@@ -1,0 +1,298 @@
+//! `retrace up`, `retrace proxy`, `retrace ingest`, `retrace query`: the services, all in one process or one each.
+//!
+//! The parts know each other only through the log and the table, in one process exactly as in several. What starts last
+//! stops first: the gate, so that no session loses its end; the query service; whoever signs heads, with a last word; ingest,
+//! with a last commit; the log.
+
+mod run;
+
+mod targets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
+use retrace_eventlog::{EventLog, InstanceStream};
+use retrace_ingest::Ingest;
+use retrace_lake::Table;
+use retrace_policy::mask::Masker;
+use retrace_proto::wire::InstanceStarted;
+use retrace_proto::{Event, Id, Subject};
+use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
+use retrace_query::{Options as QueryOptions, Parts, QueryService};
+use tokio::net::TcpListener;
+
+use crate::clock;
+use crate::config::{self, Config};
+use crate::heads_key;
+use crate::output::Output;
+use crate::storage;
+use run::{Service, Stop, run};
+use targets::{fingerprint_key, targets};
+
+/// How long the log may take for the first records of a process.
+const LOG_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Clients come in and go on to targets.
+    Proxy,
+    /// Records of the log become rows of the table.
+    Ingest,
+    /// Readers ask the evidence.
+    Query,
+}
+
+impl Role {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Proxy, Self::Ingest, Self::Query];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Ingest => "ingest",
+            Self::Query => "query",
+        }
+    }
+}
+
+/// Runs these services in this process until it is told to stop.
+pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> {
+    quiet_panics();
+    if let (config::Log::Embedded(folder), [_]) = (&config.log, roles) {
+        bail!(
+            "the log in {} belongs to one process, so its services run in one: use `retrace up`, or put the log on Kafka \
+             with [log.kafka]",
+            folder.display()
+        );
+    }
+    // What the configuration names is there, and the addresses are free, before anything is opened or written.
+    let keys = Keys::load(config.dir())?;
+    let tokens = TokenFile::load(&config.tokens_file())?;
+    let directory = Directory::new(config.principals.clone(), tokens, keys.mock.clone())?;
+    let targets = targets(&config, &keys)?;
+    let listeners = Listeners::bind(&config, roles).await?;
+    let ready = listeners.announced()?;
+
+    let log = storage::log(&config).await?;
+    let stream_id = clock::new_id();
+    let name = instance_name(roles, stream_id);
+    let instance = open_instance(&log, &config, roles, &name, stream_id).await?;
+    let process = Process { config, keys, directory, log, name, instance };
+    let mut services = Vec::new();
+    let [gate, heads] = match listeners.gate {
+        Some(listener) => process.gate(listener, targets)?.map(Some),
+        None => [None, None],
+    };
+    services.extend(gate);
+    if let Some(doors) = listeners.doors {
+        services.push(process.query(doors).await?);
+    }
+    services.extend(heads);
+    if roles.contains(&Role::Ingest) {
+        services.push(process.ingest().await?);
+    }
+    announce(&ready)?;
+    let outcome = run(services, &process.instance).await;
+    let log = process.log;
+    tokio::task::spawn_blocking(move || log.close()).await?;
+    outcome
+}
+
+/// Where the process can be reached.
+struct Listeners {
+    gate: Option<TcpListener>,
+    doors: Option<Doors>,
+}
+
+/// Where the evidence is asked.
+struct Doors {
+    grpc: TcpListener,
+    postgres: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config, roles: &[Role]) -> anyhow::Result<Self> {
+        let mut listeners = Self { gate: None, doors: None };
+        if roles.contains(&Role::Proxy) {
+            listeners.gate = Some(bind(config.proxy_listen, "[proxy.postgres] listen").await?);
+        }
+        if roles.contains(&Role::Query) {
+            let grpc = bind(config.query_listen, "[query.grpc] listen").await?;
+            let postgres = match config.door_listen {
+                Some(address) => Some(bind(address, "[query.postgres] listen").await?),
+                None => None,
+            };
+            listeners.doors = Some(Doors { grpc, postgres });
+        }
+        Ok(listeners)
+    }
+
+    /// The line that says that everything is served, and where.
+    fn announced(&self) -> anyhow::Result<String> {
+        let doors = self.doors.as_ref();
+        let listeners = [
+            ("postgres", self.gate.as_ref()),
+            ("grpc", doors.map(|doors| &doors.grpc)),
+            ("evidence", doors.and_then(|doors| doors.postgres.as_ref())),
+        ];
+        let mut line = "ready".to_owned();
+        for (name, listener) in listeners {
+            if let Some(listener) = listener {
+                line.push_str(&format!(" {name}={}", listener.local_addr()?));
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// What the services of one process share.
+struct Process {
+    config: Config,
+    keys: Keys,
+    directory: Directory,
+    log: Arc<dyn EventLog>,
+    name: String,
+    instance: Arc<InstanceStream>,
+}
+
+impl Process {
+    /// The gate, and the signing of heads that outlives its sessions.
+    fn gate(&self, listener: TcpListener, targets: Vec<Target>) -> anyhow::Result<[Service; 2]> {
+        let identity = ServerIdentity::in_dir(self.config.dir());
+        let gateway = Arc::new(Gateway::new(GatewayParts {
+            directory: self.directory.clone(),
+            targets,
+            log: Arc::clone(&self.log),
+            proxy_id: self.name.clone(),
+            instance: Arc::clone(&self.instance),
+            policy_version: self.config.policy_version().to_owned(),
+            cancel_key: self.keys.cancel.clone(),
+            fingerprint_key: fingerprint_key(&self.keys),
+            tls: tls::server_tls(&identity.certificate, &identity.key)?,
+            limits: GatewayLimits::default(),
+        }));
+        let heads = HeadSigner {
+            streams: gateway.open_streams(),
+            instance: Arc::clone(&self.instance),
+            key: heads_key::signing_key(&self.keys)?,
+        };
+        // Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
+        let workers = Workers::start(None).context("cannot start the gate's threads")?;
+        let stop = Stop::new();
+        let gate = retrace_proxy::serve(gateway, listener, workers, stop.watch());
+        let gate = Service::start("the gate", stop, async move {
+            gate.await;
+            Ok(())
+        });
+        let stop = Stop::new();
+        let heads = heads.run(stop.wait());
+        Ok([gate, Service::start("the signing of heads", stop, async move { Ok(heads.await?) })])
+    }
+
+    /// The query service at its doors. Either that fails ends it.
+    async fn query(&self, doors: Doors) -> anyhow::Result<Service> {
+        let query = QueryService::new(Parts {
+            log: Arc::clone(&self.log),
+            table: self.table().await?,
+            directory: self.directory.clone(),
+            instance: Arc::clone(&self.instance),
+            masker: Masker::everything(fingerprint_key(&self.keys)),
+            options: QueryOptions {
+                head_keys: heads_key::trusted_keys(&self.keys)?,
+                ..QueryOptions::default()
+            },
+        })?;
+        let identity = ServerIdentity::in_dir(self.config.dir());
+        let stop = Stop::new();
+        let postgres = match doors.postgres {
+            Some(listener) => {
+                let tls = tls::server_config(&identity.certificate, &identity.key)?;
+                Some(query.serve_postgres(listener, tls, stop.wait()))
+            }
+            None => None,
+        };
+        let grpc = query.serve(doors.grpc, identity.to_pem()?, stop.wait());
+        Ok(Service::start("the query service", stop, async move {
+            let postgres = async {
+                if let Some(postgres) = postgres {
+                    postgres.await;
+                }
+                Ok(())
+            };
+            tokio::try_join!(grpc, postgres)?;
+            Ok(())
+        }))
+    }
+
+    async fn ingest(&self) -> anyhow::Result<Service> {
+        let ingest =
+            Ingest::new(Arc::clone(&self.log), self.table().await?, retrace_ingest::Options::default());
+        let stop = Stop::new();
+        let running = ingest.run(stop.wait());
+        Ok(Service::start("ingest", stop, async move { Ok(running.await?) }))
+    }
+
+    async fn table(&self) -> anyhow::Result<Table> {
+        storage::table(&self.config).await
+    }
+}
+
+async fn bind(address: std::net::SocketAddr, field: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{field}: cannot listen on {address}: is something else listening there?"))
+}
+
+/// Begins the stream of this process start: that it started, and under which policy.
+async fn open_instance(
+    log: &Arc<dyn EventLog>,
+    config: &Config,
+    roles: &[Role],
+    name: &str,
+    stream_id: Id,
+) -> anyhow::Result<Arc<InstanceStream>> {
+    let instance = InstanceStream::open(log.clone(), name.to_owned(), clock::now_unix_us, stream_id);
+    let started = InstanceStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+    };
+    let started = instance.record(Subject::default(), Event::instance_started(started));
+    let loaded = Event::policy_loaded(config.policy_version().to_owned());
+    let loaded = instance.record(Subject::default(), loaded);
+    let durable = async { started.await.and(loaded.await) };
+    tokio::time::timeout(LOG_WAIT_MAX, durable).await.with_context(|| {
+        format!(
+            "the log took no record within {} s: on Kafka, see that as many brokers are up as `min.insync.replicas` asks for",
+            LOG_WAIT_MAX.as_secs()
+        )
+    })??;
+    Ok(Arc::new(instance))
+}
+
+/// No two starts share it, which a process id alone does not promise: in a container it is always the same.
+fn instance_name(roles: &[Role], stream_id: Id) -> String {
+    let what = match roles {
+        [role] => role.name(),
+        _ => "up",
+    };
+    format!("{what}-{stream_id}")
+}
+
+/// One line for whoever waits for it.
+fn announce(ready: &str) -> anyhow::Result<()> {
+    let mut out = Output::stdout();
+    out.line(ready)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// A panic's message can quote the value that caused it, so only its place is told.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        tracing::error!(place, "a part of this process panicked");
+    }));
+}
