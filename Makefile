@@ -6,12 +6,14 @@ CACHE ?= $(XDG_CACHE_HOME)/retrace
 export CARGO_TARGET_DIR := $(CACHE)/target
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export RETRACE_CLIENTS := $(CACHE)/clients
+export RETRACE_KAFKA := $(CACHE)/kafka
+export RETRACE_S3 := $(CACHE)/s3
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint matrix bench fuzz soak proto clean
+.PHONY: help setup servers build demo test lint matrix bench fuzz soak proto clean
 
 help: ## Show this list
 	@echo 'Retrace: an access gateway that takes everything down.'
@@ -29,7 +31,11 @@ build: setup
 demo: build ## Show the whole path once: psql, the gate, the evidence, a replay
 	@$(CARGO_TARGET_DIR)/debug/demo
 
-test: build ## Run every test, end-to-end tests on a scratch PostgreSQL included
+servers: setup
+	@scripts/kafka '$(RETRACE_KAFKA)'
+	@scripts/s3-server '$(RETRACE_S3)'
+
+test: servers build ## Run every test, end-to-end on scratch PostgreSQL, Kafka and S3 servers included
 	@scripts/clients '$(RETRACE_CLIENTS)'
 	$(CARGO) test --locked --workspace
 
@@ -53,11 +59,11 @@ SECONDS ?= 60
 fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
 	@scripts/fuzz '$(CACHE)/fuzz' '$(SECONDS)' $(TARGETS)
 
-soak: build ## Run the end-to-end tests with 50 kills and longer loads
+soak: servers build ## Run the end-to-end tests with 50 kills and longer loads
 	RETRACE_SOAK=1 $(E2E) --nocapture
 
 proto: setup ## Generate the Rust code of the .proto files again
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test codegen
 
 clean: ## Remove the build output
-	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)'
+	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)'

@@ -34,8 +34,14 @@ pub fn connect(gate: &Gate) -> impl Future<Output = Connection> {
 /// The driver's settings for a principal and a target.
 #[must_use]
 pub fn config(gate: &Gate, principal: &str, token: &str, target: &str) -> Config {
+    config_at(gate.port(), principal, token, target)
+}
+
+/// The same, where another gate of the same folder listens.
+#[must_use]
+pub fn config_at(port: u16, principal: &str, token: &str, target: &str) -> Config {
     let mut config = Config::new();
-    config.host("127.0.0.1").port(gate.port()).user(principal).password(token).dbname(target);
+    config.host("127.0.0.1").port(port).user(principal).password(token).dbname(target);
     config.ssl_mode(tokio_postgres::config::SslMode::Require).application_name("retrace-tests");
     config
 }

@@ -4,16 +4,18 @@ mod clients;
 
 mod configuration;
 
-use std::fs::{self, File};
+mod process;
+
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use crate::postgres::{Database, TARGET_PASSWORD};
-use crate::run::end_of;
-use crate::{port, run, wait_for};
+use crate::{port, run};
+pub use process::Process;
+
 use configuration::{MASK, set, target_of};
-use rustix::process::{Pid, Signal, kill_process};
 
 /// The environment variable that the configuration names for the target's password.
 pub const PASSWORD_VARIABLE: &str = "SHOP_PASSWORD";
@@ -29,7 +31,7 @@ pub struct Gate {
     postgres_port: u16,
     grpc_port: u16,
     evidence_port: u16,
-    up: Option<Child>,
+    up: Option<Process>,
     starts: u32,
 }
 
@@ -115,36 +117,15 @@ impl Gate {
     pub fn try_up(&mut self) -> Result<(), String> {
         assert!(self.up.is_none(), "the gate is up already");
         self.starts += 1;
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(binary())
-            .arg("up")
-            .arg("--config")
-            .arg(self.config_file());
-        command.env(PASSWORD_VARIABLE, TARGET_PASSWORD).env("RUST_BACKTRACE", "1");
-        command.stdout(File::create(self.output("stdout")).expect("the folder is writable"));
-        command.stderr(File::create(self.output("stderr")).expect("the folder is writable"));
-        let mut child = command.spawn().expect("setpriv starts; util-linux has it");
-        let ready = wait_for("retrace up is ready", PATIENCE, || {
-            if child.try_wait().expect("a child can be waited for").is_some() {
-                return Some(None);
-            }
-            let said = fs::read_to_string(self.output("stdout")).unwrap_or_default();
-            let line =
-                said.split_inclusive('\n').find(|line| line.starts_with("ready") && line.ends_with('\n'));
-            line.map(|line| Some(line.to_owned()))
-        });
-        let Some(line) = ready else {
-            return Err(fs::read_to_string(self.output("stderr")).unwrap_or_default());
-        };
+        let output = self.folder.path().join(self.starts.to_string());
+        let (up, line) = Process::start("up", &self.config_file(), &output, self.postgres_port)?;
         let listeners =
             [("postgres", self.postgres_port), ("grpc", self.grpc_port), ("evidence", self.evidence_port)];
         for (name, port) in listeners {
             let address = format!("{name}=127.0.0.1:{port}");
             assert!(line.split_whitespace().any(|word| word == address), "{address} is not in: {line}");
         }
-        self.up = Some(child);
+        self.up = Some(up);
         Ok(())
     }
 
@@ -152,34 +133,24 @@ impl Gate {
     #[must_use]
     #[track_caller]
     pub fn pid(&self) -> u32 {
-        self.up.as_ref().expect("the gate is up").id()
+        self.up.as_ref().expect("the gate is up").pid()
     }
 
     /// Whether `retrace up` still runs.
     pub fn runs(&mut self) -> bool {
-        self.up.as_mut().is_some_and(|child| child.try_wait().expect("a child can be waited for").is_none())
+        self.up.as_mut().is_some_and(Process::runs)
     }
 
     /// Ends `retrace up` by SIGKILL.
     #[track_caller]
     pub fn kill(&mut self) {
-        let mut child = self.up.take().expect("the gate is up");
-        assert_eq!(child.try_wait().expect("a child can be waited for"), None, "it ended by itself before");
-        child.kill().expect("an unreaped child can be killed");
-        child.wait().expect("a killed child can be reaped");
+        self.up.take().expect("the gate is up").kill();
     }
 
     /// Ends `retrace up` by SIGTERM.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
-        let mut child = self.up.take().expect("the gate is up");
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
-        kill_process(pid, Signal::TERM).expect("an unreaped child can be signalled");
-        let status = end_of(&mut child, PATIENCE);
-        if status.is_none() {
-            let _ = child.kill();
-        }
-        status.unwrap_or_else(|| panic!("retrace up did not stop within {PATIENCE:?}"))
+        self.up.take().expect("the gate is up").stop()
     }
 
     /// Everything that `retrace up` wrote to standard output and standard error, over all its starts.
@@ -194,10 +165,6 @@ impl Gate {
         files.into_iter().flat_map(|path| fs::read(path).expect("the file can be read")).collect()
     }
 
-    fn output(&self, name: &str) -> PathBuf {
-        self.folder.path().join(format!("{}-{name}", self.starts))
-    }
-
     /// `retrace`, away from whatever the tests' own surroundings say of a configuration or a token.
     fn command(&self) -> Command {
         let mut command = Command::new(binary());
@@ -210,10 +177,7 @@ impl Gate {
 impl Drop for Gate {
     #[allow(clippy::print_stderr, reason = "a failed test should show what the gate said")]
     fn drop(&mut self) {
-        if let Some(mut child) = self.up.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        drop(self.up.take());
         let said = String::from_utf8_lossy(&self.said()).into_owned();
         if std::thread::panicking() {
             let lines: Vec<_> = said.lines().collect();

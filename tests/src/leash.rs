@@ -7,18 +7,17 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Starts its arguments, says their pid, and waits for the end of its input, which the kernel brings about however the
 /// holder of the other end dies. Then it ends what it started without ceremony (nobody will read its data again), waits for
-/// it and takes its folder away. PostgreSQL ends at once by SIGQUIT; what does not know that signal was started with it
-/// ignored, as a shell starts what runs beside it, and ends by SIGTERM.
+/// it and takes its folder away.
 const KEEPER: &str = r#"
 trap "" INT TERM HUP
-folder=$1; shift
+folder=$1 signals=$2 pause=$3; shift 3
 "$@" >&2 &
 pid=$!
 echo "$pid"
 read -r _
-kill -QUIT "$pid"
-kill -TERM "$pid" 2>/dev/null
+for signal in $signals; do kill -"$signal" "$pid" 2>/dev/null; done
 wait "$pid"
+sleep "$pause"
 rm -rf "$folder"
 "#;
 
@@ -29,6 +28,34 @@ pub struct Account {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+}
+
+/// How a leashed process is ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending {
+    /// It may tidy up, as long as it does not take its time: PostgreSQL ends at once by SIGQUIT; what does not know that
+    /// signal was started with it ignored, as a shell starts what runs beside it, and ends by SIGTERM.
+    Asked,
+    /// It may not: a broker that is asked to go first hands over to others, who may be gone already.
+    Killed,
+    /// Killed, and a second later its folder goes: others, who end at the same time, have theirs in it.
+    KilledLast,
+}
+
+impl Ending {
+    fn signals(self) -> &'static str {
+        match self {
+            Self::Asked => "QUIT TERM",
+            Self::Killed | Self::KilledLast => "KILL",
+        }
+    }
+
+    fn pause_seconds(self) -> &'static str {
+        match self {
+            Self::Asked | Self::Killed => "0",
+            Self::KilledLast => "1",
+        }
+    }
 }
 
 /// Holds a process; letting go ends it and removes its folder.
@@ -47,10 +74,12 @@ impl Leash {
         program: &Path,
         arguments: &[String],
         account: Option<Account>,
+        ending: Ending,
     ) -> std::io::Result<Self> {
         let log = std::fs::File::create(folder.join("log"))?;
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", KEEPER, "keeper"]).arg(folder).arg(program).args(arguments);
+        command.args(["-c", KEEPER, "keeper"]).arg(folder);
+        command.args([ending.signals(), ending.pause_seconds()]).arg(program).args(arguments);
         command.current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         if let Some(Account { uid, gid }) = account {
             command.uid(uid).gid(gid);

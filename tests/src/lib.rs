@@ -1,6 +1,8 @@
 //! What the end-to-end tests, the demonstration and the benchmark stand on: real processes, driven with deadlines.
 //!
 //! * [`Postgres`]: a scratch cluster, the target; [`Database`]: one test's own part of it.
+//! * [`Kafka`]: a scratch cluster of brokers, the log.
+//! * [`S3`]: a scratch S3 server, the store of the lake.
 //! * [`Gate`]: a folder made by `retrace init` and the `retrace up` that runs on it.
 //! * [`client`]: a driver that speaks the extended protocol; [`Wire`]: a client that may say anything.
 //! * [`matrix`]: workloads of many clients, compared with and without a gate.
@@ -10,7 +12,13 @@
 //! Nothing here outlives the process that uses it, however that process ends: clusters hang on a [`leash`], gates on
 //! the kernel's parent-death signal.
 
+use std::path::{Path, PathBuf};
+
 mod postgres;
+
+mod kafka;
+
+mod s3;
 
 mod gate;
 
@@ -30,8 +38,18 @@ pub mod matrix;
 
 pub mod bench;
 
-pub use gate::{Gate, PASSWORD_VARIABLE, files_under};
+pub use gate::{Gate, PASSWORD_VARIABLE, Process, files_under};
+pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka};
 pub use postgres::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
 pub use run::{Outcome, run, wait_for};
+pub use s3::{S3, S3_ACCESS_KEY, S3_SECRET_KEY};
 pub use sample::{customers, payment_card};
 pub use wire::{Message, Wire, cancel_request, startup};
+
+/// A folder that a script of the project installed something into: the one that `variable` names, else the one where
+/// the Makefile keeps it.
+pub(crate) fn cache(variable: &str, name: &str) -> PathBuf {
+    let home = || Path::new(&std::env::var_os("HOME").expect("HOME is set")).join(".cache");
+    let caches = || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+    std::env::var_os(variable).map_or_else(|| caches().join("retrace").join(name), PathBuf::from)
+}

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::leash::{Account, Leash};
+use crate::leash::{Account, Ending, Leash};
 use crate::{Outcome, port, run, wait_for};
 
 /// The role a gate signs in as.
@@ -81,8 +81,8 @@ impl Postgres {
         }
         let mut arguments = vec!["-D".to_owned(), data.display().to_string()];
         arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
-        let leash =
-            Leash::start(&folder, &program("postgres"), &arguments, account).expect("the keeper starts");
+        let leash = Leash::start(&folder, &program("postgres"), &arguments, account, Ending::Asked)
+            .expect("the keeper starts");
         let postgres = Self { folder, port, leash };
         wait_for("PostgreSQL is ready", PATIENCE, || postgres.is_ready().then_some(()));
         postgres.sql("postgres", &format!("CREATE ROLE {TARGET_USER} LOGIN PASSWORD '{TARGET_PASSWORD}'"));

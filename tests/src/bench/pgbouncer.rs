@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Lane;
-use crate::leash::Leash;
+use crate::leash::{Ending, Leash};
 use crate::matrix::Way;
 use crate::postgres::{give, server_account};
 use crate::{Database, Gate, TARGET_PASSWORD, TARGET_USER, port, wait_for};
@@ -36,7 +36,7 @@ impl PgBouncer {
         for name in ["", "server.pem", "server.key", "users.txt", "pgbouncer.ini"] {
             give(&folder.join(name), account);
         }
-        let leash = Leash::start(&folder, &program(), &["pgbouncer.ini".to_owned()], account)
+        let leash = Leash::start(&folder, &program(), &["pgbouncer.ini".to_owned()], account, Ending::Asked)
             .expect("the keeper starts");
         wait_for("PgBouncer listens", Duration::from_secs(10), || {
             TcpStream::connect(("127.0.0.1", port)).ok()

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::{Gate, PASSWORD_VARIABLE};
 use crate::postgres::{Database, TARGET_USER};
+use crate::{Kafka, S3};
 
 impl Gate {
     /// Changes the configuration; comments are lost.
@@ -22,6 +23,27 @@ impl Gate {
                 let list = config.entry(name).or_insert_with(|| toml::Value::Array(Vec::new()));
                 let entries = entries.as_array().expect("a list of tables").clone();
                 list.as_array_mut().expect("a list of tables").extend(entries);
+            }
+        });
+    }
+
+    /// Puts the log on a Kafka cluster, under topics of its own.
+    pub fn put_log_on(&self, kafka: &Kafka) {
+        self.edit(|config| {
+            config.remove("log");
+            let log = ["log", "kafka"];
+            set(config, &[&log[..], &["topic_prefix"]].concat(), kafka.topic_prefix());
+            set(config, &[&log[..], &["options", "bootstrap.servers"]].concat(), kafka.servers());
+        });
+    }
+
+    /// Puts the table into an S3 server, at a place of its own.
+    pub fn put_lake_on(&self, s3: &S3) {
+        self.edit(|config| {
+            config.remove("lake");
+            set(config, &["lake", "url"], s3.url());
+            for (name, value) in s3.options() {
+                set(config, &["lake", "options", name], value);
             }
         });
     }

@@ -1,10 +1,11 @@
 //! Clients that are programs of their own, under `tests/matrix`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use super::{Transcript, Way, Workload};
+use crate::cache;
 use crate::run::try_run;
 
 /// How long one client may take for all its checks.
@@ -68,18 +69,9 @@ fn source(path: &str) -> PathBuf {
     root.expect("the checkout is around the current folder").join("tests/matrix").join(path)
 }
 
-/// What `scripts/clients` installed: under `RETRACE_CLIENTS`, else where the Makefile keeps it.
+/// What `scripts/clients` installed.
 fn installed(path: &str) -> PathBuf {
-    let folder = std::env::var_os("RETRACE_CLIENTS").map_or_else(cache, PathBuf::from);
-    let path = folder.join(path);
+    let path = cache("RETRACE_CLIENTS", "clients").join(path);
     assert!(path.exists(), "{} is not there; run `make matrix` or `make test`", path.display());
     path
-}
-
-fn cache() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-        || Path::new(&std::env::var_os("HOME").expect("HOME is set")).join(".cache"),
-        PathBuf::from,
-    );
-    cache.join("retrace/clients")
 }

@@ -14,6 +14,7 @@ mod door;
 mod drivers;
 mod evidence;
 mod heads;
+mod kafka_log;
 mod load;
 mod log_failures;
 mod masking;
@@ -22,5 +23,10 @@ mod reads;
 mod refusals;
 mod replay;
 mod rights;
+mod services;
 mod shell;
 mod transparent;
+
+/// What every log must do; the log's own tests hold those to it that need no other process.
+#[path = "../../../eventlog/tests/conformance/suite.rs"]
+mod suite;

@@ -1,0 +1,111 @@
+//! The lake's store: a real S3 server, on a folder.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::leash::{Ending, Leash};
+use crate::{cache, port, wait_for};
+
+/// Who may use it.
+pub const S3_ACCESS_KEY: &str = "scratch-access-key";
+
+/// Their secret, odd enough to be looked for in everything that is written.
+pub const S3_SECRET_KEY: &str = "n0body-may-see-th1s-s3-secret";
+
+/// The one bucket it has.
+const BUCKET: &str = "lake";
+
+/// How long starting it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server (Versity's gateway: it refuses to put what exists, and what it acknowledged outlives it) on 127.0.0.1, with a
+/// bucket. It and its folder go when this is dropped or the process ends, whichever way.
+#[derive(Debug)]
+pub struct S3 {
+    port: u16,
+    _leash: Leash,
+}
+
+impl S3 {
+    /// The server that all tests of a process share.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<S3> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts a server.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("retrace-s3-").tempdir().expect("a temporary folder").keep();
+        let (buckets, accounts) = (folder.join("buckets"), folder.join("accounts"));
+        for made in [&buckets.join(BUCKET), &accounts] {
+            fs::create_dir_all(made).expect("the folder is writable");
+        }
+        let port = port::free();
+        let arguments = [
+            format!("ROOT_ACCESS_KEY={S3_ACCESS_KEY}"),
+            format!("ROOT_SECRET_KEY={S3_SECRET_KEY}"),
+            program().display().to_string(),
+            "--port".to_owned(),
+            format!("127.0.0.1:{port}"),
+            "--quiet".to_owned(),
+            "--keep-alive".to_owned(),
+            "--health".to_owned(),
+            "/health".to_owned(),
+            "--iam-dir".to_owned(),
+            accounts.display().to_string(),
+            "posix".to_owned(),
+            buckets.display().to_string(),
+        ];
+        let leash = Leash::start(&folder, Path::new("env"), &arguments, None, Ending::Killed)
+            .expect("the keeper starts");
+        let s3 = Self { port, _leash: leash };
+        wait_for("the S3 server serves", PATIENCE, || s3.is_healthy().then_some(()));
+        s3
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A place in its bucket that no other test of this process has.
+    #[must_use]
+    pub fn url(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        format!("s3://{BUCKET}/table-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// How the store is reached there, by the names of the options.
+    #[must_use]
+    pub fn options(&self) -> [(&'static str, String); 5] {
+        [
+            ("aws_endpoint", self.endpoint()),
+            ("aws_region", "us-east-1".to_owned()),
+            ("aws_allow_http", "true".to_owned()),
+            ("aws_access_key_id", S3_ACCESS_KEY.to_owned()),
+            ("aws_secret_access_key", S3_SECRET_KEY.to_owned()),
+        ]
+    }
+
+    fn is_healthy(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let mut said = String::new();
+        stream.write_all(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n").is_ok()
+            && stream.read_to_string(&mut said).is_ok()
+            && said.lines().next().is_some_and(|line| line.contains(" 200"))
+    }
+}
+
+fn program() -> PathBuf {
+    let program = cache("RETRACE_S3", "s3").join("bin/versitygw");
+    assert!(program.exists(), "{} is not there; run `make test`", program.display());
+    program
+}

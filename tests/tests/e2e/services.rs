@@ -1,0 +1,180 @@
+//! The log on Kafka, the table on S3, services in processes of their own: the promises hold there too, whoever dies.
+
+use retrace_tests::{Gate, Kafka, Postgres, Process, S3, S3_SECRET_KEY, wait_for};
+use rustix::process::Signal;
+
+use crate::common::{PATIENCE, assert_nothing_lost_nothing_twice, soak};
+use crate::evidence::assert_evidence_of_every_row;
+
+#[test]
+fn a_gate_records_and_answers_with_its_log_on_kafka() {
+    let database = Postgres::shared().database();
+    let mut gate = Gate::new(database);
+    gate.put_log_on(Kafka::shared());
+    gate.up();
+    let script: String = (0..200).map(|number| format!("SELECT {number}, 'jo@example.com';\n")).collect();
+    let outcome = gate.psql(&script);
+    assert_eq!(outcome.out().lines().count(), 200, "{}", outcome.err());
+    assert!(outcome.out().lines().all(|line| line.ends_with("|j***@example.com")));
+    let asked = "SELECT count(*) AS n FROM commands WHERE statement LIKE 'SELECT %, %' AND status = 'ok'";
+    assert_eq!(gate.number(asked), 200, "P4: asked at once");
+    assert!(gate.stop().success());
+    gate.up();
+    assert_eq!(gate.number(asked), 200, "and after a restart");
+    assert_nothing_lost_nothing_twice(&gate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_p3_on_kafka_every_row_has_its_command_after_kills_under_load() {
+    let database = Postgres::shared().database();
+    let mut gate = Gate::new(database);
+    gate.put_log_on(Kafka::shared());
+    gate.up();
+    let ports = [gate.port()];
+    assert_evidence_of_every_row(database, &mut gate, &ports, |gate, goes_on| {
+        for _ in 0..if soak() { 20 } else { 2 } {
+            goes_on(100);
+            gate.kill();
+            gate.up();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_p6_brokers_that_die_refuse_commands_and_serve_again_when_they_are_back() {
+    let kafka = Kafka::start(3);
+    let database = Postgres::shared().database();
+    let mut gate = Gate::new(database);
+    gate.put_log_on(&kafka);
+    gate.up();
+    let ports = [gate.port()];
+    assert_evidence_of_every_row(database, &mut gate, &ports, |gate, goes_on| {
+        goes_on(100);
+        kafka.kill(0);
+        goes_on(200);
+        // Below min.insync.replicas nothing is durable any more.
+        kafka.kill(1);
+        let refused = gate.psql("SELECT 1;\n");
+        assert!(
+            refused.err().contains("could not be made durable in time; it was not executed"),
+            "{}",
+            refused.err()
+        );
+        assert!(gate.runs(), "the gate waits for its log");
+        kafka.restart(0);
+        kafka.restart(1);
+        goes_on(200);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_p3_p4_two_of_each_service_and_each_is_killed_under_load() {
+    let database = Postgres::shared().database();
+    let mut gate = Gate::new(database);
+    gate.put_log_on(Kafka::shared());
+    gate.put_lake_on(S3::shared());
+    let mut proxies = [gate.service("proxy"), gate.another_service("proxy", 2)];
+    let mut ingests = [gate.service("ingest"), gate.another_service("ingest", 2)];
+    let mut queries = [gate.service("query"), gate.another_service("query", 2)];
+    let ports = proxies.each_ref().map(|proxy| proxy.postgres_port);
+    assert_evidence_of_every_row(database, &mut gate, &ports, |_, goes_on| {
+        for _ in 0..if soak() { 20 } else { 1 } {
+            for process in proxies.iter_mut().chain(&mut ingests).chain(&mut queries) {
+                goes_on(50);
+                process.kill();
+                goes_on(50);
+                process.restart();
+            }
+        }
+    })
+    .await;
+    let [first, second] = &mut ingests;
+    assert!(first.stop().success() && second.stop().success(), "a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_an_ingest_that_slept_through_its_replacement_doubles_nothing() {
+    let database = Postgres::shared().database();
+    let mut gate = Gate::new(database);
+    gate.put_log_on(Kafka::shared());
+    let proxy = gate.service("proxy");
+    let _query = gate.service("query");
+    let mut sleeper = gate.service("ingest");
+    let mut other = gate.another_service("ingest", 2);
+    let has_share = |ingest: &Process, share: &str| {
+        wait_for("ingest has its share", PATIENCE, || ingest.said().contains(share).then_some(()));
+    };
+    has_share(&sleeper, "partitions=10");
+    has_share(&other, "partitions=10");
+    assert_evidence_of_every_row(database, &mut gate, &[proxy.postgres_port], |_, goes_on| {
+        goes_on(100);
+        sleeper.signal(Signal::STOP);
+        has_share(&other, "partitions=20");
+        goes_on(100);
+        sleeper.signal(Signal::CONT);
+        goes_on(100);
+    })
+    .await;
+    assert!(sleeper.stop().success() && other.stop().success(), "a clean end");
+}
+
+#[test]
+fn a_service_alone_on_an_embedded_log_is_refused_with_what_to_do() {
+    let gate = Gate::new(Postgres::shared().database());
+    for role in ["proxy", "ingest", "query"] {
+        let said = gate.retrace(&[role]).expect_failure();
+        assert!(said.contains("belongs to one process") && said.contains("use `retrace up`"), "{said}");
+    }
+}
+
+/// What `retrace up` says when it ends before it is ready.
+#[track_caller]
+fn refused_start(gate: &mut Gate) -> String {
+    gate.try_up().expect_err("it cannot start")
+}
+
+#[test]
+fn a_gate_whose_store_does_not_serve_it_says_which_setting_to_look_at() {
+    let mut gate = Gate::new(Postgres::shared().database());
+    gate.put_lake_on(S3::shared());
+    let set = |gate: &Gate, path: &[&str], value: &str| {
+        gate.edit(|config| {
+            let (last, path) = path.split_last().expect("a path");
+            let table = path.iter().fold(config, |table, key| table[*key].as_table_mut().expect("a table"));
+            table.insert((*last).to_owned(), value.into());
+        });
+    };
+    set(&gate, &["lake", "options", "aws_secret_access_key"], "wrong-secret");
+    let said = refused_start(&mut gate);
+    assert!(said.contains("the store refused the credential for s3://lake/table-"), "{said}");
+    assert!(!said.contains("wrong-secret") && !said.contains(S3_SECRET_KEY), "{said}");
+    set(&gate, &["lake", "options", "aws_secret_access_key"], S3_SECRET_KEY);
+    set(&gate, &["lake", "url"], "s3://nowhere/table");
+    let said = refused_start(&mut gate);
+    assert!(said.contains("there is no bucket or container for s3://nowhere/table"), "{said}");
+    set(&gate, &["lake", "options", "aws_regoin"], "us-east-1");
+    let said = refused_start(&mut gate);
+    assert!(said.contains("`aws_regoin` is not an option of the store"), "{said}");
+}
+
+#[test]
+fn p3_p4_a_gate_whose_table_is_on_s3_keeps_everything_over_restarts() {
+    let mut gate = Gate::new(Postgres::shared().database());
+    gate.put_lake_on(S3::shared());
+    for round in 1..=3 {
+        gate.up();
+        let script: String = (0..50).map(|number| format!("SELECT {number};\n")).collect();
+        assert_eq!(gate.psql(&script).out().lines().count(), 50);
+        let asked = "SELECT count(*) AS n FROM commands WHERE statement LIKE 'SELECT %' AND status = 'ok'";
+        assert_eq!(gate.number(asked), round * 50);
+        assert!(gate.stop().success());
+    }
+    gate.up();
+    let tables = gate.sql("SELECT count(*) AS n FROM events");
+    assert!(tables[0]["n"].as_u64() > Some(300), "{tables:?}");
+    assert_nothing_lost_nothing_twice(&gate);
+    let said = String::from_utf8_lossy(&gate.said()).into_owned();
+    assert!(!said.contains(S3_SECRET_KEY), "a secret in the output");
+}
