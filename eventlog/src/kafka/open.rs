@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use retrace_kafka_admin::topic_ids;
+use retrace_kafka_admin::{AdminError, topic_ids};
 use retrace_proto::Id;
 use retrace_proto::log::Topic;
 use tokio::time::sleep;
@@ -84,16 +84,27 @@ pub(super) async fn find(
     Ok(Found { partitions, id })
 }
 
+/// The topic's id. A broker that has not heard of a new topic yet does not know it.
 async fn topic_id(producer: &Producer, name: String) -> Result<Id, KafkaOpenError> {
-    let connection = producer.connection();
-    let asking = move || topic_ids(producer::client(&connection), &[&name], OPEN_WAIT_MAX);
     let other = |reason: String| KafkaOpenError::Other { reason };
-    let ids = tokio::task::spawn_blocking(asking)
-        .await
-        .map_err(|_| other("the library panicked".to_owned()))?
-        .map_err(|error| other(error.to_string()))?;
-    let id = ids.first().map(|id| Id::from_slice(id));
-    id.and_then(Result::ok).ok_or_else(|| other("the brokers gave no topic id".to_owned()))
+    let started = Instant::now();
+    loop {
+        let (connection, asked) = (producer.connection(), name.clone());
+        let asking = move || topic_ids(producer::client(&connection), &[&asked], OPEN_WAIT_MAX);
+        let answer = tokio::task::spawn_blocking(asking).await;
+        match answer.map_err(|_| other("the library panicked".to_owned()))? {
+            Ok(ids) => {
+                let id = ids.first().map(|id| Id::from_slice(id));
+                return id
+                    .and_then(Result::ok)
+                    .ok_or_else(|| other("the brokers gave no topic id".to_owned()));
+            }
+            Err(AdminError::Kafka(
+                RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition,
+            )) if started.elapsed() < OPEN_WAIT_MAX => sleep(topics::LOOK_PERIOD).await,
+            Err(error) => return Err(other(error.to_string())),
+        }
+    }
 }
 
 /// What the library says of its options, without their values.

@@ -1,4 +1,5 @@
 //! What every log must do, whatever it is made of. Each test gets a new, empty log.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::sync::Arc;
 

@@ -27,6 +27,17 @@ fn locked() -> BTreeMap<String, BTreeSet<String>> {
     versions
 }
 
+/// The packages of Cargo.lock that depend on one.
+fn users_of(name: &str) -> Vec<String> {
+    let lock = toml_file("Cargo.lock");
+    let packages = lock["package"].as_array().expect("packages").iter();
+    let uses = |package: &&toml::Value| {
+        let dependencies = package.get("dependencies").map(texts).unwrap_or_default();
+        dependencies.iter().any(|dependency| dependency.split(' ').next() == Some(name))
+    };
+    packages.filter(uses).map(|package| package["name"].as_str().expect("a text").to_owned()).collect()
+}
+
 #[test]
 fn dependencies_come_from_the_public_registry() {
     let breaches: Vec<_> = toml_file("Cargo.lock")["package"]
@@ -51,7 +62,15 @@ fn banned_crates_are_absent_and_key_crates_have_one_version() {
         match (single, versions.get(name)) {
             (true, Some(found)) if found.len() > 1 => breaches.push(format!("{name} in {found:?}")),
             (true, None) => breaches.push(format!("{name} is not used any more; take its rule away")),
-            (false, Some(_)) => breaches.push(format!("{name} is banned")),
+            (false, Some(_)) => {
+                let wrappers = rule.get("wrappers").map(texts).unwrap_or_default();
+                let users = users_of(name).into_iter().filter(|user| !wrappers.contains(&user.as_str()));
+                let before = breaches.len();
+                breaches.extend(users.map(|user| format!("{name} is banned, and {user} uses it")));
+                if wrappers.is_empty() && breaches.len() == before {
+                    breaches.push(format!("{name} is banned"));
+                }
+            }
             _ => {}
         }
     }
