@@ -2,7 +2,6 @@
 //! rounds that go through all ways in turn.
 
 pub mod detectors;
-pub mod disk;
 pub mod loads;
 pub mod memory;
 pub mod neighbours;

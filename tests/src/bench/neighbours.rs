@@ -5,7 +5,6 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::disk::Disk;
 use super::loads::{CLIENTS, pgbench};
 use super::{Lane, Plan, Samples};
 use crate::{Gate, Wire};
@@ -26,13 +25,10 @@ pub struct Neighbours {
 
 /// Runs the load with and without them, round by round.
 #[must_use]
-pub fn measure(plan: &Plan, gate: &Gate, lane: &Lane, disk: &Disk) -> Neighbours {
+pub fn measure(plan: &Plan, gate: &Gate, lane: &Lane) -> Neighbours {
     let mut found =
         Neighbours { alone: Samples::default(), silent: Samples::default(), flooded: Samples::default() };
-    let load = || {
-        disk.settle();
-        pgbench(lane, "prepared", CLIENTS[0], plan.load_seconds).rate
-    };
+    let load = || pgbench(lane, "prepared", CLIENTS[0], plan.load_seconds).rate;
     for _ in 0..plan.rounds {
         found.alone.push(load());
         let silent = silent(gate);

@@ -52,9 +52,7 @@ impl Numbers {
             "Each number is the median of {rounds} rounds (smallest–largest); a round goes through all ways in turn, \
              {load_seconds} s for each load of pgbench. Clients, proxies and PostgreSQL share the machine. Clients \
              encrypt; the gate and PgBouncer have the same certificate and reach the target in cleartext. The gate masks \
-             and records everything, PgBouncer (session mode) records nothing. Before each load beside neighbours and each \
-             read of many rows, the disk is given up to half a minute until an fsync takes no more than three times as \
-             long as at first: what was written before is not to be paid for there.\n"
+             and records everything, PgBouncer (session mode) records nothing.\n"
         )?;
         self.write_targets(out)?;
         self.write_rates(out)?;

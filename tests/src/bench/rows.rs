@@ -4,7 +4,6 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::disk::Disk;
 use super::{Lane, Plan, Samples};
 use crate::Database;
 use crate::run::end_of;
@@ -34,7 +33,7 @@ pub fn prepare(plan: &Plan, database: Database<'_>) {
 
 /// Reads the table through every lane, round by round.
 #[must_use]
-pub fn measure(plan: &Plan, lanes: &[Lane], disk: &Disk) -> Vec<Read> {
+pub fn measure(plan: &Plan, lanes: &[Lane]) -> Vec<Read> {
     let statements =
         [("psql, SELECT", "SELECT * FROM sales"), ("psql, COPY TO STDOUT", "COPY sales TO STDOUT")];
     let reads = statements.map(|(name, statement)| {
@@ -45,7 +44,6 @@ pub fn measure(plan: &Plan, lanes: &[Lane], disk: &Disk) -> Vec<Read> {
     for _ in 0..plan.rounds {
         for (statement, read) in &mut reads {
             for (index, lane) in lanes.iter().enumerate() {
-                disk.settle();
                 match timed(lane, statement) {
                     Ok(seconds) => read.seconds[index].push(seconds),
                     Err(said) => read.failures[index] = Some(said),

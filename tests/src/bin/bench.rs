@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use retrace_tests::bench::disk::Disk;
 use retrace_tests::bench::numbers::Numbers;
 use retrace_tests::bench::pgbouncer::PgBouncer;
 use retrace_tests::bench::{Lane, Plan, detectors, loads, memory, neighbours, rows};
@@ -35,7 +34,6 @@ fn main() {
         way: Way::through_to(&gate, &target(durability)),
         pid: Some(gate.pid()),
     }));
-    let disk = Disk::of(&gate.dir());
     let step = |name: &str| println!("bench: {name} …");
 
     step("detectors");
@@ -46,11 +44,11 @@ fn main() {
     let streaming_mib = memory::streaming_mib(&plan, &gate);
     step("pgbench");
     let loads = loads::measure(&plan, &lanes);
-    // Before the gigabytes of rows, whose writing back to the disk outlasts them and slows every fsync.
-    step("neighbours");
-    let neighbours = neighbours::measure(&plan, &gate, &lanes[2], &disk);
     step("many rows");
-    let reads = rows::measure(&plan, &lanes, &disk);
+    let reads = rows::measure(&plan, &lanes);
+    // Last, since what a flooding client asked may go on for a while after it.
+    step("neighbours");
+    let neighbours = neighbours::measure(&plan, &gate, &lanes[2]);
 
     let lanes = lanes.into_iter().map(|lane| lane.name).collect();
     let numbers =

@@ -48,6 +48,10 @@ const EXPECTED_ANSWERS_MAX: usize = 4096;
 /// Silence of the target after which what it said so far is recorded and passed on, in microseconds.
 const SILENCE_US: u64 = 2_000;
 
+/// What a target may answer to a client that is gone, in bytes: enough for what changes something, and too little for one
+/// that asked for much and left to keep target and log busy.
+const ORPHAN_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// What happened.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -159,6 +163,8 @@ pub struct Session {
     client_stalled: Option<Frame>,
     client_done: bool,
     client_gone: bool,
+    /// What the target has sent since the client is gone.
+    orphan_bytes: usize,
     /// Messages that wait for the Execute, Flush or Sync that makes them a unit.
     pending: Vec<Bytes>,
     pending_bytes: usize,
@@ -247,6 +253,7 @@ impl Session {
             client_stalled: None,
             client_done: false,
             client_gone: false,
+            orphan_bytes: 0,
             pending: Vec::new(),
             pending_bytes: 0,
             pending_expects: Vec::new(),

@@ -211,6 +211,28 @@ fn a_client_that_goes_leaves_its_commands_to_be_carried_out_and_recorded() {
 }
 
 #[test]
+fn a_client_that_goes_is_not_answered_without_end() {
+    let mut bench = Bench::open();
+    bench.client(&query("select * from large"));
+    bench.client(&query("insert into t values (1)"));
+    bench.input(Input::ClientClosed);
+    let _ = bench.take_target();
+    let megabyte = row(&[Some(&[b'x'; 1024 * 1024])]);
+    bench.target(&row_description(&[("content", 25, 0)]));
+    for _ in 0..7 {
+        bench.target(&megabyte);
+    }
+    assert!(!bench.closed, "what it asked is carried out");
+    bench.target(&megabyte);
+    assert!(bench.closed, "but not for ever");
+    assert_eq!(bench.events().last(), Some(&"session_closed"));
+    assert_eq!(bench.events().iter().filter(|event| **event == "command_received").count(), 2);
+    let abandoned = |completed: &&&wire::CommandCompleted| completed.status() == Status::Abandoned;
+    assert_eq!(bench.completions().iter().filter(abandoned).count(), 2, "and nothing is said of the outcome");
+    assert_eq!(bench.to_client, b"");
+}
+
+#[test]
 fn a_long_session_goes_on_as_another_one_between_two_exchanges() {
     let mut bench = Bench::opening_with(true, |opening| opening.limits.session_events_max = 3);
     bench.settle();

@@ -107,7 +107,9 @@ impl Session {
         })
     }
 
-    /// A client that goes without a word is answered for all the same: what it asked is carried out and recorded.
+    /// A client that goes without a word is answered for all the same: what it asked is carried out and recorded, as long as
+    /// the answers are no longer than [`ORPHAN_BYTES_MAX`](super::ORPHAN_BYTES_MAX). Beyond that the connection to the target
+    /// is closed, which is how a target learns that a client of its own is gone.
     pub(super) fn handle_client_closed(&mut self) -> Result<(), Fault> {
         self.client_gone = true;
         self.gate.drop_replies();

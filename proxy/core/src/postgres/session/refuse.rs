@@ -25,6 +25,8 @@ pub(super) enum Fault {
     TargetMessage,
     /// The target went without a word.
     TargetGone,
+    /// The client is gone, and the target goes on answering it.
+    ClientGone,
     /// COPY began although no statement said so.
     CopyBegan,
     /// A row of COPY data is longer than the gate takes.
@@ -74,6 +76,12 @@ impl Fault {
                     .to_owned(),
                 "",
                 Reason::TargetClosed,
+            ),
+            Self::ClientGone => (
+                "08006",
+                "retrace: the client is gone; the outcome of an unanswered command is unknown".to_owned(),
+                "",
+                Reason::ClientClosed,
             ),
             Self::CopyBegan => (
                 "0A000",

@@ -69,6 +69,12 @@ impl Session {
     pub(super) fn handle_target_bytes(&mut self, now: Now, bytes: &[u8]) -> Result<(), Fault> {
         self.target_bytes += bytes.len() as u64;
         self.last_target_us = now.monotonic_us;
+        if self.client_gone {
+            self.orphan_bytes += bytes.len();
+            if self.orphan_bytes > super::ORPHAN_BYTES_MAX {
+                return Err(Fault::ClientGone);
+            }
+        }
         self.target.push(bytes);
         Ok(())
     }
