@@ -77,12 +77,8 @@ impl Fault {
                 "",
                 Reason::TargetClosed,
             ),
-            Self::ClientGone => (
-                "08006",
-                "retrace: the client is gone; the outcome of an unanswered command is unknown".to_owned(),
-                "",
-                Reason::ClientClosed,
-            ),
+            // Nobody is left to be told.
+            Self::ClientGone => ("08006", String::new(), "", Reason::ClientClosed),
             Self::CopyBegan => (
                 "0A000",
                 "retrace: the target began a COPY that no statement asked for; outcome unknown".to_owned(),
@@ -113,12 +109,7 @@ impl Fault {
                 "",
                 Reason::Internal,
             ),
-            Self::Shutdown => (
-                "57P01",
-                "retrace: terminating connection due to administrator command".to_owned(),
-                "",
-                Reason::Shutdown,
-            ),
+            Self::Shutdown => ("57P01", SHUTDOWN.to_owned(), "", Reason::Shutdown),
         }
     }
 }
@@ -326,6 +317,7 @@ impl Session {
     }
 }
 
+const SHUTDOWN: &str = "retrace: terminating connection due to administrator command";
 const NOT_EXECUTED: &str =
     "retrace: the record of this command could not be made durable in time; it was not executed";
 const OUTCOME_UNKNOWN: &str =
