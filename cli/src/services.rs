@@ -229,7 +229,7 @@ impl Process {
 
     async fn ingest(&self) -> anyhow::Result<Service> {
         let ingest =
-            Ingest::new(Arc::clone(&self.log), self.table().await?, retrace_ingest::Options::default());
+            Ingest::new(Arc::clone(&self.log), self.table().await?, retrace_ingest::Options::default())?;
         let stop = Stop::new();
         let running = ingest.run(stop.wait());
         Ok(Service::start("ingest", stop, async move { Ok(running.await?) }))

@@ -79,11 +79,8 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// [`offsets`](Self::offsets) of every topic partition, each as it is at some time during the call.
     async fn all_offsets(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
         let mut all = Vec::new();
-        for topic in Topic::ALL {
-            for partition in 0..self.partitions(topic) {
-                let at = TopicPartition { topic, partition };
-                all.push((at, self.offsets(at).await?));
-            }
+        for at in topic_partitions(|topic| self.partitions(topic)) {
+            all.push((at, self.offsets(at).await?));
         }
         Ok(all)
     }
@@ -96,10 +93,9 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// where one process has the log, else its share of what the processes divide that asked for one.
     ///
     /// Two processes may believe for a while that they have the same topic partition. The lake's positions decide then.
-    fn ingest_share(&self) -> watch::Receiver<Vec<TopicPartition>> {
-        let partitions =
-            |topic| (0..self.partitions(topic)).map(move |partition| TopicPartition { topic, partition });
-        watch::Sender::new(Topic::ALL.into_iter().flat_map(partitions).collect()).subscribe()
+    /// [`ReadError::Unavailable`] if the process cannot ask for one.
+    fn ingest_share(&self) -> Result<watch::Receiver<Vec<TopicPartition>>, ReadError> {
+        Ok(watch::Sender::new(topic_partitions(|topic| self.partitions(topic))).subscribe())
     }
 
     /// Whether other processes may have a share too.
@@ -113,6 +109,12 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
 
     /// Lets go of records below `offset`. The log may keep more of them; it never drops one at or above `offset`.
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError>;
+}
+
+/// Every topic partition of a log whose topics have so many, in a fixed order.
+pub(crate) fn topic_partitions(partitions: impl Fn(Topic) -> u32) -> Vec<TopicPartition> {
+    let of = |topic| (0..partitions(topic)).map(move |partition| TopicPartition { topic, partition });
+    Topic::ALL.into_iter().flat_map(of).collect()
 }
 
 /// Refuses in the call what no log takes.

@@ -16,7 +16,7 @@ use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::contract::check_size;
+use crate::contract::{check_size, topic_partitions};
 use crate::{Append, AppendError, EventLog, ReadError};
 
 mod options;
@@ -164,6 +164,10 @@ impl Shared {
                 Err(error) => tracing::debug!(%error, "the brokers are asked again"),
             }
             thread::sleep(ASK_PAUSE);
+            // The library does not ask by itself who leads now if a leader said that it is of another epoch.
+            if let Err(error) = client.fetch_metadata(None, left) {
+                tracing::debug!(%error, "nobody says who leads");
+            }
         };
         // The ends are asked for last, so that none can lie below its start.
         let starts = ask(End::Earliest)?;
@@ -257,9 +261,7 @@ impl EventLog for KafkaLog {
             return Err(ReadError::Closed);
         }
         let shared = Arc::clone(&self.shared);
-        let partitions =
-            |topic| (0..self.partitions(topic)).map(move |partition| TopicPartition { topic, partition });
-        let all: Vec<_> = Topic::ALL.into_iter().flat_map(partitions).collect();
+        let all = topic_partitions(|topic| self.partitions(topic));
         let ranges = blocking(move || shared.ranges(&shared.lanes.concat())).await?;
         Ok(all.into_iter().zip(ranges).collect())
     }
@@ -279,17 +281,17 @@ impl EventLog for KafkaLog {
         }
     }
 
-    fn ingest_share(&self) -> watch::Receiver<Vec<TopicPartition>> {
+    fn ingest_share(&self) -> Result<watch::Receiver<Vec<TopicPartition>>, ReadError> {
         let mut member = self.member();
         if let Some(member) = &*member {
-            return member.share();
+            return Ok(member.share());
         }
         let control = &self.shared.lanes[Topic::Control as usize][0].topic;
         match Member::join(&self.member_config, control, Topic::ALL.map(|topic| self.partitions(topic))) {
-            Ok(joined) => member.insert(joined).share(),
+            Ok(joined) => Ok(member.insert(joined).share()),
             Err(error) => {
-                tracing::error!(%error, "this process could not join the group of ingest, and has no share");
-                watch::Sender::default().subscribe()
+                tracing::error!(%error, "this process could not join the group of ingest");
+                Err(ReadError::Unavailable)
             }
         }
     }

@@ -67,6 +67,13 @@ pub enum IngestError {
         #[source]
         source: LakeError,
     },
+    /// The process is not let in among those that divide the log.
+    #[error("this process could not ask for a share of the log to ingest: see the log output for why")]
+    Share {
+        /// What the log said.
+        #[source]
+        source: ReadError,
+    },
     /// The log did not say where it begins and ends.
     #[error("the log did not say where its topic partitions begin and end")]
     Offsets {
@@ -97,7 +104,8 @@ impl IngestError {
             IngestError::Log { source, .. } | IngestError::Offsets { source } => {
                 matches!(source, ReadError::Unavailable)
             }
-            IngestError::LogBehind { .. }
+            IngestError::Share { .. }
+            | IngestError::LogBehind { .. }
             | IngestError::RecordsLost { .. }
             | IngestError::ForeignLog { .. }
             | IngestError::Gap { .. } => false,

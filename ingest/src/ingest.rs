@@ -76,12 +76,11 @@ struct Batch {
 }
 
 impl Ingest {
-    /// Nothing is read before the first step.
-    #[must_use]
-    pub fn new(log: Arc<dyn EventLog>, table: Table, options: Options) -> Self {
-        let mut share = log.ingest_share();
+    /// Asks for a share. Nothing is read before the first step.
+    pub fn new(log: Arc<dyn EventLog>, table: Table, options: Options) -> Result<Self, IngestError> {
+        let mut share = log.ingest_share().map_err(|source| IngestError::Share { source })?;
         share.mark_changed();
-        Self {
+        Ok(Self {
             log,
             table,
             options,
@@ -90,7 +89,7 @@ impl Ingest {
             recent: BTreeMap::new(),
             pending: None,
             status: watch::Sender::new(Status::default()),
-        }
+        })
     }
 
     /// Follows positions and lag, as of each step.

@@ -63,7 +63,7 @@ fn store() -> Arc<FaultyStore> {
 }
 
 fn ingest(log: &Arc<MemoryLog>, table: Table) -> Ingest {
-    Ingest::new(Arc::clone(log) as Arc<dyn EventLog>, table, options())
+    Ingest::new(Arc::clone(log) as Arc<dyn EventLog>, table, options()).expect("the share of a log in memory")
 }
 
 /// Every row of the table with its kind, in the order of topic partition and offset.
@@ -235,7 +235,8 @@ async fn a_log_made_anew_does_not_go_on_with_the_table_of_another() {
         let log = EmbeddedLog::open(folder.path(), &EmbeddedOptions::default()).expect("opens");
         let log: Arc<dyn EventLog> = Arc::new(log);
         log.append(EVENTS, Bytes::from_static(b"key"), Bytes::from_static(b"value")).await.expect("durable");
-        let stepped = Ingest::new(Arc::clone(&log), open(&store).await, options()).step().await;
+        let stepped =
+            Ingest::new(Arc::clone(&log), open(&store).await, options()).expect("a share").step().await;
         match stepped {
             Err(error @ IngestError::ForeignLog { .. }) => {
                 assert!(expect_foreign && !error.is_transient(), "{error}");

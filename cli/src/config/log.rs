@@ -79,7 +79,7 @@ fn kafka(it: Spanned<form::Kafka>, source: &Source<'_>) -> Result<Kafka, ConfigE
     options.replicas = within(it.replicas, options.replicas, &REPLICAS, source)?;
     let own = |name: &str| {
         let problem = format!("`{name}` is not for setting, since the log's promises rest on it: remove it");
-        KafkaOptions::OWN.contains(&name).then_some(problem)
+        KafkaOptions::is_own(name).then_some(problem)
     };
     let given = Options::read(it.options, own, source)?;
     if !given.has("bootstrap.servers") {

@@ -14,6 +14,7 @@ use retrace_proto::log::{Topic, TopicPartition};
 use tokio::sync::watch;
 
 use super::listener::Listener;
+use crate::contract::topic_partitions;
 
 /// Processes that may commit to the lake at a time: more of them commit less (they wait for each other's versions).
 const WORKERS_MAX: u32 = 4;
@@ -125,10 +126,9 @@ impl ConsumerContext for Shares {
 /// The topic partitions that come with these partitions of the control topic.
 fn share_of(slots: &[u32], partitions: [u32; 2]) -> Vec<TopicPartition> {
     let workers = partitions[Topic::Control as usize].min(WORKERS_MAX);
-    let all = Topic::ALL.into_iter().flat_map(|topic| {
-        (0..partitions[topic as usize]).map(move |partition| TopicPartition { topic, partition })
-    });
-    all.filter(|at| slots.iter().any(|slot| *slot < workers && at.partition % workers == *slot)).collect()
+    let mut share = topic_partitions(|topic| partitions[topic as usize]);
+    share.retain(|at| slots.iter().any(|slot| *slot < workers && at.partition % workers == *slot));
+    share
 }
 
 #[cfg(test)]

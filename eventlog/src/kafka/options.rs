@@ -12,7 +12,7 @@ use super::open_error::KafkaOpenError;
 pub struct KafkaOptions {
     /// librdkafka's own options by its own names (its CONFIGURATION.md): `bootstrap.servers`, `security.protocol`,
     /// `sasl.mechanism`, `ssl.ca.location` and so on. What the log's promises rest on is not among them and refused:
-    /// see [`KafkaOptions::OWN`].
+    /// see [`KafkaOptions::is_own`].
     pub client: BTreeMap<String, String>,
     /// What the topics' names begin with: `retrace` gives `retrace.events` and `retrace.control`.
     pub topic_prefix: String,
@@ -90,24 +90,33 @@ const READER: [(&str, &str); 10] = [
     ("fetch.error.backoff.ms", "50"),
 ];
 
+/// What a member of the group of ingest is told beside what readers are.
+const MEMBER: [(&str, &str); 2] = [("partition.assignment.strategy", "range"), ("group.protocol", "classic")];
+
+/// Other names of what the log decides, and what would undo it.
+const OTHER_OWN: [&str; 13] = [
+    "request.required.acks",
+    "max.in.flight",
+    "delivery.timeout.ms",
+    "queue.buffering.max.ms",
+    "retries",
+    "message.send.max.retries",
+    "max.partition.fetch.bytes",
+    "auto.commit.enable",
+    "group.id",
+    "group.instance.id",
+    "transactional.id",
+    "allow.auto.create.topics",
+    "enable.gapless.guarantee",
+];
+
 impl KafkaOptions {
-    /// Options of librdkafka that the log decides itself.
-    pub const OWN: [&'static str; 14] = [
-        "enable.idempotence",
-        "acks",
-        "request.required.acks",
-        "max.in.flight.requests.per.connection",
-        "message.timeout.ms",
-        "delivery.timeout.ms",
-        "queue.buffering.max.messages",
-        "queue.buffering.max.kbytes",
-        "enable.auto.commit",
-        "auto.offset.reset",
-        "isolation.level",
-        "group.id",
-        "transactional.id",
-        "allow.auto.create.topics",
-    ];
+    /// Whether an option of librdkafka is one that the log decides itself, under any of its names.
+    #[must_use]
+    pub fn is_own(name: &str) -> bool {
+        let set = PRODUCER.iter().chain(&READER).chain(&MEMBER).map(|(name, _)| *name);
+        set.chain(OTHER_OWN).any(|own| own == name)
+    }
 
     pub(super) fn topic(&self, topic: Topic) -> String {
         let name = topic.name();
@@ -134,7 +143,7 @@ impl KafkaOptions {
         let mut config = self.common()?;
         set(&mut config, &READER);
         config.set("group.id", format!("{}.ingest", self.topic_prefix));
-        config.set("partition.assignment.strategy", "range");
+        set(&mut config, &MEMBER);
         set_defaults(&mut config, &[("session.timeout.ms", "10000"), ("heartbeat.interval.ms", "2000")]);
         Ok(config)
     }
@@ -146,7 +155,7 @@ impl KafkaOptions {
         let mut config = ClientConfig::new();
         set_defaults(&mut config, &COMMON);
         for (name, value) in &self.client {
-            if Self::OWN.contains(&name.as_str()) {
+            if Self::is_own(name) {
                 return Err(KafkaOpenError::OwnOption { name: name.clone() });
             }
             config.set(name, value);

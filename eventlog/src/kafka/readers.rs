@@ -104,7 +104,7 @@ impl Reader {
         while next < end {
             let record = match self.ahead.take() {
                 Some(record) => record,
-                None => match self.record(next, deadline)? {
+                None => match self.record(&place, next, deadline)? {
                     Some(record) => record,
                     None => break,
                 },
@@ -144,10 +144,13 @@ impl Reader {
     }
 
     /// The record of an offset; none if it does not come in time.
-    fn record(&self, offset: u64, deadline: Instant) -> Result<Option<Record>, Failure> {
+    fn record(&self, place: &Place, offset: u64, deadline: Instant) -> Result<Option<Record>, Failure> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.consumer.poll(left) {
+                // The library drops what it fetched for another place; its word is not taken for evidence.
+                Some(Ok(message))
+                    if message.partition() != place.partition || message.topic() != place.topic => {}
                 Some(Ok(message)) => match u64::try_from(message.offset()) {
                     Ok(found) if found == offset => return Ok(Some(taken(offset, &message))),
                     // Of the place before, fetched before the reader was sent here.
