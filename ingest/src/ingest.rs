@@ -220,7 +220,8 @@ impl Ingest {
                 (rows_left, bytes_left) = (rows_left - rows.len(), bytes_left.saturating_sub(rows.bytes()));
                 share.rows -= rows.len();
                 share.bytes = share.bytes.saturating_sub(rows.bytes());
-                files.add(rows.finish()).await.map_err(|source| IngestError::Lake { source })?;
+                let added = files.add(rows.finish()).await;
+                files = added.map_err(|source| IngestError::Lake { source })?;
             }
             if offset > *position {
                 next.insert(*at, offset);

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,13 +75,13 @@ impl Table {
 impl DataFileWriter {
     /// Adds rows: a batch of [`schema`](crate::schema()), as [`Rows::finish`](crate::Rows::finish) gives.
     ///
-    /// After an error, or if the future is dropped, the writer is of no more use.
-    pub async fn add(&mut self, rows: RecordBatch) -> Result<(), LakeError> {
+    /// The writer comes back only with all of them: files that lack rows cannot be finished.
+    pub async fn add(self, rows: RecordBatch) -> Result<Self, LakeError> {
         if rows.schema() != schema() {
             return Err(LakeError::WrongRows);
         }
-        let mut parts = mem::take(&mut self.parts);
-        self.parts = encoding(move || {
+        let Self { store, mut parts } = self;
+        let parts = encoding(move || {
             for (key, rows) in split(&rows)? {
                 let part = match parts.entry(key) {
                     Entry::Occupied(part) => part.into_mut(),
@@ -93,7 +92,7 @@ impl DataFileWriter {
             Ok(parts)
         })
         .await?;
-        Ok(())
+        Ok(Self { store, parts })
     }
 
     /// Puts the files into the store.

@@ -26,9 +26,7 @@ async fn write(table: &Table, from: u64, to: u64) -> Result<Vec<DataFile>, LakeE
             rows.push(EVENTS, &record);
         }
     }
-    let mut files = table.data_files();
-    files.add(rows.finish()).await?;
-    files.finish().await
+    table.data_files().add(rows.finish()).await?.finish().await
 }
 
 async fn open(store: &Arc<FaultyStore>) -> Table {

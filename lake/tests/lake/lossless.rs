@@ -38,8 +38,7 @@ fn assert_same(batch: &RecordBatch, records: &[Record]) {
 /// Through files and back, in the order of the log.
 async fn through_parquet(table: &Table, batch: RecordBatch) -> Vec<Record> {
     let mut records = Vec::new();
-    let mut files = table.data_files();
-    files.add(batch).await.expect("encoded");
+    let files = table.data_files().add(batch).await.expect("encoded");
     for file in files.finish().await.expect("written") {
         for batch in table.read(&file).await.expect("readable") {
             let reader = RowReader::new(&batch).expect("all columns");

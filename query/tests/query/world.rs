@@ -152,9 +152,7 @@ pub(crate) async fn commit(log: &MemoryLog, table: &Table) {
         advances.push(Advance { topic_id, partition: at.partition, from_inclusive, to_exclusive });
     }
     if !advances.is_empty() {
-        let mut files = table.data_files();
-        files.add(rows.finish()).await.unwrap();
-        let files = files.finish().await.unwrap();
+        let files = table.data_files().add(rows.finish()).await.unwrap().finish().await.unwrap();
         table.commit(&files, &advances).await.unwrap();
     }
 }
