@@ -6,6 +6,7 @@
 //! * [`SigningKey`], [`PublicKey`], [`TrustedKeys`]: Ed25519 (RFC 8032). Whoever checks needs only public keys.
 //! * [`Heads`]: where the open streams of an instance stand, signed by it, and what exactly the signature covers.
 //! * [`Stream`], [`Witness`], [`SessionState`]: a stream as it is found, what signed heads say of it, and what follows.
+//! * [`ControlSigner`], [`ControlReader`], [`Order`]: what a control record orders, and whether it is to be obeyed.
 //!
 //! No I/O, no clock, no randomness: keys, times and rows are arguments.
 
@@ -17,6 +18,9 @@ mod heads;
 
 mod state;
 
+mod control;
+
+pub use control::{CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, NotObeyed, Order};
 pub use heads::{HEADS_PER_EVENT_MAX, Head, Heads, HeadsError, Part, Place, SignedRoot};
 pub use key::{KeyError, PublicKey, SEED_BYTES, SigningKey, TrustedKeys};
 pub use state::{HEADS_INTERVAL_US, InstanceSeen, SILENCE_US_MAX, SessionState, Stream, Witness};

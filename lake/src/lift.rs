@@ -38,7 +38,11 @@ pub(crate) fn event(at: TopicPartition, record: &Record, recorded: &Recorded, ki
     row.event_type = Some(recorded.event_type());
     row.content = lift_content(&mut payload);
     let unspecified = recorded.header().retention_class == 0;
-    let rest = wire::Envelope { header: unspecified.then(wire::Header::default), payload: Some(payload) };
+    let rest = wire::Envelope {
+        header: unspecified.then(wire::Header::default),
+        signature: recorded.signature().cloned(),
+        payload: Some(payload),
+    };
     row.payload = Some(rest.encode_to_vec());
     if record.key != recorded.header().stream_id {
         row.key = Some(record.key.to_vec());

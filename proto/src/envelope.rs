@@ -72,6 +72,9 @@ pub struct Envelope {
     hash: Hash,
 }
 
+/// Signs the bytes of an envelope.
+pub type Sign<'a> = &'a dyn Fn(&[u8]) -> wire::ControlSignature;
+
 impl Envelope {
     /// Seals `event` as the next one of `stream`. On an error the stream stands where it stood.
     pub fn seal(
@@ -80,6 +83,26 @@ impl Envelope {
         command_seq: Option<u64>,
         occurred_at_unix_us: i64,
         event: Event,
+    ) -> Result<Self, SealError> {
+        Self::seal_with(stream, (subject, command_seq, occurred_at_unix_us), event, None)
+    }
+
+    /// Seals a control record: `sign` is given the envelope as it is without a signature.
+    pub fn seal_signed(
+        stream: &mut StreamWriter,
+        subject: &Subject,
+        occurred_at_unix_us: i64,
+        event: Event,
+        sign: Sign<'_>,
+    ) -> Result<Self, SealError> {
+        Self::seal_with(stream, (subject, None, occurred_at_unix_us), event, Some(sign))
+    }
+
+    fn seal_with(
+        stream: &mut StreamWriter,
+        (subject, command_seq, occurred_at_unix_us): (&Subject, Option<u64>, i64),
+        event: Event,
+        sign: Option<Sign<'_>>,
     ) -> Result<Self, SealError> {
         let seq = stream.next_seq;
         let header = wire::Header {
@@ -103,7 +126,11 @@ impl Envelope {
             durability: subject.durability.into(),
             retention_class: subject.retention_class.into(),
         };
-        let envelope = wire::Envelope { header: Some(header), payload: Some(event.into_payload()) };
+        let payload = Some(event.into_payload());
+        let mut envelope = wire::Envelope { header: Some(header), signature: None, payload };
+        if let Some(sign) = sign {
+            envelope.signature = Some(sign(&envelope.encode_to_vec()));
+        }
         let bytes_len = envelope.encoded_len();
         if bytes_len > EVENT_BYTES_MAX {
             return Err(SealError::TooLarge { bytes: bytes_len });
@@ -137,7 +164,8 @@ impl Envelope {
         if header.prev_hash.len() != chained {
             return Err(OpenError::BadHeader);
         }
-        Ok(Recorded { header, payload, stream_id, session_id, connection_id, hash, bytes })
+        let signature = envelope.signature;
+        Ok(Recorded { header, signature, payload, stream_id, session_id, connection_id, hash, bytes })
     }
 
     /// What the log keeps.
@@ -176,6 +204,7 @@ fn optional_id(bytes: &[u8]) -> Result<Option<Id>, OpenError> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded {
     header: wire::Header,
+    signature: Option<wire::ControlSignature>,
     payload: Payload,
     stream_id: Id,
     session_id: Option<Id>,
@@ -195,6 +224,21 @@ impl Recorded {
     #[must_use]
     pub fn payload(&self) -> &Payload {
         &self.payload
+    }
+
+    /// The signature of a control record. Whether it holds is still to be asked.
+    #[must_use]
+    pub fn signature(&self) -> Option<&wire::ControlSignature> {
+        self.signature.as_ref()
+    }
+
+    /// What a signature is over: the envelope without it. Fields that this version does not know are missing, so that what
+    /// has some does not pass for signed.
+    #[must_use]
+    pub fn unsigned_bytes(&self) -> Vec<u8> {
+        let header = Some(self.header.clone());
+        let payload = Some(self.payload.clone());
+        wire::Envelope { header, signature: None, payload }.encode_to_vec()
     }
 
     /// The stream it stands in.

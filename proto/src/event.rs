@@ -182,6 +182,28 @@ impl Event {
         Self(Payload::CatalogueChanged(facts))
     }
 
+    /// A token is not to be taken any more, by any instance. A control record.
+    pub fn token_revoked(token_id: String, reason: Masked<String>) -> Self {
+        Self(Payload::TokenRevoked(wire::TokenRevoked { token_id, reason: reason.into_inner() }))
+    }
+
+    /// The session that the event is about is to end: if it is `only_principal`'s, where one is named. A control record.
+    pub fn kill_requested(only_principal: Option<String>, reason: Masked<String>) -> Self {
+        let only_principal = only_principal.unwrap_or_default();
+        Self(Payload::KillRequested(wire::KillRequested { reason: reason.into_inner(), only_principal }))
+    }
+
+    /// A valid cancel request came in for a session of another instance. A control record.
+    pub fn cancel_requested(process_id: u32, connection: Option<Id>) -> Self {
+        let connection_id = connection.map(Id::to_bytes).unwrap_or_default();
+        Self(Payload::CancelRequested(wire::CancelRequested { process_id, connection_id }))
+    }
+
+    /// A session ends because a control record wants it.
+    pub fn kill_applied(control: wire::ControlReference) -> Self {
+        Self(Payload::KillApplied(wire::KillApplied { control: Some(control) }))
+    }
+
     /// A cancel request is about to be forwarded.
     pub fn cancel_applied(control: Option<wire::ControlReference>) -> Self {
         Self(Payload::CancelApplied(wire::CancelApplied { control }))
@@ -235,6 +257,10 @@ pub fn event_type(payload: &Payload) -> &'static str {
         Payload::AsyncMessage(_) => "async_message",
         Payload::PolicyLoaded(_) => "policy_loaded",
         Payload::CatalogueChanged(_) => "catalogue_changed",
+        Payload::TokenRevoked(_) => "token_revoked",
+        Payload::KillRequested(_) => "kill_requested",
+        Payload::KillApplied(_) => "kill_applied",
+        Payload::CancelRequested(_) => "cancel_requested",
         Payload::CancelApplied(_) => "cancel_applied",
         Payload::EvidenceRead(_) => "evidence_read",
         Payload::EvidenceReadCompleted(_) => "evidence_read_completed",

@@ -30,7 +30,7 @@ pub mod wire {
     include!("gen/retrace.event.v1.rs");
 }
 
-pub use envelope::{Envelope, OpenError, Recorded, SealError, StreamWriter, Subject};
+pub use envelope::{Envelope, OpenError, Recorded, SealError, Sign, StreamWriter, Subject};
 pub use event::{CommandReceived, CommandTexts, Event, ResponseContent, ResponseEnd, event_type};
 pub use id::{Hash, Id, IdError};
 pub use masked::Masked;

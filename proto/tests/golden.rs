@@ -197,12 +197,6 @@ fn events() -> Vec<Event> {
         sqlstate: "42501".to_owned(),
         rule: "r".to_owned(),
     };
-    let control = wire::ControlReference {
-        topic: "retrace.control".to_owned(),
-        partition: 1,
-        offset: 2,
-        hash: Bytes::from_static(&[7; 32]),
-    };
     let started = wire::InstanceStarted { version: "0.1.0".to_owned(), roles: vec!["proxy".to_owned()] };
     vec![
         Event::session_opened(opened, asserted(), asserted()),
@@ -212,7 +206,7 @@ fn events() -> Vec<Event> {
         Event::response_chunk(2, content()),
         completed(),
         Event::async_message(content()),
-        Event::cancel_applied(Some(control)),
+        Event::cancel_applied(Some(control_reference())),
         Event::session_closed(closed),
         Event::login_refused(refused_login, asserted()),
         Event::policy_loaded("00ff".to_owned()),
@@ -275,16 +269,49 @@ fn later_events() -> Vec<Event> {
         Event::session_opened(opened, Masked::default(), Masked::default()),
         Event::catalogue_changed(catalogue),
         Event::stream_heads(heads),
+        Event::kill_applied(control_reference()),
     ]
+}
+
+/// Control records, which are signed.
+fn control_records() -> Vec<Event> {
+    let reason = || Masked::by_masking("why".to_owned());
+    vec![
+        Event::token_revoked("abcd2345".to_owned(), reason()),
+        Event::kill_requested(Some("jo".to_owned()), reason()),
+        Event::cancel_requested(7, Some(id(8))),
+    ]
+}
+
+fn control_reference() -> wire::ControlReference {
+    wire::ControlReference {
+        topic: "retrace.control".to_owned(),
+        partition: 1,
+        offset: 2,
+        hash: Bytes::from_static(&[7; 32]),
+    }
+}
+
+fn sign(unsigned: &[u8]) -> wire::ControlSignature {
+    wire::ControlSignature {
+        role: wire::KeyRole::Query.into(),
+        key_id: "00dd".to_owned(),
+        signature: Bytes::copy_from_slice(retrace_proto::Hash::of(unsigned).as_bytes()),
+    }
 }
 
 fn sealed() -> Vec<Envelope> {
     let mut stream = StreamWriter::new(id(0), wire::StreamKind::Session);
+    let occurred_at = |index| 1_800_000_000_000_000 + i64::try_from(index).expect("few");
     let seal = |(index, event)| {
-        let occurred_at = 1_800_000_000_000_000 + i64::try_from(index).expect("few");
-        Envelope::seal(&mut stream, &subject(), Some(1), occurred_at, event).expect("small events")
+        Envelope::seal(&mut stream, &subject(), Some(1), occurred_at(index), event).expect("small events")
     };
-    events().into_iter().enumerate().map(seal).collect()
+    let mut all: Vec<_> = events().into_iter().enumerate().map(seal).collect();
+    for (index, event) in (all.len()..).zip(control_records()) {
+        let sealed = Envelope::seal_signed(&mut stream, &subject(), occurred_at(index), event, &sign);
+        all.push(sealed.expect("small events"));
+    }
+    all
 }
 
 fn open(envelope: &Envelope) -> Recorded {

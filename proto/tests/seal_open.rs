@@ -52,6 +52,23 @@ fn what_is_no_envelope_says_why() {
     }
 }
 
+#[test]
+fn a_signature_is_over_everything_else_of_its_envelope() {
+    let signature = |unsigned: &[u8]| wire::ControlSignature {
+        role: wire::KeyRole::Query.into(),
+        key_id: "00".to_owned(),
+        signature: Bytes::copy_from_slice(unsigned),
+    };
+    let event = || Event::token_revoked("abcd".to_owned(), Masked::default());
+    let sealed = Envelope::seal_signed(&mut stream(), &Subject::default(), 5, event(), &signature);
+    let opened = Envelope::open(sealed.expect("small").bytes().clone()).expect("opens");
+    let plain = Envelope::seal(&mut stream(), &Subject::default(), None, 5, event()).expect("small");
+    assert_eq!(opened.signature(), Some(&signature(plain.bytes())));
+    assert_eq!(opened.unsigned_bytes(), plain.bytes()[..]);
+    assert!(opened.hash() != plain.hash(), "the chain is over the signature too");
+    assert_eq!(Envelope::open(plain.bytes().clone()).expect("opens").signature(), None);
+}
+
 proptest! {
     #[test]
     fn what_is_sealed_opens_as_it_was(

@@ -154,7 +154,7 @@ fn an_absent_statement_differs_from_an_empty_one() {
     let mut made = Vec::new();
     for (offset, statement) in [(0, None), (1, Some(wire::Text::default()))] {
         let payload = Payload::CommandReceived(wire::CommandReceived { statement, ..Default::default() });
-        let envelope = wire::Envelope { header: header(&records), payload: Some(payload) };
+        let envelope = wire::Envelope { header: header(&records), signature: None, payload: Some(payload) };
         made.push(record(offset, id(NOON_US, 0), envelope.encode_to_vec().into()));
     }
     let batch = batch_of(&made);

@@ -3,14 +3,17 @@
 pub struct Envelope {
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<Header>,
+    /// of a control record; no other event has one
+    #[prost(message, optional, tag = "2")]
+    pub signature: ::core::option::Option<ControlSignature>,
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
     /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
     /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
-    /// 29 FileTransferred     32 TokenIssued         33 TokenRevoked       34 KillRequested
-    /// 35 KillApplied         42 LegalHoldSet        43 LegalHoldLifted    44 RetentionApplied
+    /// 29 FileTransferred     32 TokenIssued         42 LegalHoldSet       43 LegalHoldLifted
+    /// 44 RetentionApplied
     #[prost(
         oneof = "envelope::Payload",
-        tags = "10, 11, 12, 13, 14, 15, 16, 22, 23, 24, 25, 30, 31, 36, 37, 38, 39, 40, 41"
+        tags = "10, 11, 12, 13, 14, 15, 16, 22, 23, 24, 25, 30, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 45"
     )]
     pub payload: ::core::option::Option<envelope::Payload>,
 }
@@ -19,8 +22,8 @@ pub mod envelope {
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
     /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
     /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
-    /// 29 FileTransferred     32 TokenIssued         33 TokenRevoked       34 KillRequested
-    /// 35 KillApplied         42 LegalHoldSet        43 LegalHoldLifted    44 RetentionApplied
+    /// 29 FileTransferred     32 TokenIssued         42 LegalHoldSet       43 LegalHoldLifted
+    /// 44 RetentionApplied
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Payload {
         #[prost(message, tag = "10")]
@@ -49,6 +52,12 @@ pub mod envelope {
         PolicyLoaded(super::PolicyLoaded),
         #[prost(message, tag = "31")]
         CatalogueChanged(super::CatalogueChanged),
+        #[prost(message, tag = "33")]
+        TokenRevoked(super::TokenRevoked),
+        #[prost(message, tag = "34")]
+        KillRequested(super::KillRequested),
+        #[prost(message, tag = "35")]
+        KillApplied(super::KillApplied),
         #[prost(message, tag = "36")]
         CancelApplied(super::CancelApplied),
         #[prost(message, tag = "37")]
@@ -61,7 +70,21 @@ pub mod envelope {
         StreamHeads(super::StreamHeads),
         #[prost(message, tag = "41")]
         StreamAborted(super::StreamAborted),
+        #[prost(message, tag = "45")]
+        CancelRequested(super::CancelRequested),
     }
+}
+/// Who wrote a control record, so that writing to the log is not enough to command a gateway. It covers the envelope
+/// without this field, and the topic that it stands in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ControlSignature {
+    #[prost(enumeration = "KeyRole", tag = "1")]
+    pub role: i32,
+    #[prost(string, tag = "2")]
+    pub key_id: ::prost::alloc::string::String,
+    /// Ed25519 (RFC 8032), over what the evidence crate says
+    #[prost(bytes = "bytes", tag = "3")]
+    pub signature: ::prost::bytes::Bytes,
 }
 /// What every event carries, once.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -927,6 +950,41 @@ pub struct CatalogueChanged {
     #[prost(uint32, tag = "3")]
     pub masked_columns: u32,
 }
+/// A control record: no login by this token any more, and every session that it began ends.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenRevoked {
+    #[prost(string, tag = "1")]
+    pub token_id: ::prost::alloc::string::String,
+    /// masked
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// A control record: the session in the header is to end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KillRequested {
+    /// masked
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// not unless it is this principal's; empty: whoever's it is
+    #[prost(string, tag = "2")]
+    pub only_principal: ::prost::alloc::string::String,
+}
+/// A control record: a valid cancel request came to an instance that does not have the session.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelRequested {
+    /// as the session's client knows it
+    #[prost(uint32, tag = "1")]
+    pub process_id: u32,
+    /// of the session; empty if the client's protocol has no room for it
+    #[prost(bytes = "bytes", tag = "2")]
+    pub connection_id: ::prost::bytes::Bytes,
+}
+/// The session ends, as a control record wants it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KillApplied {
+    #[prost(message, optional, tag = "1")]
+    pub control: ::core::option::Option<ControlReference>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelApplied {
     /// absent if it came on a connection of this same instance
@@ -1124,6 +1182,36 @@ pub struct StreamHead {
     /// SHA-256 of the last one
     #[prost(bytes = "bytes", tag = "3")]
     pub hash: ::prost::bytes::Bytes,
+}
+/// Which kind of service holds a key. Each kind of control record has roles that may sign it, and no other counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum KeyRole {
+    Unspecified = 0,
+    Proxy = 1,
+    Query = 2,
+}
+impl KeyRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "KEY_ROLE_UNSPECIFIED",
+            Self::Proxy => "KEY_ROLE_PROXY",
+            Self::Query => "KEY_ROLE_QUERY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "KEY_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "KEY_ROLE_PROXY" => Some(Self::Proxy),
+            "KEY_ROLE_QUERY" => Some(Self::Query),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -1,0 +1,216 @@
+//! Control records: who may order what, and whether somebody who may wrote it.
+//!
+//! Whoever can write to the log could otherwise order a gateway about. So each record is signed by a key, each key belongs
+//! to a role, and each kind of record says which roles may sign it. The signature covers the whole envelope and the topic
+//! partition it was written for, so nothing of it can be changed, and it means nothing elsewhere or in the log of another
+//! gateway. A copy in the same topic partition is known by its place in its stream, which only ever grows.
+
+use std::collections::HashMap;
+
+use retrace_proto::wire::envelope::Payload;
+use retrace_proto::wire::{self, KeyRole};
+use retrace_proto::{Id, Recorded};
+
+use crate::key::{SigningKey, TrustedKeys};
+
+/// What begins the bytes that are signed, so that the signature means nothing anywhere else.
+const SIGNED_CONTEXT: &[u8] = b"retrace control v1\0";
+
+/// How long a control record is good for after it was written, in microseconds: 30 days. What is older is not obeyed, and
+/// what was ordered so long ago must be in the configuration by then.
+pub const CONTROL_LIFETIME_US_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
+
+/// How much earlier than its writer's clock says the log may have taken a record, in microseconds: clocks differ.
+const CLOCK_DIFFERENCE_US_MAX: i64 = 3600 * 1_000_000;
+
+/// Streams whose last place is remembered. Each is one start of a process that wrote a control record.
+const STREAMS_MAX: usize = 65_536;
+
+/// Signs the control records of one process.
+#[derive(Debug)]
+pub struct ControlSigner {
+    key: SigningKey,
+    role: KeyRole,
+    topic_id: Id,
+}
+
+impl ControlSigner {
+    /// Signs in a role, for the control topic of one log.
+    #[must_use]
+    pub fn new(key: SigningKey, role: KeyRole, topic_id: Id) -> Self {
+        Self { key, role, topic_id }
+    }
+
+    /// The signature over an envelope that has none yet and that goes to this partition of the topic.
+    #[must_use]
+    pub fn sign(&self, partition: u32, unsigned: &[u8]) -> wire::ControlSignature {
+        let signature = self.key.sign(&signed_bytes(self.role, (self.topic_id, partition), unsigned));
+        wire::ControlSignature {
+            role: self.role.into(),
+            key_id: self.key.public().id(),
+            signature: signature.to_vec().into(),
+        }
+    }
+}
+
+/// The public keys of each role.
+#[derive(Clone, Debug, Default)]
+pub struct ControlKeys {
+    /// Of proxies.
+    pub proxy: TrustedKeys,
+    /// Of query services.
+    pub query: TrustedKeys,
+}
+
+impl ControlKeys {
+    fn of(&self, role: KeyRole) -> Option<&TrustedKeys> {
+        match role {
+            KeyRole::Unspecified => None,
+            KeyRole::Proxy => Some(&self.proxy),
+            KeyRole::Query => Some(&self.query),
+        }
+    }
+}
+
+/// What a control record orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End a session.
+    Kill {
+        /// Which.
+        session_id: Id,
+        /// Only if it is this principal's.
+        only_principal: Option<String>,
+    },
+    /// Take a token no longer, and end what it began.
+    RevokeToken {
+        /// Which.
+        token_id: String,
+    },
+    /// Cancel what a session does.
+    Cancel {
+        /// As the session's client knows it.
+        process_id: u32,
+        /// Of the session, if its client's protocol has room for it.
+        connection_id: Option<Id>,
+    },
+}
+
+/// Why a record of the control topic is not obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotObeyed {
+    /// Nobody signed it.
+    #[error("it is not signed")]
+    NotSigned,
+    /// It orders nothing that this version knows, or not in full.
+    #[error("it orders nothing that is known here")]
+    NoOrder,
+    /// It is signed in a role that may not order this.
+    #[error("its role may not order this")]
+    Role,
+    /// No trusted key of its role signed it as it stands, for this place.
+    #[error("its signature does not hold")]
+    Signature,
+    /// Something at this place of its stream or behind it was obeyed already.
+    #[error("it is a copy of an earlier record, or overtaken by a later one")]
+    Copied,
+    /// It was written longer ago than a control record is good for, or is dated after the log took it.
+    #[error("it is out of date")]
+    OutOfDate,
+}
+
+/// Reads the control topic of one gateway, each topic partition in order and from its beginning.
+#[derive(Debug)]
+pub struct ControlReader {
+    keys: ControlKeys,
+    topic_id: Id,
+    /// The last place that was obeyed of each stream.
+    last: HashMap<Id, Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    seq: u64,
+    occurred_at_unix_us: i64,
+}
+
+impl ControlReader {
+    /// A reader that has read nothing yet.
+    #[must_use]
+    pub fn new(keys: ControlKeys, topic_id: Id) -> Self {
+        Self { keys, topic_id, last: HashMap::new() }
+    }
+
+    /// What the next record of a partition orders, which the log took at `appended_at_unix_us`.
+    ///
+    /// # Errors
+    /// If it is not to be obeyed. What is read after it stands as if it had not been there.
+    pub fn read(
+        &mut self,
+        partition: u32,
+        recorded: &Recorded,
+        appended_at_unix_us: i64,
+    ) -> Result<Order, NotObeyed> {
+        let signature = recorded.signature().ok_or(NotObeyed::NotSigned)?;
+        let (order, may_sign) = order(recorded)?;
+        let role = signature.role();
+        let keys = self.keys.of(role).filter(|_| may_sign.contains(&role)).ok_or(NotObeyed::Role)?;
+        let message = signed_bytes(role, (self.topic_id, partition), &recorded.unsigned_bytes());
+        if !keys.verify(&signature.key_id, &message, &signature.signature) {
+            return Err(NotObeyed::Signature);
+        }
+        let header = recorded.header();
+        let age_us = appended_at_unix_us.saturating_sub(header.occurred_at_unix_us);
+        if !(-CLOCK_DIFFERENCE_US_MAX..=CONTROL_LIFETIME_US_MAX).contains(&age_us) {
+            return Err(NotObeyed::OutOfDate);
+        }
+        let place = Place { seq: header.stream_seq, occurred_at_unix_us: header.occurred_at_unix_us };
+        self.go_to(recorded.stream_id(), place)?;
+        Ok(order)
+    }
+
+    /// A stream goes forward only.
+    fn go_to(&mut self, stream: Id, place: Place) -> Result<(), NotObeyed> {
+        if self.last.get(&stream).is_some_and(|last| last.seq >= place.seq) {
+            return Err(NotObeyed::Copied);
+        }
+        if self.last.len() >= STREAMS_MAX && !self.last.contains_key(&stream) {
+            // Copies of what is forgotten are out of date: whoever could write so many streams in 30 days has a key.
+            let newest = self.last.values().map(|last| last.occurred_at_unix_us).max().unwrap_or(0);
+            self.last.retain(|_, last| newest - last.occurred_at_unix_us <= CONTROL_LIFETIME_US_MAX);
+            if self.last.len() >= STREAMS_MAX {
+                return Err(NotObeyed::Copied);
+            }
+        }
+        self.last.insert(stream, place);
+        Ok(())
+    }
+}
+
+/// What a record orders, and the roles that may.
+fn order(recorded: &Recorded) -> Result<(Order, &'static [KeyRole]), NotObeyed> {
+    match recorded.payload() {
+        Payload::KillRequested(kill) => {
+            let session_id = recorded.session_id().ok_or(NotObeyed::NoOrder)?;
+            let only_principal = Some(kill.only_principal.clone()).filter(|name| !name.is_empty());
+            Ok((Order::Kill { session_id, only_principal }, &[KeyRole::Query]))
+        }
+        Payload::TokenRevoked(revoked) => {
+            Ok((Order::RevokeToken { token_id: revoked.token_id.clone() }, &[KeyRole::Query]))
+        }
+        Payload::CancelRequested(cancel) => {
+            let connection_id = match &cancel.connection_id[..] {
+                [] => None,
+                id => Some(Id::from_slice(id).map_err(|_| NotObeyed::NoOrder)?),
+            };
+            Ok((Order::Cancel { process_id: cancel.process_id, connection_id }, &[KeyRole::Proxy]))
+        }
+        _ => Err(NotObeyed::NoOrder),
+    }
+}
+
+/// Context string and fields of fixed length, then the envelope: no two meanings have the same bytes.
+fn signed_bytes(role: KeyRole, (topic_id, partition): (Id, u32), unsigned: &[u8]) -> Vec<u8> {
+    let role = i32::from(role).to_be_bytes();
+    [SIGNED_CONTEXT, &role, topic_id.as_bytes(), &partition.to_be_bytes(), unsigned].concat()
+}
