@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use retrace_proto::Id;
 use retrace_proto::limits::EVENT_BYTES_MAX;
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
@@ -76,18 +78,36 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// From the first offset kept to the durable end: the offset the next durable record will have.
     async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError>;
 
-    /// [`offsets`](Self::offsets) of every topic partition, each as it is at some time during the call.
-    async fn all_offsets(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
-        let mut all = Vec::new();
-        for at in topic_partitions(|topic| self.partitions(topic)) {
-            all.push((at, self.offsets(at).await?));
+    /// [`offsets`](Self::offsets) of each of these topic partitions, as it is at some time during the call.
+    async fn offsets_of(
+        &self,
+        of: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
+        let mut all = Vec::with_capacity(of.len());
+        for at in of {
+            all.push((*at, self.offsets(*at).await?));
         }
         Ok(all)
+    }
+
+    /// [`offsets_of`](Self::offsets_of) every topic partition.
+    async fn all_offsets(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
+        self.offsets_of(&topic_partitions(|topic| self.partitions(topic))).await
     }
 
     /// Resolves once the durable end is above `end_exclusive`, at once if it is already. [`ReadError::Closed`] if
     /// that cannot happen any more.
     async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError>;
+
+    /// Resolves once the durable end of one of several topic partitions is above the offset given with it.
+    /// [`ReadError::Closed`] if that cannot happen any more; never if none is given.
+    async fn wait_past_any(&self, ends: &[(TopicPartition, u64)]) -> Result<(), ReadError> {
+        let waits = ends.iter().map(|(of, end_exclusive)| self.wait_past(*of, *end_exclusive));
+        match waits.collect::<FuturesUnordered<_>>().next().await {
+            Some(waited) => waited,
+            None => std::future::pending().await,
+        }
+    }
 
     /// The topic partitions that this process is to bring into the lake, as of now and whenever that changes: all of them
     /// where one process has the log, else its share of what the processes divide that asked for one.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::RDKafkaErrorCode;
@@ -16,7 +18,7 @@ use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::contract::{check_size, topic_partitions};
+use crate::contract::check_size;
 use crate::{Append, AppendError, EventLog, ReadError};
 
 mod options;
@@ -256,14 +258,14 @@ impl EventLog for KafkaLog {
         blocking(move || shared.range(&lane)).await
     }
 
-    async fn all_offsets(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(ReadError::Closed);
-        }
+    async fn offsets_of(
+        &self,
+        of: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
+        let lanes = of.iter().map(|at| self.open_lane(*at)).collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::clone(&self.shared);
-        let all = topic_partitions(|topic| self.partitions(topic));
-        let ranges = blocking(move || shared.ranges(&shared.lanes.concat())).await?;
-        Ok(all.into_iter().zip(ranges).collect())
+        let ranges = blocking(move || shared.ranges(&lanes)).await?;
+        Ok(of.iter().copied().zip(ranges).collect())
     }
 
     async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
@@ -278,6 +280,28 @@ impl EventLog for KafkaLog {
             // An end that cannot be told now is asked for again: whoever waits has no other use for it.
             let known = self.offsets(of).await;
             tracing::trace!(?known, "asked for the end");
+        }
+    }
+
+    /// The brokers are asked for all of them at once.
+    async fn wait_past_any(&self, ends: &[(TopicPartition, u64)]) -> Result<(), ReadError> {
+        let lanes = ends.iter().map(|(of, _)| self.lane(*of).cloned()).collect::<Result<Vec<_>, _>>()?;
+        let own = lanes.iter().zip(ends).map(|(lane, (_, end))| Box::pin(lane.known_end.wait_past(*end)));
+        let mut own: FuturesUnordered<_> = own.collect();
+        if own.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::select! {
+                biased;
+                Some(known) = own.next() => return known,
+                () = sleep(END_POLL_PERIOD) => {}
+            }
+            let (shared, lanes) = (Arc::clone(&self.shared), lanes.clone());
+            // Ends that cannot be told now are asked for again: whoever waits has no other use for them.
+            if let Err(error) = blocking(move || shared.ranges(&lanes)).await {
+                tracing::trace!(%error, "the ends are not known");
+            }
         }
     }
 

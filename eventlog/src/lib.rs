@@ -8,6 +8,7 @@
 //! * [`KafkaLog`]: the log of many processes, on a Kafka cluster.
 //! * [`MemoryLog`]: the log for tests, with [`Faults`] that make it fail in every way the contract allows.
 //! * [`InstanceStream`]: the one stream that a process start writes about itself.
+//! * [`ControlFollower`] and [`ControlWriter`]: the control topic, read by every process from its beginning, and written to.
 //!
 //! Consumers keep their positions themselves, in the commits of the lake; this crate keeps none for them.
 
@@ -27,8 +28,11 @@ mod memory;
 
 mod stream;
 
+mod control;
+
 pub use append::Append;
 pub use contract::{EventLog, KEY_BYTES_MAX, UNHURRIED_WAIT_MAX, VALUE_BYTES_MAX};
+pub use control::{CONTROL_LAG_MAX, ControlFollower, ControlLag, ControlSign, ControlWriter};
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 pub use error::{AppendError, ReadError};
 pub use kafka::{KafkaLog, KafkaOpenError, KafkaOptions};

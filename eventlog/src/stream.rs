@@ -5,7 +5,7 @@ use futures::FutureExt;
 use futures::future::Shared;
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::StreamKind;
-use retrace_proto::{Envelope, Event, Hash, Id, SealError, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, Hash, Id, SealError, Sign, StreamWriter, Subject};
 use twox_hash::XxHash64;
 
 use crate::{Append, AppendError, EventLog};
@@ -62,10 +62,18 @@ impl InstanceStream {
     /// the Unix epoch. The id must be new. Nothing is written yet.
     #[must_use]
     pub fn open(log: Arc<dyn EventLog>, instance: String, clock: fn() -> i64, stream_id: Id) -> Self {
-        let partition = TopicPartition {
-            topic: Topic::Events,
-            partition: partition_for(stream_id, log.partitions(Topic::Events)),
-        };
+        Self::open_in(Topic::Events, log, instance, clock, stream_id)
+    }
+
+    /// The same in another topic.
+    pub(crate) fn open_in(
+        topic: Topic,
+        log: Arc<dyn EventLog>,
+        instance: String,
+        clock: fn() -> i64,
+        stream_id: Id,
+    ) -> Self {
+        let partition = TopicPartition { topic, partition: partition_for(stream_id, log.partitions(topic)) };
         let state = State {
             writer: StreamWriter::new(stream_id, StreamKind::Instance),
             under_way: VecDeque::new(),
@@ -101,7 +109,24 @@ impl InstanceStream {
 
     /// Like [`InstanceStream::record`], for an event that says where it stands: it is made once that is known. Nothing
     /// else of the stream can be recorded meanwhile.
-    pub fn record_with(&self, mut about: Subject, event: impl FnOnce(NextPlace) -> Event) -> Append {
+    pub fn record_with(&self, about: Subject, event: impl FnOnce(NextPlace) -> Event) -> Append {
+        self.seal_with(about, |writer, about, place| {
+            Envelope::seal(writer, about, None, place.occurred_at_unix_us, event(place))
+        })
+    }
+
+    /// Like [`InstanceStream::record`], for a control record.
+    pub(crate) fn record_signed(&self, about: Subject, event: Event, sign: Sign<'_>) -> Append {
+        self.seal_with(about, |writer, about, place| {
+            Envelope::seal_signed(writer, about, place.occurred_at_unix_us, event, sign)
+        })
+    }
+
+    fn seal_with(
+        &self,
+        mut about: Subject,
+        seal: impl FnOnce(&mut StreamWriter, &Subject, NextPlace) -> Result<Envelope, SealError>,
+    ) -> Append {
         about.proxy_id.clone_from(&self.instance);
         let mut state = self.lock();
         if state.observe() {
@@ -113,8 +138,7 @@ impl InstanceStream {
             prev_hash: state.writer.prev_hash(),
             occurred_at_unix_us,
         };
-        let event = event(place);
-        let envelope = match Envelope::seal(&mut state.writer, &about, None, occurred_at_unix_us, event) {
+        let envelope = match seal(&mut state.writer, &about, place) {
             Ok(envelope) => envelope,
             Err(SealError::TooLarge { bytes }) => {
                 let bytes_max = crate::VALUE_BYTES_MAX;

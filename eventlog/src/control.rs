@@ -1,0 +1,306 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use retrace_proto::log::{Record, Topic, TopicPartition};
+use retrace_proto::wire::ControlSignature;
+use retrace_proto::{Event, Id, Subject};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::{Append, EventLog, InstanceStream, ReadError};
+
+/// How long ago it may be that a process knew every control record. One that knows less counts its log as down.
+pub const CONTROL_LAG_MAX: Duration = Duration::from_secs(5);
+
+/// How often the end of the control topic is asked for while nothing comes.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pause before reading is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Bytes of control records asked for at once.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// Reads the control topic from its beginning, and on as it grows.
+#[derive(Debug)]
+pub struct ControlFollower {
+    log: Arc<dyn EventLog>,
+    /// The next offset of each topic partition.
+    positions: Vec<(TopicPartition, u64)>,
+    /// When the topic was last known to have nothing that has not been handed over.
+    current_at: watch::Sender<Option<Instant>>,
+    periods: Periods,
+}
+
+/// The times of a follower.
+#[derive(Clone, Copy, Debug)]
+struct Periods {
+    lag_max: Duration,
+    confirm: Duration,
+    retry: Duration,
+}
+
+/// How far a [`ControlFollower`] is. Clones follow the same one.
+#[derive(Clone, Debug)]
+pub struct ControlLag {
+    current_at: watch::Receiver<Option<Instant>>,
+    lag_max: Duration,
+}
+
+impl ControlLag {
+    /// Whether every control record is known that was durable [`CONTROL_LAG_MAX`] ago.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        is_recent(*self.current_at.borrow(), self.lag_max)
+    }
+
+    /// Resolves once it is so; never if the follower has ended before.
+    pub async fn current(mut self) {
+        if self.current_at.wait_for(|at| is_recent(*at, self.lag_max)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn is_recent(at: Option<Instant>, lag_max: Duration) -> bool {
+    at.is_some_and(|at| at.elapsed() <= lag_max)
+}
+
+impl ControlFollower {
+    /// A follower that has read nothing yet.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>) -> Self {
+        let partitions = 0..log.partitions(Topic::Control);
+        let at = |partition| (TopicPartition { topic: Topic::Control, partition }, 0);
+        let periods = Periods { lag_max: CONTROL_LAG_MAX, confirm: CONFIRM_INTERVAL, retry: RETRY_PAUSE };
+        let positions = partitions.map(at).collect();
+        Self { positions, log, current_at: watch::Sender::new(None), periods }
+    }
+
+    /// Tells how far it is.
+    #[must_use]
+    pub fn lag(&self) -> ControlLag {
+        ControlLag { current_at: self.current_at.subscribe(), lag_max: self.periods.lag_max }
+    }
+
+    /// Hands every control record over, those of a topic partition in order, until `stop` resolves. What cannot be read now
+    /// is tried again, while [`ControlLag`] tells.
+    ///
+    /// # Errors
+    /// [`ReadError::AboveEnd`] if the log has lost its end: an alarm, and never a reason to start over.
+    /// [`ReadError::Closed`] if it was closed.
+    pub async fn run(
+        mut self,
+        mut obey: impl FnMut(TopicPartition, &Record),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ReadError> {
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let caught_up = self.catch_up(&mut obey).await;
+            let pause = match caught_up {
+                Ok(()) => self.periods.confirm,
+                Err(error @ (ReadError::AboveEnd { .. } | ReadError::Closed)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "the control topic cannot be read now");
+                    self.periods.retry
+                }
+            };
+            let log = Arc::clone(&self.log);
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                () = sleep(pause) => {}
+                // Not worth more than a look: whatever is the matter shows there.
+                _ = log.wait_past_any(&self.positions), if caught_up.is_ok() => {}
+            }
+        }
+    }
+
+    /// Reads to the ends as they are now.
+    async fn catch_up(&mut self, obey: &mut impl FnMut(TopicPartition, &Record)) -> Result<(), ReadError> {
+        let asked_at = Instant::now();
+        let at: Vec<_> = self.positions.iter().map(|(at, _)| *at).collect();
+        let ranges = self.log.offsets_of(&at).await?;
+        for ((at, position), (_, range)) in self.positions.iter_mut().zip(ranges) {
+            if range.end < *position {
+                return Err(ReadError::AboveEnd { end: range.end });
+            }
+            // What the log let go of is out of date.
+            *position = range.start.max(*position);
+            while *position < range.end {
+                for record in self.log.read(*at, *position, READ_BYTES_MAX).await? {
+                    obey(*at, &record);
+                    *position = record.offset + 1;
+                }
+            }
+        }
+        self.current_at.send_replace(Some(asked_at));
+        Ok(())
+    }
+}
+
+/// Signs the bytes of an envelope that goes to a partition of the control topic.
+pub type ControlSign = Box<dyn Fn(u32, &[u8]) -> ControlSignature + Send + Sync>;
+
+/// Writes the control records of one process start, signed.
+///
+/// They are a stream of their own. If a record of it fails, the next one begins another stream.
+pub struct ControlWriter {
+    log: Arc<dyn EventLog>,
+    instance: String,
+    clock: fn() -> i64,
+    new_id: fn() -> Id,
+    sign: ControlSign,
+    stream: Mutex<Option<InstanceStream>>,
+}
+
+impl ControlWriter {
+    /// A writer of the process start called `instance`, with the wall clock in microseconds since the Unix epoch, and a
+    /// source of new ids. Nothing is written yet.
+    #[must_use]
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        instance: String,
+        clock: fn() -> i64,
+        new_id: fn() -> Id,
+        sign: ControlSign,
+    ) -> Self {
+        Self { log, instance, clock, new_id, sign, stream: Mutex::new(None) }
+    }
+
+    /// Seals, signs and queues a control record. Returns where its offset counts.
+    pub fn record(&self, about: Subject, event: Event) -> (TopicPartition, Append) {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_usable = stream.as_ref().is_some_and(|stream| !stream.is_poisoned());
+        if !is_usable {
+            *stream = None;
+        }
+        let stream = stream.get_or_insert_with(|| {
+            let (log, instance) = (Arc::clone(&self.log), self.instance.clone());
+            InstanceStream::open_in(Topic::Control, log, instance, self.clock, (self.new_id)())
+        });
+        let at = stream.topic_partition();
+        (at, stream.record_signed(about, event, &|unsigned| (self.sign)(at.partition, unsigned)))
+    }
+}
+
+impl std::fmt::Debug for ControlWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlWriter").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use retrace_proto::{Envelope, Masked};
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::{AppendError, MemoryLog};
+
+    const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
+
+    async fn append(log: &MemoryLog, value: &'static [u8]) {
+        log.append(CONTROL, Bytes::new(), Bytes::from_static(value)).await.unwrap();
+    }
+
+    /// A follower of a log, what it hands over, and what ends it.
+    struct Following {
+        lag: ControlLag,
+        obeyed: mpsc::UnboundedReceiver<Bytes>,
+        ended: tokio::task::JoinHandle<Result<(), ReadError>>,
+        stop: oneshot::Sender<()>,
+    }
+
+    fn follow(log: &MemoryLog, periods: Option<Periods>) -> Following {
+        let mut follower = ControlFollower::new(Arc::new(log.clone()));
+        follower.periods = periods.unwrap_or(follower.periods);
+        let lag = follower.lag();
+        let (hand_over, obeyed) = mpsc::unbounded_channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let obey = move |_at, record: &Record| hand_over.send(record.value.clone()).unwrap();
+        let ended = tokio::spawn(follower.run(obey, async { drop(stopped.await) }));
+        Following { lag, obeyed, ended, stop }
+    }
+
+    #[tokio::test]
+    async fn it_is_current_once_everything_was_handed_over_and_goes_on_as_the_topic_grows() {
+        let log = MemoryLog::new();
+        append(&log, b"a").await;
+        let mut following = follow(&log, None);
+        assert!(!following.lag.is_current());
+        following.lag.clone().current().await;
+        assert_eq!(following.obeyed.try_recv().unwrap(), "a");
+        append(&log, b"b").await;
+        assert_eq!(following.obeyed.recv().await.unwrap(), "b");
+        following.stop.send(()).unwrap();
+        assert_eq!(following.ended.await.unwrap(), Ok(()));
+        assert!(following.obeyed.recv().await.is_none(), "nothing twice");
+    }
+
+    #[tokio::test]
+    async fn it_is_current_while_nothing_comes_and_not_while_the_log_does_not_answer() {
+        let log = MemoryLog::new();
+        let [lag_max, confirm, retry] = [500, 5, 5].map(Duration::from_millis);
+        let following = follow(&log, Some(Periods { lag_max, confirm, retry }));
+        following.lag.clone().current().await;
+        let first = *following.lag.current_at.borrow();
+        let mut current_at = following.lag.current_at.clone();
+        current_at.wait_for(|at| at.unwrap() > first.unwrap() + lag_max).await.unwrap();
+        assert!(following.lag.is_current(), "though no record came for as long as it may lag");
+
+        // At one in 5 ms they outlast by far what it may lag.
+        log.faults().fail_next_reads(400, ReadError::Unavailable);
+        while following.lag.is_current() {
+            tokio::task::yield_now().await;
+        }
+        following.lag.clone().current().await;
+        assert!(following.lag.is_current(), "once the log answers again");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_has_lost_its_end_ends_it() {
+        let log = MemoryLog::new();
+        append(&log, b"a").await;
+        let mut follower = ControlFollower::new(Arc::new(log));
+        follower.positions[0].1 = 2;
+        let ended = follower.run(|_, _| {}, std::future::pending()).await;
+        assert_eq!(ended, Err(ReadError::AboveEnd { end: 1 }));
+    }
+
+    #[tokio::test]
+    async fn control_records_are_one_signed_stream_until_one_fails() {
+        let log = MemoryLog::new();
+        let sign = |partition: u32, unsigned: &[u8]| ControlSignature {
+            key_id: format!("{partition} {}", unsigned.len()),
+            ..ControlSignature::default()
+        };
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let new_id = || Id::from_parts(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed), [0; 10]);
+        let writer =
+            ControlWriter::new(Arc::new(log.clone()), "test".to_owned(), || 5, new_id, Box::new(sign));
+        let record = || {
+            let event = Event::token_revoked("abcd".to_owned(), Masked::default());
+            writer.record(Subject::default(), event)
+        };
+        for offset in 0..2 {
+            let (at, append) = record();
+            assert_eq!((at, append.await), (CONTROL, Ok(offset)));
+        }
+        log.faults().fail_next(1, AppendError::Unknown);
+        assert_eq!(record().1.await, Err(AppendError::Unknown));
+        assert_eq!(record().1.await, Ok(2));
+        let records = log.read(CONTROL, 0, usize::MAX).await.unwrap();
+        let opened: Vec<_> =
+            records.into_iter().map(|record| Envelope::open(record.value).unwrap()).collect();
+        let places =
+            opened.iter().map(|event| (event.stream_id().unix_ms().unwrap(), event.header().stream_seq));
+        assert_eq!(places.collect::<Vec<_>>(), [(1, 0), (1, 1), (2, 0)]);
+        for event in &opened {
+            let expected = format!("0 {}", event.unsigned_bytes().len());
+            assert_eq!(event.signature().unwrap().key_id, expected);
+            assert_eq!(event.header().proxy_id, "test");
+        }
+    }
+}
