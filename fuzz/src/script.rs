@@ -33,6 +33,8 @@ pub(crate) enum Step {
     LogFailed,
     /// The instance stops.
     Shutdown,
+    /// A control record wants the session to end.
+    Kill,
 }
 
 /// Reads steps until the input ends.
@@ -86,6 +88,7 @@ impl<'a> Script<'a> {
             14 if argument < 64 => Step::TargetClosed,
             15 if argument < 32 => Step::LogFailed,
             15 if argument < 64 => Step::Shutdown,
+            15 if argument < 96 => Step::Kill,
             _ => Step::Durable { events: 1 },
         })
     }

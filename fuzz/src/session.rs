@@ -134,11 +134,12 @@ impl Bench {
             Step::Deadline => self.deadline(),
             Step::Later { us } => self.pass(us),
             Step::Analysed => self.answer(),
-            Step::Cancel => self.input(Input::CancelRequested),
+            Step::Cancel => self.input(Input::CancelRequested(None)),
             Step::ClientClosed => self.input(Input::ClientClosed),
             Step::TargetClosed => self.input(Input::TargetClosed),
             Step::LogFailed => self.input(Input::LogFailed(LogFailure::Permanent)),
             Step::Shutdown => self.input(Input::Shutdown),
+            Step::Kill => self.input(Input::Killed(wire::ControlReference::default())),
         }
     }
 

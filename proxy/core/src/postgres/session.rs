@@ -74,8 +74,10 @@ pub enum Input<'a> {
     Analysed(Analysed),
     /// The stream of [`Output::WantsStream`].
     NextStream(StreamWriter),
-    /// A valid cancel request for this session came in.
-    CancelRequested,
+    /// A valid cancel request for this session came in, here or, as this control record says, at another instance.
+    CancelRequested(Option<wire::ControlReference>),
+    /// This control record wants the session to end.
+    Killed(wire::ControlReference),
     /// The instance stops.
     Shutdown,
     /// The time of [`Session::poll_deadline`] has come.
@@ -316,7 +318,8 @@ impl Session {
                 self.target_closed = true;
                 Ok(())
             }
-            Input::CancelRequested => self.handle_cancel(now),
+            Input::CancelRequested(control) => self.handle_cancel(now, control),
+            Input::Killed(control) => self.handle_kill(now, control),
             Input::Shutdown => Err(Fault::Shutdown),
         };
         if let Err(fault) = outcome.and_then(|()| self.go_on(now)) {
@@ -443,12 +446,21 @@ impl Session {
         }
     }
 
-    fn handle_cancel(&mut self, now: Now) -> Result<(), Fault> {
+    fn handle_cancel(&mut self, now: Now, control: Option<wire::ControlReference>) -> Result<(), Fault> {
         if self.cancel_needs.is_none() {
             let command_seq = self.in_flight.front().map(|command| command.seq);
-            self.cancel_needs = Some(self.append(now, command_seq, Event::cancel_applied(None))?);
+            self.cancel_needs = Some(self.append(now, command_seq, Event::cancel_applied(control))?);
         }
         Ok(())
+    }
+
+    /// What runs at the target is cancelled at once: that somebody wants it is durable in the control topic.
+    fn handle_kill(&mut self, now: Now, control: wire::ControlReference) -> Result<(), Fault> {
+        self.append(now, None, Event::kill_applied(control))?;
+        if !self.in_flight.is_empty() {
+            self.outputs.push_back(Output::ForwardCancel);
+        }
+        Err(Fault::Killed)
     }
 
     /// Seals the session's last events: what is unanswered is abandoned, and the stream is closed.
@@ -456,7 +468,10 @@ impl Session {
         self.state = State::Closing;
         for unit in self.take_units() {
             if let Some(command_seq) = unit.command_seq {
-                let reason = wire::command_refused::Reason::Cancelled;
+                let reason = match reason {
+                    session_closed::Reason::Killed => wire::command_refused::Reason::Killed,
+                    _ => wire::command_refused::Reason::Cancelled,
+                };
                 self.record_refused(now, command_seq, reason, ("", ""))?;
             }
         }

@@ -379,7 +379,7 @@ fn a_cancel_whose_record_comes_after_the_session_has_ended_is_not_forwarded() {
     let mut bench = Bench::open();
     bench.client(&[parse("", "select 1", &[]), bind("", 0, &[], 0), execute()].concat());
     bench.log_is_healthy = false;
-    bench.input(Input::CancelRequested);
+    bench.input(Input::CancelRequested(None));
     bench.target(&[PARSED.to_vec(), BOUND.to_vec(), message(b'n', b""), complete("SELECT 0")].concat());
     while !bench.closed {
         bench.deadline();

@@ -1,6 +1,7 @@
 //! Promise P6: when the log cannot answer, the client is told, in its protocol, what became of its command.
 
 use proptest::prelude::*;
+use retrace_proto::wire;
 use retrace_proto::wire::command_refused::Reason;
 use retrace_proxy_core::postgres::{Input, LogFailure};
 
@@ -144,6 +145,7 @@ enum Step {
     Durable,
     Deadline,
     Cancel,
+    Kill,
     ClientClosed,
     TargetClosed,
 }
@@ -192,6 +194,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Durable),
         1 => Just(Step::Deadline),
         1 => Just(Step::Cancel),
+        1 => Just(Step::Kill),
         1 => Just(Step::ClientClosed),
         1 => Just(Step::TargetClosed),
     ];
@@ -214,7 +217,8 @@ proptest! {
                 Step::Durable => bench.make_durable(),
                 Step::Deadline if bench.session.poll_deadline().is_some() => bench.deadline(),
                 Step::Deadline => {}
-                Step::Cancel => bench.input(Input::CancelRequested),
+                Step::Cancel => bench.input(Input::CancelRequested(None)),
+                Step::Kill => bench.input(Input::Killed(wire::ControlReference::default())),
                 Step::ClientClosed => bench.input(Input::ClientClosed),
                 Step::TargetClosed => bench.input(Input::TargetClosed),
             }

@@ -190,10 +190,50 @@ fn a_cancel_is_recorded_before_it_is_forwarded() {
     let mut bench = Bench::open();
     bench.client(&query("select pg_sleep(60)"));
     bench.log_is_healthy = false;
-    bench.input(Input::CancelRequested);
+    bench.input(Input::CancelRequested(None));
     assert_eq!((bench.cancels, bench.events().last().copied()), (0, Some("cancel_applied")));
     bench.make_durable();
     assert_eq!(bench.cancels, 1);
+}
+
+#[test]
+fn a_kill_cancels_what_runs_lets_nothing_more_through_and_says_so() {
+    let control = || wire::ControlReference { partition: 1, offset: 2, ..wire::ControlReference::default() };
+    let mut bench = Bench::open();
+    bench.client(&query("select pg_sleep(60)"));
+    bench.take_client();
+    bench.take_target();
+    bench.log_is_healthy = false;
+    bench.client(&query("delete from t"));
+    bench.input(Input::Killed(control()));
+    assert_eq!(bench.cancels, 1, "that it is wanted is durable already");
+    let applied = bench.log.iter().find_map(|recorded| match recorded.payload() {
+        Payload::KillApplied(applied) => applied.control.clone(),
+        _ => None,
+    });
+    assert_eq!(applied, Some(control()));
+    bench.make_durable();
+    assert!(bench.closed && bench.take_target().is_empty(), "what waited for its record is not forwarded");
+    let told = bench.take_client();
+    assert_eq!(tags(&told), "E");
+    assert!(contains(&told, b"C57P01\0") && contains(&told, b"killed"));
+    let events = bench.events();
+    let ends = ["kill_applied", "command_refused", "command_completed", "session_closed"];
+    assert_eq!(events[events.len() - 4..], ends);
+    assert_eq!(bench.refusals()[0].reason(), wire::command_refused::Reason::Killed);
+    let Some(Payload::SessionClosed(closed)) = bench.log.last().map(|last| last.payload()) else { panic!() };
+    assert_eq!(closed.reason(), wire::session_closed::Reason::Killed);
+    // A second one, or a late cancel, finds nothing to do.
+    bench.input(Input::Killed(control()));
+    assert_eq!(bench.cancels, 1);
+}
+
+#[test]
+fn a_kill_of_a_session_in_which_nothing_runs_cancels_nothing() {
+    let mut bench = Bench::open();
+    bench.input(Input::Killed(wire::ControlReference::default()));
+    assert_eq!((bench.cancels, bench.closed), (0, true));
+    assert_eq!(bench.events(), ["kill_applied", "session_closed"]);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(super) enum Fault {
     Seal,
     /// The instance stops.
     Shutdown,
+    /// A control record wants the session to end.
+    Killed,
 }
 
 impl Fault {
@@ -110,6 +112,7 @@ impl Fault {
                 Reason::Internal,
             ),
             Self::Shutdown => ("57P01", SHUTDOWN.to_owned(), "", Reason::Shutdown),
+            Self::Killed => ("57P01", KILLED.to_owned(), KILLED_HINT, Reason::Killed),
         }
     }
 }
@@ -318,6 +321,9 @@ impl Session {
 }
 
 const SHUTDOWN: &str = "retrace: terminating connection due to administrator command";
+const KILLED: &str =
+    "retrace: this session was killed by an administrator; the outcome of an unanswered command is unknown";
+const KILLED_HINT: &str = "Ask whoever runs the gate for the reason.";
 const NOT_EXECUTED: &str =
     "retrace: the record of this command could not be made durable in time; it was not executed";
 const OUTCOME_UNKNOWN: &str =
