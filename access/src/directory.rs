@@ -1,6 +1,6 @@
 //! The principals of a gateway and their tokens, as every login asks for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use retrace_proto::wire;
@@ -81,7 +81,8 @@ impl Directory {
         }
         let (stamp, entries) = tokens.read()?;
         let cache = Mutex::new(Cache::Read { stamp, entries: entries.into() });
-        Ok(Self { shared: Arc::new(Shared { principals: by_name, tokens, mock_key, cache }) })
+        let shared = Shared { principals: by_name, tokens, mock_key, cache, revoked: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Begins a SCRAM exchange. A user that does not exist gets one that looks like any other and always fails.
@@ -123,8 +124,31 @@ impl Directory {
         }
     }
 
-    /// The principal of a token that was just proved; `None` if the configuration does not name it any more.
+    /// Takes a token no longer, whatever the file says of it. For as long as the process lives: who orders it sees to it
+    /// that the file comes to say so too.
+    pub fn revoke(&self, token_id: &str) {
+        let mut revoked = self.shared.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.insert(token_id.to_owned());
+    }
+
+    /// Whether [`Directory::revoke`] named this token.
+    #[must_use]
+    pub fn has_revoked(&self, token_id: &str) -> bool {
+        self.shared.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(token_id)
+    }
+
+    /// The principal of this token, if the file has it.
+    pub fn principal_of(&self, token_id: &str) -> Result<Option<String>, Refused> {
+        let entries = self.tokens_now()?;
+        Ok(entries.iter().find(|entry| entry.id == token_id).map(|entry| entry.principal.clone()))
+    }
+
+    /// The principal of a token that was just proved; `None` if the configuration does not name it any more, or the token
+    /// was revoked elsewhere.
     pub(crate) fn authenticated(&self, entry: &TokenEntry) -> Option<Authenticated> {
+        if self.has_revoked(&entry.id) {
+            return None;
+        }
         let principal = Arc::clone(self.shared.principals.get(&entry.principal)?);
         Some(Authenticated { principal, token_id: entry.id.clone() })
     }
@@ -146,6 +170,8 @@ struct Shared {
     tokens: TokenFile,
     mock_key: Secret,
     cache: Mutex<Cache>,
+    /// Ids of tokens that control records revoked.
+    revoked: Mutex<HashSet<String>>,
 }
 
 /// The file of tokens as it was last seen.

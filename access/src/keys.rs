@@ -9,6 +9,18 @@ const KEY_BYTES: usize = 32;
 /// The file of [`Keys::heads`].
 const HEADS_KEY: &str = "heads.key";
 
+/// The file of [`Keys::proxy`].
+const PROXY_KEY: &str = "proxy.key";
+
+/// The file of [`Keys::query`].
+const QUERY_KEY: &str = "query.key";
+
+/// How the file of a role's public key ends.
+const PUBLIC_EXTENSION: &str = "pub";
+
+/// Most of a file that holds a public key, in bytes.
+const PUBLIC_BYTES_MAX: u64 = 1024;
+
 /// The keys of a gateway, one for each purpose so that no use of one says anything of another.
 ///
 /// Each is 32 random bytes in a file of its own under `keys/`, readable by its owner alone.
@@ -22,6 +34,19 @@ pub struct Keys {
     pub cancel: Secret,
     /// The seed of the key that signs where the streams of the gateway stand.
     pub heads: Secret,
+    /// The key by which proxies sign control records.
+    pub proxy: RoleKey,
+    /// The key by which query services sign control records.
+    pub query: RoleKey,
+}
+
+/// A key of one role: the seed where that role is served, else its public half is enough.
+#[derive(Clone, Debug)]
+pub enum RoleKey {
+    /// What the key is made from.
+    Seed(Secret),
+    /// The public key, as text.
+    Public(String),
 }
 
 /// Why the keys of a gateway could not be made or read.
@@ -47,6 +72,13 @@ pub enum KeyError {
          but if there was one before, restore it from a backup, since what it signed is not verified by another", .0.display()
     )]
     NoHeadsKey(PathBuf),
+    /// Neither the key of a role nor its public half.
+    #[error(
+        "there is neither {} nor, beside it, a file ending in .pub with its public half: control records are signed by it; \
+         `retrace control-keys --create` makes what is missing, or copy the file from where the gateway was made",
+        .0.display()
+    )]
+    NoRoleKey(PathBuf),
 }
 
 impl Keys {
@@ -61,7 +93,18 @@ impl Keys {
         Self::each(dir, load)
     }
 
-    /// Makes the one key that a gateway may lack, [`Keys::heads`]. One that is there already is an error and stays.
+    /// Makes the keys by which control records are signed, those that are missing in both halves.
+    pub fn create_control(dir: &Path) -> Result<(), KeyError> {
+        for name in [PROXY_KEY, QUERY_KEY] {
+            let path = folder(dir).join(name);
+            if !path.exists() && !path.with_extension(PUBLIC_EXTENSION).exists() {
+                create(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the key of the heads for a gateway that lacks it. One that is there already is an error and stays.
     pub fn create_heads(dir: &Path) -> Result<(), KeyError> {
         create(&heads_path(dir)).map(drop)
     }
@@ -73,8 +116,20 @@ impl Keys {
             mock: key(&folder.join("mock.key"))?,
             cancel: key(&folder.join("cancel.key"))?,
             heads: key(&heads_path(dir))?,
+            proxy: role_key(&folder.join(PROXY_KEY), &key)?,
+            query: role_key(&folder.join(QUERY_KEY), &key)?,
         })
     }
+}
+
+/// The public half if it is there, else the seed, which is made or read by `key`.
+fn role_key(path: &Path, key: impl Fn(&Path) -> Result<Secret, KeyError>) -> Result<RoleKey, KeyError> {
+    let public = path.with_extension(PUBLIC_EXTENSION);
+    if path.exists() || !public.exists() {
+        return key(path).map(RoleKey::Seed);
+    }
+    let (_, bytes) = files::read(&public, PUBLIC_BYTES_MAX)?;
+    Ok(RoleKey::Public(String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 fn create(path: &Path) -> Result<Secret, KeyError> {
@@ -86,6 +141,9 @@ fn create(path: &Path) -> Result<Secret, KeyError> {
 fn load(path: &Path) -> Result<Secret, KeyError> {
     if path.ends_with(HEADS_KEY) && !path.exists() {
         return Err(KeyError::NoHeadsKey(path.to_owned()));
+    }
+    if (path.ends_with(PROXY_KEY) || path.ends_with(QUERY_KEY)) && !path.exists() {
+        return Err(KeyError::NoRoleKey(path.to_owned()));
     }
     let (_, bytes) = files::read(path, 2 * KEY_BYTES as u64)?;
     let key = Secret::new(bytes);
@@ -128,7 +186,7 @@ mod tests {
         }
         assert!(made.mask.expose() != made.mock.expose() && made.mock.expose() != made.cancel.expose());
         assert!(made.heads.expose() != made.mask.expose());
-        for name in ["mask.key", "mock.key", "cancel.key", "heads.key"] {
+        for name in ["mask.key", "mock.key", "cancel.key", "heads.key", "proxy.key", "query.key"] {
             assert_eq!(fs::metadata(folder(dir.path()).join(name)).unwrap().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::metadata(folder(dir.path())).unwrap().mode() & 0o777, 0o700);
@@ -151,6 +209,25 @@ mod tests {
         assert!(Keys::load(dir.path()).unwrap_err().to_string().contains("mock.key holds 5 bytes"));
         fs::remove_file(&mock).unwrap();
         assert!(Keys::load(dir.path()).unwrap_err().to_string().contains("mock.key"));
+    }
+
+    #[test]
+    fn of_a_role_that_is_served_elsewhere_the_public_half_is_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        Keys::create(dir.path()).unwrap();
+        let file = |name: &str| folder(dir.path()).join(name);
+        fs::remove_file(file("query.key")).unwrap();
+        let error = Keys::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("query.key") && error.contains("control-keys --create"), "{error}");
+        fs::write(file("query.pub"), "0a1b\n").unwrap();
+        let keys = Keys::load(dir.path()).unwrap();
+        assert!(matches!(keys.query, RoleKey::Public(text) if text == "0a1b"));
+        assert!(matches!(keys.proxy, RoleKey::Seed(_)));
+        Keys::create_control(dir.path()).unwrap();
+        assert!(!file("query.key").exists(), "nothing is missing");
+        fs::remove_file(file("query.pub")).unwrap();
+        Keys::create_control(dir.path()).unwrap();
+        assert!(matches!(Keys::load(dir.path()).unwrap().query, RoleKey::Seed(_)));
     }
 
     #[test]

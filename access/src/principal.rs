@@ -14,6 +14,18 @@ pub enum EvidenceRight {
     All,
 }
 
+/// Which sessions a principal may end, and which tokens it may revoke.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KillRight {
+    /// None.
+    #[default]
+    None,
+    /// Its own.
+    Own,
+    /// Everybody's.
+    All,
+}
+
 /// Who may act: a human, an agent or a service, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -27,6 +39,8 @@ pub struct Principal {
     pub targets: Vec<String>,
     /// What of the evidence it may read.
     pub evidence: EvidenceRight,
+    /// Which sessions it may end.
+    pub kill: KillRight,
     /// Whether it may ask the evidence for a value by its fingerprint. That needs a right of its own, since whoever may
     /// try values learns which of them were seen.
     pub evidence_fingerprint: bool,
@@ -92,6 +106,7 @@ mod tests {
             on_behalf_of: Some("ann".into()),
             targets: targets.iter().map(ToString::to_string).collect(),
             evidence: EvidenceRight::default(),
+            kill: KillRight::default(),
             evidence_fingerprint: false,
         }
     }

@@ -19,6 +19,7 @@ pub(crate) fn principal(name: &str) -> Principal {
         targets: vec!["*".into()],
         evidence: EvidenceRight::Own,
         evidence_fingerprint: false,
+        kill: crate::KillRight::None,
     }
 }
 

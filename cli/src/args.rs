@@ -82,6 +82,29 @@ Example:
         #[arg(long)]
         create: bool,
     },
+    /// Print the public keys by which control records are signed, one for each role
+    #[command(after_help = "\
+Kills and revoked tokens are signed by the query service's key, cancel requests for other proxies by the proxies'. A
+machine that serves no queries needs no keys/query.key: give it keys/query.pub with that role's public key, and the other
+way round.
+
+Example:
+  retrace control-keys --config gate/retrace.toml")]
+    ControlKeys {
+        /// Make the keys first that are missing, for a gateway that was made before it had them
+        #[arg(long)]
+        create: bool,
+    },
+    /// End a session, or everything that a token began, whichever proxy has it
+    #[command(after_help = "\
+What the session does at its target is cancelled, its client is told 57P01, and both the order and its end are evidence.
+With --token the token is not taken any more either, by any proxy or query service, from this moment on. It takes the
+right `kill` in the configuration.
+
+Examples:
+  retrace kill 0197a3c2 --reason \"incident 42\"
+  retrace kill --token 0a1b2c3d")]
+    Kill(Kill),
     /// List the latest sessions, and whether each is open, closed, lost, unverified or damaged
     #[command(after_help = "Example:\n  retrace sessions --limit 10")]
     Sessions {
@@ -135,6 +158,21 @@ Examples:
     Replay(Replay),
     /// Print the version
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Its id, the begin of it, or `last`
+    #[arg(required_unless_present = "token", conflicts_with = "token")]
+    pub(crate) session: Option<String>,
+    /// Every session of this token, by its id as `retrace token list` shows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) token: Option<String>,
+    /// Why, for whoever reads the evidence; masked like everything else
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]
@@ -248,6 +286,11 @@ mod tests {
             "tail --session last",
             "replay last --speed 4",
             "replay 0197a3c2 --instant --format json",
+            "control-keys",
+            "control-keys --create",
+            "kill 0197a3c2 --reason incident",
+            "kill last",
+            "kill --token 0a1b2c3d",
             "version",
         ];
         for line in lines {
@@ -266,6 +309,8 @@ mod tests {
             ("sql --format xml SELECT", ErrorKind::InvalidValue),
             ("sessions --limit 0", ErrorKind::ValueValidation),
             ("token create dev --ttl soon", ErrorKind::ValueValidation),
+            ("kill", ErrorKind::MissingRequiredArgument),
+            ("kill last --token 0a1b2c3d", ErrorKind::ArgumentConflict),
             ("frobnicate", ErrorKind::InvalidSubcommand),
         ];
         for (line, kind) in lines {

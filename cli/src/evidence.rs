@@ -31,7 +31,7 @@ const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 /// Records, and the right to read them.
 pub(crate) enum Evidence {
     /// A query service serves them.
-    Served(Client),
+    Served(Box<Client>),
     /// This process has opened them.
     Opened(Box<Opened>),
 }
@@ -51,10 +51,19 @@ impl Evidence {
             let ca = Ca::certificate_path(config.dir());
             let pem =
                 std::fs::read_to_string(&ca).with_context(|| format!("cannot read {}", ca.display()))?;
-            return Ok(Self::Served(Client::connect(&address, &pem, &token).await?));
+            let client = Client::connect(&address, &pem, &token).await?;
+            return Ok(Self::Served(Box::new(client)));
         }
         let opened = Opened::open(config, &token).await;
         Ok(Self::Opened(Box::new(opened.with_context(|| format!("nothing listens at {address}"))?)))
+    }
+
+    /// The service, if one serves.
+    pub(crate) fn served(&self) -> Option<&Client> {
+        match self {
+            Self::Served(client) => Some(client),
+            Self::Opened(_) => None,
+        }
     }
 
     pub(crate) async fn sql(&self, statement: &str) -> anyhow::Result<SqlAnswer> {

@@ -13,8 +13,10 @@ mod services;
 mod evidence;
 
 mod check;
+mod control_keys;
 mod heads_key;
 mod init;
+mod kill;
 mod replay;
 mod rows;
 mod sessions;
@@ -70,6 +72,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check => check::check(&load()?)?,
         Command::Token(command) => token::token(&load()?, command)?,
         Command::HeadsKey { create } => heads_key::heads_key(&load()?, create)?,
+        Command::ControlKeys { create } => control_keys::control_keys(&load()?, create)?,
+        Command::Kill(kill) => kill::kill(&load()?, kill).await?,
         Command::Sessions { reach, limit } => sessions::sessions(&load()?, &reach, limit).await?,
         Command::Sql { reach, format, statement } => sql::sql(&load()?, &reach, format, statement).await?,
         Command::Tail { reach, session } => tail::tail(&load()?, &reach, session).await?,

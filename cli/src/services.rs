@@ -1,8 +1,10 @@
 //! `retrace up`, `retrace proxy`, `retrace ingest`, `retrace query`: the services, all in one process or one each.
 //!
 //! The parts know each other only through the log and the table, in one process exactly as in several. What starts last
-//! stops first: the gate, so that no session loses its end; the query service; whoever signs heads, with a last word; ingest,
-//! with a last commit; the log.
+//! stops first: the gate, so that no session loses its end; the query service; the reading of control records; whoever signs
+//! heads, with a last word; ingest, with a last commit; the log.
+
+mod control;
 
 mod run;
 
@@ -13,13 +15,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
-use retrace_eventlog::{EventLog, InstanceStream};
+use retrace_eventlog::{ControlLag, EventLog, InstanceStream};
 use retrace_ingest::Ingest;
 use retrace_lake::Table;
 use retrace_policy::mask::Masker;
-use retrace_proto::wire::InstanceStarted;
+use retrace_proto::wire::{InstanceStarted, KeyRole};
 use retrace_proto::{Event, Id, Subject};
-use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
+use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
 use retrace_query::{Options as QueryOptions, Parts, QueryService};
 use tokio::net::TcpListener;
 
@@ -28,6 +30,7 @@ use crate::config::{self, Config};
 use crate::heads_key;
 use crate::output::Output;
 use crate::storage;
+use control::Obeying;
 use run::{Service, Stop, run};
 use targets::{fingerprint_key, targets};
 
@@ -81,15 +84,26 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     let name = instance_name(roles, stream_id);
     let instance = open_instance(&log, &config, roles, &name, stream_id).await?;
     let process = Process { config, keys, directory, log, name, instance };
-    let mut services = Vec::new();
-    let [gate, heads] = match listeners.gate {
-        Some(listener) => process.gate(listener, targets)?.map(Some),
-        None => [None, None],
+    let (follower, lag) = control::follower(&process.log);
+    let gateway = match listeners.gate {
+        Some(_) => Some(process.gateway(targets, lag)?),
+        None => None,
     };
-    services.extend(gate);
+    // Nobody is let in before it is known who may not come in any more.
+    let control = match roles {
+        [Role::Ingest] => None,
+        _ => Some(process.obey(gateway.clone())?.start(follower).await?),
+    };
+    let mut services = Vec::new();
+    let mut heads = None;
+    if let (Some(listener), Some(gateway)) = (listeners.gate, gateway) {
+        heads = Some(process.heads(&gateway)?);
+        services.push(process.gate(listener, gateway)?);
+    }
     if let Some(doors) = listeners.doors {
         services.push(process.query(doors).await?);
     }
+    services.extend(control);
     services.extend(heads);
     if roles.contains(&Role::Ingest) {
         services.push(process.ingest().await?);
@@ -159,37 +173,49 @@ struct Process {
 }
 
 impl Process {
-    /// The gate, and the signing of heads that outlives its sessions.
-    fn gate(&self, listener: TcpListener, targets: Vec<Target>) -> anyhow::Result<[Service; 2]> {
+    fn gateway(&self, targets: Vec<Target>, lag: ControlLag) -> anyhow::Result<Arc<Gateway>> {
         let identity = ServerIdentity::in_dir(self.config.dir());
-        let gateway = Arc::new(Gateway::new(GatewayParts {
+        let writer = control::writer(&self.log, &self.name, &self.keys, KeyRole::Proxy)?;
+        Ok(Arc::new(Gateway::new(GatewayParts {
             directory: self.directory.clone(),
             targets,
             log: Arc::clone(&self.log),
             proxy_id: self.name.clone(),
             instance: Arc::clone(&self.instance),
             policy_version: self.config.policy_version().to_owned(),
+            control: Control { writer, lag },
             cancel_key: self.keys.cancel.clone(),
             fingerprint_key: fingerprint_key(&self.keys),
             tls: tls::server_tls(&identity.certificate, &identity.key)?,
             limits: GatewayLimits::default(),
-        }));
+        })))
+    }
+
+    fn gate(&self, listener: TcpListener, gateway: Arc<Gateway>) -> anyhow::Result<Service> {
+        // Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
+        let workers = Workers::start(None).context("cannot start the gate's threads")?;
+        let stop = Stop::new();
+        let gate = retrace_proxy::serve(gateway, listener, workers, stop.watch());
+        Ok(Service::start("the gate", stop, async move {
+            gate.await;
+            Ok(())
+        }))
+    }
+
+    /// The signing of heads, which outlives the sessions.
+    fn heads(&self, gateway: &Gateway) -> anyhow::Result<Service> {
         let heads = HeadSigner {
             streams: gateway.open_streams(),
             instance: Arc::clone(&self.instance),
             key: heads_key::signing_key(&self.keys)?,
         };
-        // Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
-        let workers = Workers::start(None).context("cannot start the gate's threads")?;
-        let stop = Stop::new();
-        let gate = retrace_proxy::serve(gateway, listener, workers, stop.watch());
-        let gate = Service::start("the gate", stop, async move {
-            gate.await;
-            Ok(())
-        });
         let stop = Stop::new();
         let heads = heads.run(stop.wait());
-        Ok([gate, Service::start("the signing of heads", stop, async move { Ok(heads.await?) })])
+        Ok(Service::start("the signing of heads", stop, async move { Ok(heads.await?) }))
+    }
+
+    fn obey(&self, gateway: Option<Arc<Gateway>>) -> anyhow::Result<Obeying> {
+        Obeying::new(&self.log, &self.keys, self.directory.clone(), gateway)
     }
 
     /// The query service at its doors. Either that fails ends it.
@@ -198,6 +224,7 @@ impl Process {
             log: Arc::clone(&self.log),
             table: self.table().await?,
             directory: self.directory.clone(),
+            control: control::writer(&self.log, &self.name, &self.keys, KeyRole::Query)?,
             instance: Arc::clone(&self.instance),
             masker: Masker::everything(fingerprint_key(&self.keys)),
             options: QueryOptions {

@@ -23,6 +23,9 @@ pub const CONTROL_LIFETIME_US_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 /// How much earlier than its writer's clock says the log may have taken a record, in microseconds: clocks differ.
 const CLOCK_DIFFERENCE_US_MAX: i64 = 3600 * 1_000_000;
 
+/// Longest id of a token, in bytes.
+const TOKEN_ID_BYTES_MAX: usize = 64;
+
 /// Streams whose last place is remembered. Each is one start of a process that wrote a control record.
 const STREAMS_MAX: usize = 65_536;
 
@@ -195,7 +198,7 @@ fn order(recorded: &Recorded) -> Result<(Order, &'static [KeyRole]), NotObeyed> 
             let only_principal = Some(kill.only_principal.clone()).filter(|name| !name.is_empty());
             Ok((Order::Kill { session_id, only_principal }, &[KeyRole::Query]))
         }
-        Payload::TokenRevoked(revoked) => {
+        Payload::TokenRevoked(revoked) if revoked.token_id.len() <= TOKEN_ID_BYTES_MAX => {
             Ok((Order::RevokeToken { token_id: revoked.token_id.clone() }, &[KeyRole::Query]))
         }
         Payload::CancelRequested(cancel) => {

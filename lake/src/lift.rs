@@ -199,6 +199,8 @@ fn statement_mut(payload: &mut Payload) -> Option<&mut String> {
         Payload::CommandReceived(command) => command.statement.as_mut().map(|text| &mut text.text),
         Payload::CommandChunk(chunk) => Some(&mut chunk.statement),
         Payload::EvidenceRead(read) => Some(&mut read.statement),
+        Payload::KillRequested(kill) => Some(&mut kill.reason),
+        Payload::TokenRevoked(revoked) => Some(&mut revoked.reason),
         _ => None,
     }
 }

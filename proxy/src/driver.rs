@@ -22,11 +22,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::analyst::Analyst;
-use crate::cancel::CancelRequested;
 use crate::clock;
 use crate::dial;
 use crate::gateway::{Gateway, Target};
 use crate::outbox::{Outbox, Progress};
+use crate::registry::{SessionOrder, SessionPlace};
 use crate::session;
 
 /// How much is read from a socket at once, in bytes.
@@ -50,7 +50,10 @@ pub(crate) struct Driver {
     pub(crate) outbox: Outbox,
     pub(crate) target_config: Arc<Target>,
     pub(crate) target_cancel: CancelKey,
-    pub(crate) cancel_requests: mpsc::Receiver<CancelRequested>,
+    pub(crate) place: SessionPlace,
+    pub(crate) orders: mpsc::Receiver<SessionOrder>,
+    /// Resolves when this process knows every control record again, if it does not now.
+    pub(crate) control_lags: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Resolves when the instance stops.
     pub(crate) shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Whether the machine was told to stop.
@@ -241,6 +244,7 @@ impl Driver {
                     let about = self.about.clone();
                     self.rolled.spawn(session::settle(self.gateway.clone(), about, before));
                     self.about.session_id = Some(stream);
+                    self.place.rolled(stream);
                 }
                 Output::CatalogueIsOld => self.analyst.catalogue_is_old(),
                 Output::Close => return false,
@@ -292,11 +296,15 @@ impl Driver {
             self.tell(Input::Shutdown);
             return Poll::Ready(());
         }
-        if let Poll::Ready(Some(CancelRequested)) = self.cancel_requests.poll_recv(context) {
-            self.tell(Input::CancelRequested);
+        if let Poll::Ready(Some(order)) = self.orders.poll_recv(context) {
+            self.tell(match order {
+                SessionOrder::Cancel(control) => Input::CancelRequested(control),
+                SessionOrder::Kill(control) => Input::Killed(control),
+            });
             return Poll::Ready(());
         }
         if self.outbox.is_waiting()
+            && self.poll_knows_control(context).is_ready()
             && let Poll::Ready(progress) = self.outbox.poll_progress(context)
         {
             match progress {
@@ -325,6 +333,17 @@ impl Driver {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+
+    /// Ready while this process knows every control record. Otherwise an order to end this session may be among those it
+    /// does not, and the session is not told that its records are durable: to it the log is down.
+    fn poll_knows_control(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.gateway.control.lag.is_current() {
+            let current = self.gateway.control.lag.clone().current();
+            ready!(self.control_lags.get_or_insert_with(|| Box::pin(current)).as_mut().poll(context));
+        }
+        self.control_lags = None;
+        Poll::Ready(())
     }
 
     fn tell(&mut self, input: Input<'_>) {

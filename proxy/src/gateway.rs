@@ -17,11 +17,12 @@ use rustls::pki_types::ServerName;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::cancel::CancelRegistry;
 use crate::catalogue::Keeper;
+use crate::control::{CancelsPassed, Control};
 use crate::lobby::Lobby;
 use crate::parser::Parser;
 use crate::refusals::{Kind, Refusals};
+use crate::registry::Registry;
 use crate::streams::OpenStreams;
 
 /// The protocol's name inside TLS (ALPN), by which a client of another protocol shows.
@@ -155,6 +156,8 @@ pub struct GatewayParts {
     pub proxy_id: String,
     /// Hash of the configuration that decides.
     pub policy_version: String,
+    /// The control topic.
+    pub control: Control,
     /// The key of cancel keys.
     pub cancel_key: Secret,
     /// The key of fingerprints.
@@ -173,7 +176,9 @@ pub struct Gateway {
     pub(crate) instance: Arc<InstanceStream>,
     pub(crate) proxy_id: String,
     pub(crate) policy_version: String,
-    pub(crate) cancels: CancelRegistry,
+    pub(crate) control: Control,
+    pub(crate) registry: Registry,
+    pub(crate) cancels_passed: CancelsPassed,
     pub(crate) streams: OpenStreams,
     /// For what a client says of itself before there is a target.
     pub(crate) masks_everything: Masker,
@@ -221,7 +226,9 @@ impl Gateway {
             instance: parts.instance,
             proxy_id: parts.proxy_id,
             policy_version: parts.policy_version,
-            cancels: CancelRegistry::new(parts.cancel_key),
+            control: parts.control,
+            registry: Registry::new(parts.cancel_key),
+            cancels_passed: CancelsPassed::default(),
             streams: OpenStreams::default(),
             masks_everything: Masker::everything(parts.fingerprint_key),
             tls: TlsAcceptor::from(Arc::new(tls)),

@@ -4,13 +4,13 @@
 //! In reading order: [`serve`] accepts; a connection waits in the `lobby` while `login` finds out who it is and to which
 //! target; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they
 //! begin, on one of the `workers`; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the
-//! log's end of it; `cancel` finds the session that a cancel request means; `streams` knows how far each stream is durable,
+//! log's end of it; `registry` finds the session that an order means, and `control` obeys those that come by the log; `streams` knows how far each stream is durable,
 //! and `heads` signs it. `analyst` answers what a machine asks about statements, from `parser` and `catalogue`.
 
 mod analyst;
-mod cancel;
 mod catalogue;
 mod clock;
+mod control;
 mod dial;
 mod driver;
 mod gateway;
@@ -21,6 +21,7 @@ mod login;
 mod outbox;
 mod parser;
 mod refusals;
+mod registry;
 mod session;
 mod socket;
 mod startup;
@@ -30,6 +31,7 @@ mod testing;
 mod workers;
 
 pub use catalogue::CATALOGUE_PRINCIPAL;
+pub use control::Control;
 pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, TargetTlsLink};
 pub use heads::HeadSigner;
 pub use listener::serve;

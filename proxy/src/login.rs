@@ -118,7 +118,7 @@ pub(crate) async fn open(
                 }
             }
             Ok(Startup::Cancel(key)) => {
-                gateway.cancels.cancel(&key);
+                gateway.cancel(&key).await;
                 return Ok(Opened::Cancelled);
             }
             Ok(Startup::Login(_)) => {
@@ -162,7 +162,7 @@ async fn open_tls(
     match startup::read_startup(&mut stream).await {
         Ok(Startup::Login(startup)) => Ok(Opened::Login(stream, startup)),
         Ok(Startup::Cancel(key)) => {
-            gateway.cancels.cancel(&key);
+            gateway.cancel(&key).await;
             // TLS is ended in its own way, by which the client sees that its request has come.
             let _ = stream.shutdown().await;
             Ok(Opened::Cancelled)

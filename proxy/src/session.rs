@@ -16,6 +16,7 @@ use crate::dial::Dialled;
 use crate::driver::{Alarm, Driver, Stream};
 use crate::gateway::{Gateway, Target};
 use crate::outbox::{Outbox, Progress};
+use crate::registry::Entrant;
 
 /// Who begins a session, and through what.
 pub(crate) struct Entrance {
@@ -40,11 +41,16 @@ pub(crate) async fn run(
 ) {
     let session_id = clock::new_id();
     let durable_end = Arc::new(AtomicU64::new(0));
-    let (cancel_place, cancel_requests) = gateway.cancels.register(session_id, entrance.protocol_minor);
+    let (place, orders) = gateway.registry.register(Entrant {
+        session_id,
+        principal: entrance.principal.name.clone(),
+        token_id: entrance.principal.token_id.clone(),
+        protocol_minor: entrance.protocol_minor,
+    });
     let about = subject(gateway, session_id, &entrance);
     let analyst = Analyst::new(gateway, &entrance);
     let target = entrance.target.clone();
-    let opening = opening(gateway, about.clone(), entrance, dialled.settings, cancel_place.key());
+    let opening = opening(gateway, about.clone(), entrance, dialled.settings, place.key());
     let driver = Driver {
         session: Session::open(opening, clock::now()),
         outbox: outbox(gateway, session_id),
@@ -53,7 +59,9 @@ pub(crate) async fn run(
         rolled: JoinSet::new(),
         target_config: target,
         target_cancel: dialled.cancel,
-        cancel_requests,
+        place,
+        orders,
+        control_lags: None,
         shutdown: Box::pin(stopped(shutdown)),
         stopping: false,
         alarm: Alarm::new(),
@@ -64,7 +72,6 @@ pub(crate) async fn run(
         analysis: None,
     };
     let ended = tokio::spawn(driver.run(client, dialled.stream)).await;
-    drop(cancel_place);
     match ended {
         Ok((about, outbox)) => settle(gateway.clone(), about, outbox).await,
         Err(_) => {

@@ -10,7 +10,7 @@ use retrace_access::{
     Ca, CertificateCheck, Directory, EvidenceRight, Keys, Principal, Secret, ServerIdentity,
     TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
 };
-use retrace_eventlog::{EventLog, InstanceStream, MemoryLog};
+use retrace_eventlog::{ControlFollower, ControlWriter, EventLog, InstanceStream, MemoryLog};
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{Topic, TopicPartition};
@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::Control;
 use crate::gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
 use crate::workers::Workers;
 use crate::{clock, startup};
@@ -143,12 +144,20 @@ impl Gate {
             targets: vec!["*".to_owned()],
             evidence: EvidenceRight::None,
             evidence_fingerprint: false,
+            kill: retrace_access::KillRight::None,
         };
         let log = MemoryLog::new();
         let events: Arc<dyn EventLog> = Arc::new(log.clone());
         let instance =
             InstanceStream::open(events.clone(), "test".to_owned(), clock::unix_us, clock::new_id());
+        let follower = ControlFollower::new(events.clone());
+        let lag = follower.lag();
+        tokio::spawn(follower.run(|_, _| {}, std::future::pending()));
+        let unsigned = Box::new(|_, _: &[u8]| wire::ControlSignature::default());
+        let writer =
+            ControlWriter::new(events.clone(), "test".to_owned(), clock::unix_us, clock::new_id, unsigned);
         let gateway = Gateway::new(GatewayParts {
+            control: Control { writer: Arc::new(writer), lag },
             directory: Directory::new(vec![principal], tokens, keys.mock.clone()).unwrap(),
             targets: vec![target],
             log: events,

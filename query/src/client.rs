@@ -5,13 +5,17 @@ use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Request, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::ipc::Decoder;
+use crate::wire::control_client::ControlClient;
 use crate::wire::query_client::QueryClient;
 use crate::wire::sql_response::Part;
-use crate::wire::{EventsResponse, LogRecord, SessionRequest, SqlRequest, SqlResponse, TailRequest};
-use crate::{Batches, Cut, EventRecord, EventsAnswer, QueryError, SqlAnswer};
+use crate::wire::{
+    ControlResponse, EventsResponse, KillRequest, LogRecord, RevokeTokenRequest, SessionRequest, SqlRequest,
+    SqlResponse, TailRequest,
+};
+use crate::{Batches, Cut, EventRecord, EventsAnswer, Ordered, QueryError, SqlAnswer};
 
 /// How long connecting may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +28,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Client {
     calls: QueryClient<Channel>,
+    orders: ControlClient<Channel>,
     authorization: MetadataValue<Ascii>,
 }
 
@@ -57,8 +62,9 @@ impl Client {
                 return Err(QueryError::Unreachable { address: address.to_owned(), reason });
             }
         };
+        let orders = ControlClient::new(channel.clone());
         let calls = QueryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { calls, authorization })
+        Ok(Self { calls, orders, authorization })
     }
 
     /// See [`Reader::sql`](crate::Reader::sql).
@@ -104,11 +110,37 @@ impl Client {
         events(answer.map_err(|status| QueryError::from_status(&status))?.into_inner()).await
     }
 
+    /// Ends a session, whichever proxy has it. Returns where the order stands once it is durable.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn kill(&self, session: Id, reason: &str) -> Result<Ordered, QueryError> {
+        let request = KillRequest { session_id: session.to_string(), reason: reason.to_owned() };
+        ordered(self.orders.clone().kill(self.request(request)).await)
+    }
+
+    /// Lets a token no longer be taken, and ends the sessions that it began. Returns where the order stands once it is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn revoke_token(&self, token_id: &str, reason: &str) -> Result<Ordered, QueryError> {
+        let request = RevokeTokenRequest { token_id: token_id.to_owned(), reason: reason.to_owned() };
+        ordered(self.orders.clone().revoke_token(self.request(request)).await)
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.authorization.clone());
         request
     }
+}
+
+fn ordered(answer: Result<Response<ControlResponse>, Status>) -> Result<Ordered, QueryError> {
+    let ControlResponse { topic, partition, offset } =
+        answer.map_err(|status| QueryError::from_status(&status))?.into_inner();
+    let topic = topic.parse().map_err(|_unknown| not_spoken())?;
+    Ok(Ordered { at: TopicPartition { topic, partition }, offset })
 }
 
 /// The rows of an answer that still come in.

@@ -44,6 +44,29 @@ pub enum QueryError {
         /// The limit.
         distinct_max: usize,
     },
+    /// The caller may not end sessions or revoke tokens.
+    #[error(
+        "`{principal}` may not end sessions or revoke tokens: an administrator can set kill = \"own\" or \"all\" for this \
+         principal in the configuration"
+    )]
+    KillDenied {
+        /// Who asked.
+        principal: String,
+    },
+    /// There is no such token, or it is not the caller's, who may revoke no other.
+    #[error("you have no token of this id: `retrace token list` shows the ids")]
+    NoSuchToken,
+    /// The reason of an order is longer than the limit.
+    #[error("the reason is {bytes} bytes long, the limit is {bytes_max}: shorten it")]
+    ReasonTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// An order could not be recorded; if that is not certain, it may be obeyed.
+    #[error("the order could not be recorded: {0}; giving it again does no harm")]
+    NotOrdered(AppendError),
     /// The statement does something that is not offered.
     #[error("the statement was refused: {0}")]
     Refused(String),
@@ -196,11 +219,15 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unauthenticated => ErrorKind::Unauthenticated,
-            Self::Denied { .. } | Self::FingerprintDenied { .. } => ErrorKind::Denied,
+            Self::Denied { .. } | Self::FingerprintDenied { .. } | Self::KillDenied { .. } => {
+                ErrorKind::Denied
+            }
             Self::Refused(_)
             | Self::StatementTooLong { .. }
             | Self::Statement(_)
             | Self::Execution(_)
+            | Self::NoSuchToken
+            | Self::ReasonTooLong { .. }
             | Self::NotASessionId => ErrorKind::FixTheCall,
             Self::Busy { .. }
             | Self::Memory { .. }
@@ -210,6 +237,7 @@ impl QueryError {
             Self::IngestLags { .. }
             | Self::NoCut { .. }
             | Self::NotRecorded(_)
+            | Self::NotOrdered(_)
             | Self::RecordTooSlow
             | Self::Log(_)
             | Self::Lake(_)

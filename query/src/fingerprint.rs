@@ -291,6 +291,7 @@ mod tests {
             targets: Vec::new(),
             evidence: EvidenceRight::All,
             evidence_fingerprint,
+            kill: retrace_access::KillRight::None,
         }
     }
 

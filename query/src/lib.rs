@@ -11,8 +11,9 @@
 //! * [`Reader`]: the one way to rows. It checks the right, and records the read before its first row leaves (promise P8).
 //! * [`QueryService`] and [`Client`]: a reader behind gRPC, TLS and tokens, and its other end.
 //! * `postgres` and `catalogue`: the same reader behind PostgreSQL's protocol, and what its clients look around in.
+//! * `control`: orders to the gateway, such as to end a session.
 //!
-//! What is absent: nothing here writes to log or table but the records of reads and refused logins, and nothing but the
+//! What is absent: nothing here writes to log or table but the records of reads, orders and refused logins, and nothing but the
 //! table's own files can be reached from a statement.
 
 mod options;
@@ -53,6 +54,8 @@ mod reader;
 
 mod tail;
 
+mod control;
+
 mod error;
 
 mod ipc;
@@ -75,6 +78,7 @@ mod wire {
 
 pub use answer::{Batches, EventRecord, Events, EventsAnswer, SqlAnswer};
 pub use client::Client;
+pub use control::Ordered;
 pub use cut::{Cut, Position};
 pub use error::{ErrorKind, QueryError};
 pub use options::Options;

@@ -15,6 +15,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::QueryService;
 use crate::service::Calls;
+use crate::wire::control_server::ControlServer;
 use crate::wire::query_server::QueryServer;
 
 /// Calls at once on one connection.
@@ -61,7 +62,9 @@ impl QueryService {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let (stopping, is_stopping) = watch::channel(false);
-        let calls = Calls { reader: self.reader, door: self.door, is_stopping };
+        let Self { reader, door, commander, .. } = self;
+        let calls = Calls { reader, door, commander, is_stopping };
+        let orders = ControlServer::new(calls.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
         let calls = QueryServer::new(calls).max_decoding_message_size(REQUEST_BYTES_MAX);
         let shutdown = async move {
             shutdown.await;
@@ -75,6 +78,7 @@ impl QueryService {
             .http2_keepalive_interval(Some(PING_INTERVAL))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .add_service(calls)
+            .add_service(orders)
             .serve_with_incoming_shutdown(connections(listener, self.options.connections_max), shutdown)
             .await
             .map_err(ServeError::Transport)

@@ -4,18 +4,23 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use retrace_access::{Authenticated, Directory};
-use retrace_eventlog::{EventLog, InstanceStream};
+use retrace_eventlog::{ControlWriter, EventLog, InstanceStream};
 use retrace_lake::Table;
 use retrace_policy::mask::Masker;
 use retrace_proto::Id;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
+use crate::control::{Commander, Ordered};
 use crate::door::Door;
 use crate::ipc::Encoder;
+use crate::wire::control_server::Control;
 use crate::wire::query_server::Query;
 use crate::wire::sql_response::Part;
-use crate::wire::{EventsResponse, LogRecord, SessionRequest, SqlRequest, SqlResponse, TailRequest};
+use crate::wire::{
+    ControlResponse, EventsResponse, KillRequest, LogRecord, RevokeTokenRequest, SessionRequest, SqlRequest,
+    SqlResponse, TailRequest,
+};
 use crate::{Batches, EventRecord, EventsAnswer, Options, QueryError, Reader, Sources, SqlAnswer};
 
 /// How many events that are ready at once are looked at together.
@@ -33,6 +38,8 @@ pub struct Parts {
     pub table: Table,
     /// Who may come in.
     pub directory: Directory,
+    /// Writes orders to the gateway, signed as a query service.
+    pub control: Arc<ControlWriter>,
     /// The stream of this process, where reads and refused logins are recorded.
     pub instance: Arc<InstanceStream>,
     /// Masks statements before they are recorded; [`Masker::everything`] is meant for it.
@@ -46,6 +53,7 @@ pub struct Parts {
 pub struct QueryService {
     pub(crate) reader: Reader,
     pub(crate) door: Arc<Door>,
+    pub(crate) commander: Arc<Commander>,
     pub(crate) options: Options,
 }
 
@@ -55,11 +63,12 @@ impl QueryService {
     /// # Errors
     /// If the operating system gives no threads for queries.
     pub fn new(parts: Parts) -> Result<Self, std::io::Error> {
-        let Parts { log, table, directory, instance, masker, options } = parts;
+        let Parts { log, table, directory, control, instance, masker, options } = parts;
+        let commander = Commander { writer: control, directory: directory.clone(), masker: masker.clone() };
         let door = Arc::new(Door::new(directory, Arc::clone(&instance)));
         let sources = Sources { log, table, instance, masker };
         let reader = Reader::new(sources, options.clone())?;
-        Ok(Self { reader, door, options })
+        Ok(Self { reader, door, commander: Arc::new(commander), options })
     }
 
     /// The reader behind the service, for use in this process.
@@ -70,10 +79,11 @@ impl QueryService {
 }
 
 /// The calls, as the generated server takes them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Calls {
     pub(crate) reader: Reader,
     pub(crate) door: Arc<Door>,
+    pub(crate) commander: Arc<Commander>,
     /// Becomes true when the server stops. Answers under way end then: a tail would not by itself.
     pub(crate) is_stopping: watch::Receiver<bool>,
 }
@@ -137,6 +147,31 @@ impl Query for Calls {
         let answer = self.reader.tail(&caller, id).await.map_err(|error| error.to_status())?;
         Ok(self.respond(event_parts(answer)))
     }
+}
+
+#[tonic::async_trait]
+impl Control for Calls {
+    async fn kill(&self, request: Request<KillRequest>) -> Result<Response<ControlResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let KillRequest { session_id: asked, reason } = request.get_ref();
+        let session = session_id(asked).map_err(|error| error.to_status())?;
+        ordered(self.commander.kill(&caller, session, reason).await)
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<ControlResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let RevokeTokenRequest { token_id, reason } = request.get_ref();
+        ordered(self.commander.revoke_token(&caller, token_id, reason).await)
+    }
+}
+
+fn ordered(outcome: Result<Ordered, QueryError>) -> Result<Response<ControlResponse>, Status> {
+    let Ordered { at, offset } = outcome.map_err(|error| error.to_status())?;
+    let topic = at.topic.name().to_owned();
+    Ok(Response::new(ControlResponse { topic, partition: at.partition, offset }))
 }
 
 fn session_id(text: &str) -> Result<Id, QueryError> {

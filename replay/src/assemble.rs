@@ -210,6 +210,10 @@ fn note_text(event: &Recorded) -> String {
         Payload::EvidenceReadCompleted(read) => {
             format!("a read of this session ended after {} rows", read.rows)
         }
+        Payload::KillApplied(wire::KillApplied { control: Some(control) }) => {
+            let wire::ControlReference { topic, partition, offset, .. } = control;
+            format!("the session ends, as the record at {topic}[{partition}] {offset} orders")
+        }
         Payload::CommandCompleted(_) => "a second end of a command that had ended before".to_owned(),
         Payload::CatalogueChanged(changed) => {
             format!(

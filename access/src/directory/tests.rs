@@ -56,6 +56,18 @@ fn a_running_directory_sees_tokens_made_and_revoked_elsewhere() {
 }
 
 #[test]
+fn a_token_that_was_revoked_elsewhere_is_taken_no_longer_whatever_the_file_says() {
+    let gateway = gateway();
+    let (text, entry) = gateway.token("ann");
+    let (other, _) = gateway.token("ann");
+    assert_eq!(gateway.directory.principal_of(&entry.id), Ok(Some("ann".to_owned())));
+    gateway.directory.clone().revoke(&entry.id);
+    assert_eq!(gateway.directory.bearer(&text).unwrap_err(), Refused::Credential);
+    assert!(gateway.directory.bearer(&other).is_ok());
+    assert!(gateway.directory.has_revoked(&entry.id));
+}
+
+#[test]
 fn while_the_tokens_cannot_be_read_nobody_comes_in() {
     let gateway = gateway();
     let (text, _) = gateway.token("ann");

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use retrace_access::{EvidenceRight, Principal};
+use retrace_access::{EvidenceRight, KillRight, Principal};
 use retrace_policy::catalogue::InvalidColumnName;
 use retrace_policy::detect::Detector;
 use retrace_proto::wire;
@@ -128,6 +128,11 @@ fn principal(it: form::Principal, targets: &[String], source: &Source<'_>) -> Re
             form::Evidence::All => EvidenceRight::All,
         },
         evidence_fingerprint: it.evidence_fingerprint,
+        kill: match it.kill {
+            form::Kill::None => KillRight::None,
+            form::Kill::Own => KillRight::Own,
+            form::Kill::All => KillRight::All,
+        },
     })
 }
 

@@ -89,6 +89,8 @@ pub(super) struct Principal {
     pub(super) evidence: Evidence,
     #[serde(default)]
     pub(super) evidence_fingerprint: bool,
+    #[serde(default)]
+    pub(super) kill: Kill,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -102,6 +104,15 @@ pub(super) enum PrincipalKind {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Evidence {
+    #[default]
+    None,
+    Own,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kill {
     #[default]
     None,
     Own,

@@ -8,7 +8,7 @@ use retrace_lake::{RowKind, RowReader, Rows, Table, envelope_bytes};
 use retrace_proto::log::Record;
 use retrace_proto::wire::response_part::Part;
 use retrace_proto::wire::{self, envelope::Payload};
-use retrace_proto::{Event, Masked, ResponseContent, Subject};
+use retrace_proto::{Envelope, Event, Hash, Masked, ResponseContent, StreamWriter, Subject};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -161,6 +161,24 @@ fn an_absent_statement_differs_from_an_empty_one() {
     assert_eq!(text_at(&batch, "statement", 0), None);
     assert_eq!(text_at(&batch, "statement", 1).as_deref(), Some(""));
     assert_same(&batch, &made);
+}
+
+#[test]
+fn a_signature_comes_back_with_its_event() {
+    let stream = id(NOON_US, 3);
+    let mut writer = StreamWriter::new(stream, wire::StreamKind::Instance);
+    let sign = |unsigned: &[u8]| wire::ControlSignature {
+        role: wire::KeyRole::Query.into(),
+        key_id: "00".to_owned(),
+        signature: Bytes::copy_from_slice(Hash::of(unsigned).as_bytes()),
+    };
+    let event = Event::kill_requested(None, Masked::by_masking("incident 42".to_owned()));
+    let sealed = Envelope::seal_signed(&mut writer, &Subject::default(), NOON_US, event, &sign);
+    let records = [record(0, stream, sealed.expect("small").bytes().clone())];
+    let batch = batch_of(&records);
+    assert_same(&batch, &records);
+    assert_eq!(text_at(&batch, "statement", 0).as_deref(), Some("incident 42"));
+    assert!(batch.column_by_name("raw").expect("a column").is_null(0), "its columns are enough");
 }
 
 #[test]

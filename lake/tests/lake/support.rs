@@ -125,6 +125,10 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         content().prop_map(Event::async_message),
         text().prop_map(Event::policy_loaded),
         Just(Event::cancel_applied(None)),
+        text().prop_map(|reason| Event::kill_requested(None, Masked::by_masking(reason))),
+        text().prop_map(|reason| Event::token_revoked("abcd".to_owned(), Masked::by_masking(reason))),
+        Just(Event::cancel_requested(7, None)),
+        Just(Event::kill_applied(wire::ControlReference::default())),
         (text(), 0i32..5).prop_map(|(statement, kind)| Event::evidence_read(
             wire::EvidenceRead { kind, ..Default::default() },
             Masked::by_masking(statement)

@@ -247,7 +247,7 @@ type TlsStreamOf = tokio_rustls::client::TlsStream<TcpStream>;
 #[tokio::test]
 async fn a_cancel_key_is_as_long_as_the_clients_protocol_has_it_and_cancels_over_either_tls() {
     let (gate, mut told) = gate(GatewayLimits::default()).await;
-    for (minor, length) in [(0, 4), (2, 32)] {
+    for (minor, length) in [(0, 4), (2, 48)] {
         let mut stream = gate.negotiated(&[]).await.unwrap();
         let said = log_in(&gate, &mut stream, minor, ("SCRAM-SHA-256-PLUS", bound_to(&gate))).await.unwrap();
         let (_, key) = said.iter().find(|(tag, _)| *tag == 'K').unwrap();

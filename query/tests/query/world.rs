@@ -7,8 +7,8 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
-use retrace_access::{Authenticated, Directory, EvidenceRight, Principal, Secret, TokenFile};
-use retrace_eventlog::{EventLog, InstanceStream, MemoryLog, ReadError, partition_for};
+use retrace_access::{Authenticated, Directory, EvidenceRight, KillRight, Principal, Secret, TokenFile};
+use retrace_eventlog::{ControlWriter, EventLog, InstanceStream, MemoryLog, ReadError, partition_for};
 use retrace_lake::{Advance, Location, Rows, Table};
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
@@ -55,6 +55,7 @@ impl World {
             log: log.clone(),
             table: table.clone(),
             directory: directory.clone(),
+            control: control(&log),
             instance: Arc::clone(&instance),
             masker: Masker::everything(FingerprintKey::new(b"key")),
             options,
@@ -70,6 +71,7 @@ impl World {
             log,
             table: self.table.clone(),
             directory: self.directory.clone(),
+            control: control(&self.log),
             instance: Arc::clone(&self.instance),
             masker: Masker::everything(FingerprintKey::new(b"key")),
             options,
@@ -137,6 +139,19 @@ impl World {
     }
 }
 
+/// Writes orders whose signature says only that somebody signed.
+fn control(log: &Arc<MemoryLog>) -> Arc<ControlWriter> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let new_id = || {
+        let mut random = [0xcc; 10];
+        random[2..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        Id::from_parts(NOW_UNIX_US as u64 / 1000, random)
+    };
+    let sign = |_, _: &[u8]| wire::ControlSignature { key_id: "test".into(), ..Default::default() };
+    let log: Arc<dyn EventLog> = log.clone();
+    Arc::new(ControlWriter::new(log, "test".into(), || NOW_UNIX_US, new_id, Box::new(sign)))
+}
+
 /// Puts everything durable now into one commit.
 pub(crate) async fn commit(log: &MemoryLog, table: &Table) {
     let snapshot = table.snapshot().await.unwrap();
@@ -196,6 +211,11 @@ fn principal(name: &str, evidence: EvidenceRight) -> Principal {
         on_behalf_of: None,
         targets: vec!["*".to_owned()],
         evidence,
+        kill: match evidence {
+            EvidenceRight::None => KillRight::None,
+            EvidenceRight::Own => KillRight::Own,
+            EvidenceRight::All => KillRight::All,
+        },
         evidence_fingerprint: evidence == EvidenceRight::All,
     }
 }

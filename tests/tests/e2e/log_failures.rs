@@ -11,13 +11,16 @@ use bytes::Bytes;
 use retrace_access::{
     Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TargetAuth, TokenFile, tls,
 };
-use retrace_eventlog::{Append, AppendError, EventLog, InstanceStream, MemoryLog, ReadError};
+use retrace_eventlog::{
+    Append, AppendError, ControlFollower, ControlLag, ControlWriter, EventLog, InstanceStream, MemoryLog,
+    ReadError,
+};
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
-use retrace_proto::wire::{Durability, PrincipalKind, RecordResponses, RetentionClass};
+use retrace_proto::wire::{ControlSignature, Durability, PrincipalKind, RecordResponses, RetentionClass};
 use retrace_proto::{Envelope, Id};
-use retrace_proxy::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, Workers};
+use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, Workers};
 use retrace_proxy_core::postgres::{Beyond, Recording, SessionLimits};
 use retrace_tests::client::Tls;
 use retrace_tests::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
@@ -41,6 +44,8 @@ struct Proxy {
     log: MemoryLog,
     port: u16,
     token: String,
+    /// How far the proxy knows what was ordered.
+    lag: ControlLag,
     _running: watch::Sender<bool>,
 }
 
@@ -114,10 +119,19 @@ impl Proxy {
             targets: vec!["*".to_owned()],
             evidence: EvidenceRight::None,
             evidence_fingerprint: false,
+            kill: retrace_access::KillRight::None,
         };
         let stream_id = Id::from_parts(1, [1; 10]);
         let instance = InstanceStream::open(shared.clone(), "test".to_owned(), now_unix_us, stream_id);
+        let follower = ControlFollower::new(shared.clone());
+        let lag = follower.lag();
+        tokio::spawn(follower.run(|_, _| {}, std::future::pending()));
+        let new_id = || Id::from_parts(1, [2; 10]);
+        let unsigned = Box::new(|_, _: &[u8]| ControlSignature::default());
+        let writer = ControlWriter::new(shared.clone(), "test".to_owned(), now_unix_us, new_id, unsigned);
+        let control = Control { writer: Arc::new(writer), lag: lag.clone() };
         let gateway = Gateway::new(GatewayParts {
+            control,
             directory: Directory::new(vec![principal], tokens, keys.mock.clone()).expect("a directory"),
             targets: vec![target(database)],
             log: shared,
@@ -138,7 +152,7 @@ impl Proxy {
         let workers = Workers::start(None).expect("threads");
         tokio::spawn(retrace_proxy::serve(Arc::new(gateway), listener, workers, running.subscribe()));
         let token = String::from_utf8(token.expose().to_vec()).expect("tokens are text");
-        Self { dir, log, port, token, _running: running }
+        Self { dir, log, port, token, lag, _running: running }
     }
 
     async fn connect(&self) -> Client {
@@ -305,4 +319,24 @@ async fn p1_no_row_reaches_the_client_before_its_record_is_durable() {
     assert_eq!(row.expect("an answer").get::<_, i32>(0), 7);
     assert_eq!(proxy.events().await.iter().filter(|event| **event == "command_completed").count(), 2);
     held.open();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_gate_that_does_not_know_what_was_ordered_lets_nothing_pass_until_it_does() {
+    let database = Postgres::shared().database();
+    let proxy = Proxy::before(database).await;
+    let client = proxy.connect().await;
+    client.batch_execute("SELECT 1").await.expect("it knows everything");
+    // The log takes records all the time, and does not say what stands in it: for 60 times 200 ms.
+    proxy.log.faults().fail_next_reads(60, ReadError::Unavailable);
+    while proxy.lag.is_current() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused =
+        client.batch_execute("CREATE TABLE not_this_one ()").await.expect_err("its log counts as down");
+    assert_eq!(code(&refused), "57P03", "{}", sentence(&refused));
+    proxy.lag.clone().current().await;
+    client.batch_execute("CREATE TABLE this_one ()").await.expect("the same session goes on");
+    let made = "SELECT string_agg(relname, ' ') FROM pg_class WHERE relname LIKE '%this_one'";
+    assert_eq!(database.sql(made), ["this_one"]);
 }

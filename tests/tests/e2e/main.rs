@@ -10,6 +10,7 @@ mod cli;
 mod columns;
 mod common;
 mod configuration;
+mod control;
 mod door;
 mod drivers;
 mod evidence;

@@ -1,0 +1,108 @@
+//! Orders to the gateway, from those who may give them. Each becomes a signed record of the control topic, which every
+//! process reads; nothing is sent to any process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use retrace_access::{Authenticated, Directory, KillRight};
+use retrace_eventlog::{AppendError, ControlWriter};
+use retrace_policy::mask::Masker;
+use retrace_proto::log::TopicPartition;
+use retrace_proto::{Event, Id, Masked, Subject};
+
+use crate::QueryError;
+
+/// Longest reason of an order, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// How long the log may take to make an order durable.
+const RECORD_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Where a control record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// The partition of the control topic.
+    pub at: TopicPartition,
+    /// Its offset there.
+    pub offset: u64,
+}
+
+/// Gives orders.
+#[derive(Debug)]
+pub(crate) struct Commander {
+    pub(crate) writer: Arc<ControlWriter>,
+    pub(crate) directory: Directory,
+    pub(crate) masker: Masker,
+}
+
+impl Commander {
+    /// Ends a session, if the caller may: with the right to its own alone the order says so, and whoever has the session
+    /// looks at whose it is.
+    pub(crate) async fn kill(
+        &self,
+        caller: &Authenticated,
+        session: Id,
+        reason: &str,
+    ) -> Result<Ordered, QueryError> {
+        let only_principal = match right(caller)? {
+            Right::All => None,
+            Right::Own => Some(caller.principal.name.clone()),
+        };
+        let event = Event::kill_requested(only_principal, self.reason(reason)?);
+        self.order(Subject { session_id: Some(session), ..about(caller) }, event).await
+    }
+
+    /// Revokes a token, if the caller may.
+    pub(crate) async fn revoke_token(
+        &self,
+        caller: &Authenticated,
+        token_id: &str,
+        reason: &str,
+    ) -> Result<Ordered, QueryError> {
+        let right = right(caller)?;
+        let principal = self.directory.principal_of(token_id).map_err(|_| QueryError::TokensUnreadable)?;
+        // Whoever has but the right to their own learns nothing of others' tokens.
+        let is_theirs = principal.as_ref().is_some_and(|name| *name == caller.principal.name);
+        if principal.is_none() || (right == Right::Own && !is_theirs) {
+            return Err(QueryError::NoSuchToken);
+        }
+        let event = Event::token_revoked(token_id.to_owned(), self.reason(reason)?);
+        self.order(about(caller), event).await
+    }
+
+    /// A reason is free text, in which anything may stand.
+    fn reason(&self, reason: &str) -> Result<Masked<String>, QueryError> {
+        if reason.len() > REASON_BYTES_MAX {
+            let (bytes, bytes_max) = (reason.len(), REASON_BYTES_MAX);
+            return Err(QueryError::ReasonTooLong { bytes, bytes_max });
+        }
+        Ok(self.masker.mask_string(reason))
+    }
+
+    async fn order(&self, about: Subject, event: Event) -> Result<Ordered, QueryError> {
+        let (at, append) = self.writer.record(about, event);
+        match tokio::time::timeout(RECORD_WAIT_MAX, append).await {
+            Ok(Ok(offset)) => Ok(Ordered { at, offset }),
+            Ok(Err(error)) => Err(QueryError::NotOrdered(error)),
+            Err(_elapsed) => Err(QueryError::NotOrdered(AppendError::Unknown)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    Own,
+    All,
+}
+
+fn right(caller: &Authenticated) -> Result<Right, QueryError> {
+    match caller.principal.kill {
+        KillRight::All => Ok(Right::All),
+        KillRight::Own => Ok(Right::Own),
+        KillRight::None => Err(QueryError::KillDenied { principal: caller.principal.name.clone() }),
+    }
+}
+
+fn about(caller: &Authenticated) -> Subject {
+    Subject { principal: Some(caller.to_wire()), ..Subject::default() }
+}
