@@ -9,7 +9,7 @@ use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use tokio::sync::watch;
 
 use crate::error::IngestError;
-use crate::recent::{RECENT_EVENTS_MAX, Recent, Standing};
+use crate::recent::{Fresh, Recent, Standing};
 use crate::status::{PartitionStatus, Status};
 
 /// Bytes asked of the log at once, which is also what a batch holds as rows before they are encoded.
@@ -55,6 +55,7 @@ pub struct Ingest {
     pub(crate) share: watch::Receiver<Vec<TopicPartition>>,
     /// The table's next offsets of its share, as this writer knows them. Empty until they were read.
     pub(crate) positions: BTreeMap<TopicPartition, u64>,
+    /// What the table has just below these positions.
     recent: BTreeMap<TopicPartition, Recent>,
     /// Files whose commit must be tried again before anything else.
     pending: Option<Batch>,
@@ -68,11 +69,12 @@ struct Share {
     bytes: usize,
 }
 
-/// Files on their way into the table.
+/// A batch while it is read. `F` is a [`DataFileWriter`] first, then the files it wrote, on their way into the table.
 #[derive(Debug)]
-struct Batch {
-    files: Vec<DataFile>,
+struct Batch<F = Vec<DataFile>> {
+    files: F,
     next: BTreeMap<TopicPartition, u64>,
+    fresh: BTreeMap<TopicPartition, Fresh>,
 }
 
 impl Ingest {
@@ -102,8 +104,8 @@ impl Ingest {
     ///
     /// The steps, and what a crash after each leaves:
     ///
-    /// 1. At first and whenever the share changed, read its positions from the table, and let the log go of what is below
-    ///    them. *Crash:* nothing changed.
+    /// 1. At first and whenever the share changed, read its positions from the table and the events just below them, by
+    ///    which duplicates are told, and let the log go of what is below. *Crash:* nothing changed.
     /// 2. If a commit of the step before is open, settle it first. *Crash:* as after 5.
     /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
     ///    changed.
@@ -121,12 +123,12 @@ impl Ingest {
             return self.commit(open).await;
         }
         self.check_log().await?;
-        let (files, next) = self.read_batch().await?;
+        let Batch { files, next, fresh } = self.read_batch().await?;
         if next.is_empty() {
             return Ok(Progress { rows: 0, version: None });
         }
         let files = files.finish().await.map_err(|source| IngestError::Lake { source })?;
-        self.commit(Batch { files, next }).await
+        self.commit(Batch { files, next, fresh }).await
     }
 
     /// Reads the positions again before anything else.
@@ -139,17 +141,31 @@ impl Ingest {
         let share = self.share.borrow_and_update().clone();
         // What was on its way may be another's now: whoever has it begins where the table stands.
         self.forget();
-        self.recent.retain(|at, _| share.contains(at));
         let snapshot = self.table.snapshot().await.map_err(|source| IngestError::Lake { source })?;
         let known = Topic::ALL.map(|topic| self.log.topic_id(topic));
         if let Some(topic_id) = snapshot.foreign_topic(&known) {
             return Err(IngestError::ForeignLog { topic_id });
         }
+        self.recent.retain(|at, _| share.contains(at));
+        for at in &share {
+            self.recall(&snapshot, *at).await?;
+        }
         let positions: BTreeMap<_, _> =
             share.into_iter().map(|at| (at, self.position(&snapshot, at))).collect();
-        for (at, position) in positions {
-            self.truncate(at, position).await;
-            self.positions.insert(at, position);
+        for (at, position) in &positions {
+            self.truncate(*at, *position).await;
+        }
+        self.positions = positions;
+        Ok(())
+    }
+
+    /// What is remembered of a topic partition is right if it stands where the table does: positions never go back. Else
+    /// it is read again, and there is no step before that has succeeded.
+    async fn recall(&mut self, snapshot: &Snapshot, at: TopicPartition) -> Result<(), IngestError> {
+        let position = self.position(snapshot, at);
+        if self.recent.get(&at).is_none_or(|recent| recent.position() != position) {
+            let recent = Recent::read(&self.table, snapshot, at, position).await;
+            self.recent.insert(at, recent.map_err(|source| IngestError::Lake { source })?);
         }
         Ok(())
     }
@@ -201,9 +217,9 @@ impl Ingest {
 
     /// Reads within the bounds, encoding each piece as it comes. Each topic partition gets an even share of what those
     /// before it left, the rare control records first, so that none starves.
-    async fn read_batch(&mut self) -> Result<(DataFileWriter, BTreeMap<TopicPartition, u64>), IngestError> {
+    async fn read_batch(&self) -> Result<Batch<DataFileWriter>, IngestError> {
         let mut files = self.table.data_files();
-        let mut next = BTreeMap::new();
+        let (mut next, mut fresh) = (BTreeMap::new(), BTreeMap::new());
         let (mut rows_left, mut bytes_left) = (self.options.rows_max, self.options.bytes_max);
         let from: Vec<_> = self.positions.iter().map(|(at, position)| (*at, *position)).rev().collect();
         for (index, (at, position)) in from.iter().enumerate() {
@@ -215,7 +231,7 @@ impl Ingest {
                 if records.is_empty() {
                     break;
                 }
-                let rows = self.rows(*at, &records);
+                let rows = self.rows(fresh.entry(*at).or_default(), *at, &records);
                 offset += rows.len() as u64;
                 (rows_left, bytes_left) = (rows_left - rows.len(), bytes_left.saturating_sub(rows.bytes()));
                 share.rows -= rows.len();
@@ -227,7 +243,7 @@ impl Ingest {
                 next.insert(*at, offset);
             }
         }
-        Ok((files, next))
+        Ok(Batch { files, next, fresh })
     }
 
     /// The records from an offset on, as many as the share and one read allow, without a gap.
@@ -252,25 +268,24 @@ impl Ingest {
         Ok(records)
     }
 
-    fn rows(&mut self, at: TopicPartition, records: &[Record]) -> Rows {
+    fn rows(&self, fresh: &mut Fresh, at: TopicPartition, records: &[Record]) -> Rows {
+        let recent = &self.recent[&at];
         let mut rows = Rows::new();
         for record in records {
-            self.push(&mut rows, at, record);
+            let recorded = match Envelope::open(record.value.clone()) {
+                Ok(recorded) => recorded,
+                Err(error) => {
+                    rows.push_dead_letter(at, record, &error.to_string());
+                    continue;
+                }
+            };
+            match recent.standing(fresh, &recorded, record.offset) {
+                Standing::First => rows.push_opened(at, record, &recorded),
+                Standing::Duplicate => rows.push_duplicate(at, record, &recorded),
+                Standing::Conflict => rows.push_dead_letter(at, record, "conflicting sequence"),
+            }
         }
         rows
-    }
-
-    fn push(&mut self, rows: &mut Rows, at: TopicPartition, record: &Record) {
-        let recorded = match Envelope::open(record.value.clone()) {
-            Ok(recorded) => recorded,
-            Err(error) => return rows.push_dead_letter(at, record, &error.to_string()),
-        };
-        let recent = self.recent.entry(at).or_insert_with(|| Recent::new(RECENT_EVENTS_MAX));
-        match recent.standing(&recorded, record.offset) {
-            Standing::First => rows.push_opened(at, record, &recorded),
-            Standing::Duplicate => rows.push_duplicate(at, record, &recorded),
-            Standing::Conflict => rows.push_dead_letter(at, record, "conflicting sequence"),
-        }
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<Progress, IngestError> {
@@ -292,8 +307,11 @@ impl Ingest {
         };
         let rows = batch.files.iter().map(|file| file.rows).sum();
         tracing::debug!(version, rows, files = batch.files.len(), "committed");
+        let mut fresh = batch.fresh;
         for (at, position) in batch.next {
             self.positions.insert(at, position);
+            let recent = self.recent.get_mut(&at).expect("it was read with the position");
+            recent.commit(fresh.remove(&at).unwrap_or_default(), position);
             self.truncate(at, position).await;
         }
         self.publish();

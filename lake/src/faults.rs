@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -54,13 +54,24 @@ pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     armed: Mutex<Option<(Step, Fault)>>,
     struck: AtomicU64,
+    reads_fail: AtomicBool,
 }
 
 impl FaultyStore {
     /// No fault is armed at first.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
-        Arc::new(Self { inner, armed: Mutex::new(None), struck: AtomicU64::new(0) })
+        Arc::new(Self {
+            inner,
+            armed: Mutex::new(None),
+            struck: AtomicU64::new(0),
+            reads_fail: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on every read of a data file fails, or none.
+    pub fn fail_reads(&self, fail: bool) {
+        self.reads_fail.store(fail, Ordering::SeqCst);
     }
 
     /// The next put of this step fails in this way.
@@ -125,6 +136,9 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.reads_fail.load(Ordering::SeqCst) && Step::of(location) == Some(Step::DataFile) {
+            return Err(injected());
+        }
         self.inner.get_opts(location, options).await
     }
 

@@ -7,6 +7,7 @@
 //! * [`Table`]: opens the table; a [`DataFileWriter`] makes its [`DataFile`]s while rows come; they are committed
 //!   together with the positions they reach.
 //! * [`Snapshot`]: the table as of one version: its files and, per topic partition, the next offset.
+//! * [`Place`]: what a writer must know of the latest events to tell the next ones from their duplicates.
 //! * [`faults`]: an object store that fails on demand, for crash tests.
 //!
 //! Nobody else names deltalake or parquet. Positions live in the same commit as the data: whoever reads a snapshot
@@ -28,6 +29,8 @@ mod write;
 
 mod scan;
 
+mod places;
+
 mod durable;
 
 mod location;
@@ -47,6 +50,7 @@ pub use data_file::{DataFile, FileStats, MinMax};
 pub use durable::DurableFiles;
 pub use error::LakeError;
 pub use location::Location;
+pub use places::Place;
 pub use read::{RowError, RowReader, envelope_bytes};
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};

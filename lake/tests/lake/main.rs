@@ -8,3 +8,5 @@ mod support;
 mod lossless;
 
 mod commit;
+
+mod places;

@@ -1,98 +1,18 @@
 //! Log to lake: nothing lost, nothing twice, whatever fails at whichever step.
 
-#![allow(clippy::print_stdout, reason = "counts are shown as well as asserted")]
-
 use std::sync::Arc;
-use std::time::Duration;
 
-use arrow::array::AsArray;
 use bytes::Bytes;
-use object_store::ObjectStore;
-use object_store::memory::InMemory;
 use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, ReadError};
-use retrace_ingest::{Ingest, IngestError, Options};
+use retrace_ingest::{Ingest, IngestError};
 use retrace_lake::faults::{Fault, FaultyStore, Step};
-use retrace_lake::{RowReader, Table};
-use retrace_proto::log::{Record, Topic, TopicPartition};
+use retrace_proto::log::Topic;
 use retrace_proto::wire::StreamKind;
-use retrace_proto::{Envelope, Event, Id, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, StreamWriter, Subject};
 
-const EVENTS: TopicPartition = TopicPartition { topic: Topic::Events, partition: 0 };
-const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
-
-fn options() -> Options {
-    Options { age_max: Duration::from_millis(1), rows_max: 7, bytes_max: 1024 * 1024 }
-}
-
-struct Writer {
-    log: Arc<MemoryLog>,
-    stream: StreamWriter,
-}
-
-impl Writer {
-    fn new(log: &Arc<MemoryLog>, seed: u8) -> Self {
-        let id = Id::from_parts(MemoryLog::STARTS_AT_UNIX_US as u64 / 1000, [seed; 10]);
-        Self { log: Arc::clone(log), stream: StreamWriter::new(id, StreamKind::Session) }
-    }
-
-    async fn append(&mut self, to: TopicPartition, events: u64) -> Vec<Envelope> {
-        let mut sealed = Vec::new();
-        for _ in 0..events {
-            let event = Event::policy_loaded("v".to_owned());
-            let envelope =
-                Envelope::seal(&mut self.stream, &Subject::default(), None, 0, event).expect("small");
-            append(&self.log, to, &envelope).await;
-            sealed.push(envelope);
-        }
-        sealed
-    }
-}
-
-async fn append(log: &MemoryLog, to: TopicPartition, envelope: &Envelope) {
-    let (key, value) = (envelope.stream_id().to_bytes(), envelope.bytes().clone());
-    log.append(to, key, value).await.expect("no fault is set");
-}
-
-async fn open(store: &Arc<FaultyStore>) -> Table {
-    let store = Arc::clone(store) as Arc<dyn ObjectStore>;
-    Table::open_or_create_in(store, "memory:///").await.expect("a table")
-}
-
-fn store() -> Arc<FaultyStore> {
-    FaultyStore::new(Arc::new(InMemory::new()))
-}
-
-fn ingest(log: &Arc<MemoryLog>, table: Table) -> Ingest {
-    Ingest::new(Arc::clone(log) as Arc<dyn EventLog>, table, options()).expect("the share of a log in memory")
-}
-
-/// Every row of the table with its kind, in the order of topic partition and offset.
-async fn found(store: &Arc<FaultyStore>) -> Vec<(TopicPartition, Record, String)> {
-    let table = open(store).await;
-    let mut found = Vec::new();
-    for file in table.snapshot().await.expect("readable").files() {
-        for batch in table.read(file).await.expect("readable") {
-            let reader = RowReader::new(&batch).expect("all columns");
-            let kinds = batch.column_by_name("row_kind").expect("a kind").as_string::<i32>();
-            for row in 0..batch.num_rows() {
-                let (at, record) = reader.record(row).expect("whole");
-                found.push((at, record, kinds.value(row).to_owned()));
-            }
-        }
-    }
-    found.sort_by_key(|(at, record, _)| (*at, record.offset));
-    found
-}
-
-/// Asserts that the table has what was appended, in order, each once.
-async fn assert_exactly(store: &Arc<FaultyStore>, at: TopicPartition, appended: &[Envelope]) {
-    let found = found(store).await;
-    let found: Vec<_> = found.into_iter().filter(|(of, ..)| *of == at).collect();
-    assert_eq!(found.len(), appended.len(), "{at}");
-    for ((offset, envelope), (_, record, kind)) in (0..).zip(appended).zip(&found) {
-        assert_eq!((record.offset, &record.value, kind.as_str()), (offset, envelope.bytes(), "event"));
-    }
-}
+use crate::support::{
+    CONTROL, EVENTS, Writer, append, assert_exactly, found, ingest, kinds, open, options, store,
+};
 
 /// Steps until the table has everything; each failure is a crash, after which a new process begins.
 async fn step_with_crashes(log: &Arc<MemoryLog>, store: &Arc<FaultyStore>) -> u64 {
@@ -270,9 +190,7 @@ async fn every_offset_is_a_row_and_what_is_no_event_says_so() {
     log.append(EVENTS, "key".into(), "not an envelope".into()).await.expect("appended");
     ingest(&log, open(&store).await).step().await.expect("ingested");
     let found = found(&store).await;
-    let kinds: Vec<_> = found.iter().map(|(_, record, kind)| (record.offset, kind.as_str())).collect();
-    let expected = ["event", "event", "duplicate", "dead_letter", "dead_letter"];
-    assert_eq!(kinds, (0..).zip(expected).collect::<Vec<_>>());
+    assert_eq!(kinds(&found, EVENTS), ["event", "event", "duplicate", "dead_letter", "dead_letter"]);
     assert_eq!(&found[3].1.value, forged.bytes());
     assert_eq!((&found[4].1.key[..], &found[4].1.value[..]), (&b"key"[..], &b"not an envelope"[..]));
 }

@@ -1,0 +1,9 @@
+//! Tests of ingest through its public API.
+
+#![allow(clippy::print_stdout, reason = "counts are shown as well as asserted")]
+
+mod support;
+
+mod steps;
+
+mod duplicates;
