@@ -15,7 +15,7 @@ use crate::status::{PartitionStatus, Status};
 /// Bytes asked of the log at once, which is also what a batch holds as rows before they are encoded.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// When a batch is closed: at whichever bound it meets first.
+/// When a batch is closed, at whichever bound it meets first, and when an orphan is swept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How long a record waits for others before its batch is written.
@@ -24,11 +24,18 @@ pub struct Options {
     pub rows_max: usize,
     /// Bytes of records in one batch; the last record may go over it.
     pub bytes_max: usize,
+    /// How old a file that nobody names must be to be deleted.
+    pub orphan_age_min: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { age_max: Duration::from_secs(5), rows_max: 128 * 1024, bytes_max: 64 * 1024 * 1024 }
+        Self {
+            age_max: Duration::from_secs(5),
+            rows_max: 128 * 1024,
+            bytes_max: 64 * 1024 * 1024,
+            orphan_age_min: Duration::from_secs(24 * 60 * 60),
+        }
     }
 }
 
@@ -48,8 +55,8 @@ pub struct Progress {
 /// it, it happens when shares change: the fenced writer says so, reads the positions again and goes on.
 #[derive(Debug)]
 pub struct Ingest {
-    log: Arc<dyn EventLog>,
-    table: Table,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) table: Table,
     pub(crate) options: Options,
     /// The topic partitions to write, as of now.
     pub(crate) share: watch::Receiver<Vec<TopicPartition>>,
@@ -335,10 +342,6 @@ impl Ingest {
                 partition.log_end = partition.log_end.max(partition.position);
             }
         });
-    }
-
-    pub(crate) fn log(&self) -> &dyn EventLog {
-        &*self.log
     }
 }
 

@@ -6,14 +6,17 @@
 //! * [`Status`]: how far it is, for whoever wants to know.
 //! * [`IngestError`]: why it stopped. It stops rather than start over.
 //!
-//! The log is the buffer: nothing is kept here between two steps but positions, so there is nothing to lose. A
-//! position moves in the commit that adds the rows it counts, and the log lets go of records only after that commit.
+//! The log is the buffer: nothing is kept here between two steps but positions and what the table says just below
+//! them, so there is nothing to lose. A position moves in the commit that adds the rows it counts, and the log lets go of
+//! records only after that commit.
 
 mod ingest;
 
 mod run;
 
 mod recent;
+
+mod sweep;
 
 mod status;
 

@@ -1,15 +1,18 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use retrace_lake::Sweeper;
 use retrace_proto::log::TopicPartition;
 use tokio::time::sleep;
 
 use crate::error::IngestError;
 use crate::ingest::Ingest;
+use crate::sweep::sweep;
 
 /// The pause before a failed step is done again; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -24,7 +27,17 @@ impl Ingest {
     /// Steps whenever a batch is due, until `shutdown` resolves; then drains.
     ///
     /// Transient errors are waited out and never skip a record. Any other ends it: see [`IngestError`].
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
+    /// Beside the steps it sweeps what dead writers left, if its share is the one that has to.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
+        let sweeper = Sweeper::new(self.table.clone(), self.options.orphan_age_min);
+        let sweeping = sweep(sweeper, Arc::clone(&self.log), self.share.clone());
+        tokio::select! {
+            ended = self.run_steps(shutdown) => ended,
+            never = sweeping => match never {},
+        }
+    }
+
+    async fn run_steps(mut self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
         let mut shutdown = pin!(shutdown);
         let mut failures = 0;
         loop {
@@ -84,7 +97,7 @@ impl Ingest {
 
     /// Whether another process that shares the log moved a position first, as happens when shares change.
     fn is_overtaken(&self, error: &IngestError) -> bool {
-        error.is_fenced() && self.log().is_shared()
+        error.is_fenced() && self.log.is_shared()
     }
 
     /// One step towards the log's ends as they were at first, so that appends do not prolong the drain. Whether they
@@ -128,7 +141,7 @@ impl Ingest {
         let waits = self
             .positions
             .iter()
-            .map(|(at, position)| Box::pin(self.log().wait_past(*at, position.saturating_add(records))));
+            .map(|(at, position)| Box::pin(self.log.wait_past(*at, position.saturating_add(records))));
         let mut waits: FuturesUnordered<_> = waits.collect();
         tokio::select! {
             () = changed => {}

@@ -64,7 +64,8 @@ impl Table {
     /// The steps, and what a crash after each leaves:
     ///
     /// 1. The caller has written the files ([`Table::data_files`]). *Crash:* files that no version names. Positions have
-    ///    not moved, so the same records are written again to other files.
+    ///    not moved, so the same records are written again to other files, and once these are committed a
+    ///    [`Sweeper`](crate::Sweeper) takes the first away.
     /// 2. Read the newest version. If all positions are already where they should go and the files are in the table,
     ///    an earlier attempt came through: done. If any position is not where the caller left it, the caller is
     ///    fenced. *Crash:* as after 1.

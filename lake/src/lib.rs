@@ -8,6 +8,7 @@
 //!   together with the positions they reach.
 //! * [`Snapshot`]: the table as of one version: its files and, per topic partition, the next offset.
 //! * [`Place`]: what a writer must know of the latest events to tell the next ones from their duplicates.
+//! * [`Sweeper`]: deletes files that a writer left when it died before its commit.
 //! * [`faults`]: an object store that fails on demand, for crash tests.
 //!
 //! Nobody else names deltalake or parquet. Positions live in the same commit as the data: whoever reads a snapshot
@@ -41,6 +42,8 @@ mod positions;
 
 mod commit;
 
+mod sweep;
+
 mod error;
 
 pub mod faults;
@@ -54,5 +57,6 @@ pub use places::Place;
 pub use read::{RowError, RowReader, envelope_bytes};
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};
+pub use sweep::{Sweeper, Swept};
 pub use table::{Snapshot, Table, Version};
 pub use write::DataFileWriter;

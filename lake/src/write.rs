@@ -15,11 +15,12 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use retrace_proto::log::Topic;
 use uuid::Uuid;
 
 use crate::data_file::{DataFile, FileStats};
 use crate::error::LakeError;
-use crate::schema::{file_schema, schema};
+use crate::schema::{PARTITION_COLUMNS, file_schema, schema};
 use crate::table::Table;
 
 /// Rows in one row group: what a reader must decode at least if it wants anything of it.
@@ -185,6 +186,33 @@ fn path_of(key: &FileKey, stats: &FileStats) -> Path {
         format!("retention_class={}", key.retention_class),
         format!("{}-{}-{first:020}-{last:020}-{}.parquet", key.topic, key.topic_partition, Uuid::new_v4()),
     ])
+}
+
+/// What the name of a data file says. The reverse of [`path_of`].
+pub(crate) struct Named {
+    pub(crate) topic: Topic,
+    pub(crate) partition: u32,
+    pub(crate) first_offset: u64,
+}
+
+impl Named {
+    /// `None` for a path that is not one of ours.
+    pub(crate) fn parse(path: &Path) -> Option<Self> {
+        let parts: Vec<_> = path.parts().collect();
+        let [date, class, name] = &parts[..] else { return None };
+        let folders = [date, class].map(|folder| folder.as_ref().split_once('=').map(|(column, _)| column));
+        if folders != PARTITION_COLUMNS.map(Some) {
+            return None;
+        }
+        let mut fields = name.as_ref().strip_suffix(".parquet")?.splitn(5, '-');
+        let mut field = || fields.next();
+        let (topic, partition) = (field()?.parse().ok()?, field()?.parse().ok()?);
+        let (first, last) = (field()?, field()?);
+        let of_our_length = [first, last].iter().all(|offset| offset.len() == 20);
+        Uuid::try_parse(field()?).ok()?;
+        let named = Self { topic, partition, first_offset: first.parse().ok()? };
+        of_our_length.then_some(named)
+    }
 }
 
 /// A day as Delta spells partition values (Delta protocol, "Partition value serialization").

@@ -7,3 +7,5 @@ mod support;
 mod steps;
 
 mod duplicates;
+
+mod sweep;

@@ -21,7 +21,7 @@ pub(crate) const EVENTS: TopicPartition = TopicPartition { topic: Topic::Events,
 pub(crate) const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
 
 pub(crate) fn options() -> Options {
-    Options { age_max: Duration::from_millis(1), rows_max: 7, bytes_max: 1024 * 1024 }
+    Options { age_max: Duration::from_millis(1), rows_max: 7, bytes_max: 1024 * 1024, ..Options::default() }
 }
 
 pub(crate) struct Writer {

@@ -10,3 +10,5 @@ mod lossless;
 mod commit;
 
 mod places;
+
+mod sweep;
