@@ -9,7 +9,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{Date32Type, Int32Type};
 use arrow::temporal_conversions::date32_to_datetime;
 use object_store::path::Path;
-use object_store::{ObjectStore, PutMode, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -107,11 +107,7 @@ impl DataFileWriter {
             let (rows, stats) = (part.rows, part.stats);
             let encoded = encoding(move || part.encoder.into_inner().map_err(LakeError::encode)).await?;
             let bytes = encoded.len() as u64;
-            let create = PutOptions::from(PutMode::Create);
-            self.store
-                .put_opts(&path, encoded.into(), create)
-                .await
-                .map_err(|source| LakeError::Store { source })?;
+            put(&*self.store, &path, encoded).await.map_err(|source| LakeError::Store { source })?;
             let FileKey { session_date, retention_class, .. } = key;
             files.push(DataFile { path, bytes, rows, session_date, retention_class, stats });
         }
@@ -136,6 +132,19 @@ impl Part {
         self.rows += rows.num_rows() as u64;
         self.stats.widen(FileStats::of(rows));
         Ok(())
+    }
+}
+
+/// Puts one file. The store's client tries again when an answer is lost, and is then told that the file is there: no other
+/// writer has its name, so it is this one's.
+async fn put(store: &dyn ObjectStore, path: &Path, encoded: Vec<u8>) -> object_store::Result<()> {
+    let bytes = encoded.len() as u64;
+    match store.put_opts(path, encoded.into(), PutMode::Create.into()).await {
+        Err(exists @ object_store::Error::AlreadyExists { .. }) => match store.head(path).await {
+            Ok(there) if there.size == bytes => Ok(()),
+            _ => Err(exists),
+        },
+        put => put.map(drop),
     }
 }
 
