@@ -29,6 +29,9 @@ const SCHEMA_PROPERTY: &str = "retrace.tableSchema";
 /// What this code writes. It refuses a table that says more.
 pub(crate) const TABLE_SCHEMA: u64 = 1;
 
+/// How often opening tries what another process, which opens the table too, may have stood in the way of.
+const START_ATTEMPTS_MAX: u32 = 5;
+
 /// The table `events`. Clones share one view of its log.
 #[derive(Clone)]
 pub struct Table {
@@ -109,9 +112,9 @@ impl Table {
         let log = default_logstore(Arc::clone(&store), root, url, &StorageConfig::default());
         let url = log.root_url().to_string();
         let table = Self { inner: Arc::new(Inner { log, store, url, loaded: Mutex::new(None) }) };
-        table.probe().await?;
+        table.probe(START_ATTEMPTS_MAX).await?;
         if !table.inner.log.is_delta_table_location().await.map_err(LakeError::delta)? {
-            table.create().await?;
+            table.create(START_ATTEMPTS_MAX).await?;
         }
         let loaded = table.load().await?;
         check_ours(loaded.state.snapshot())?;
@@ -119,7 +122,7 @@ impl Table {
     }
 
     /// Commits rest on it that a put of an existing name fails. A store that says yes twice would lose commits.
-    async fn probe(&self) -> Result<(), LakeError> {
+    async fn probe(&self, attempts: u32) -> Result<(), LakeError> {
         let path = Path::from(format!("_probe/{}", Uuid::new_v4()));
         let create = || PutOptions::from(PutMode::Create);
         let store = self.store();
@@ -130,7 +133,13 @@ impl Table {
             }
             source => LakeError::Store { source },
         };
-        store.put_opts(&path, "probe".into(), create()).await.map_err(failed)?;
+        match store.put_opts(&path, "probe".into(), create()).await {
+            // Nobody has this name: the store stood in its own way.
+            Err(object_store::Error::AlreadyExists { .. }) if attempts > 1 => {
+                return Box::pin(self.probe(attempts - 1)).await;
+            }
+            first => first.map_err(failed)?,
+        };
         let second = store.put_opts(&path, "probe".into(), create()).await;
         store.delete(&path).await.map_err(failed)?;
         match second {
@@ -143,7 +152,7 @@ impl Table {
     }
 
     /// Makes version 0. If another process was faster, its table is the table.
-    async fn create(&self) -> Result<(), LakeError> {
+    async fn create(&self, attempts: u32) -> Result<(), LakeError> {
         let columns = schema();
         let columns =
             columns.fields().iter().map(|field| StructField::nullable(field.name(), column_type(field)));
@@ -158,6 +167,8 @@ impl Table {
         match created {
             Ok(_) => Ok(()),
             Err(_) if self.inner.log.is_delta_table_location().await.unwrap_or(false) => Ok(()),
+            // A store may refuse a put over another one that comes to nothing (S3: 409 ConditionalRequestConflict).
+            Err(_) if attempts > 1 => Box::pin(self.create(attempts - 1)).await,
             Err(error) => Err(LakeError::delta(error)),
         }
     }
