@@ -22,6 +22,8 @@ pub struct Connection {
     pub client: Client,
     /// Notices and notifications, as the driver shows them.
     pub unasked: Arc<Mutex<Vec<String>>>,
+    /// Why it ended, once it did and somebody said so.
+    pub end: Arc<Mutex<Option<Error>>>,
 }
 
 /// Connects to the target `shop` as `dev`.
@@ -54,19 +56,24 @@ where
 {
     let (client, mut connection) = config.connect(tls).await?;
     let unasked = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&unasked);
+    let end = Arc::new(Mutex::new(None));
+    let (kept, told) = (Arc::clone(&unasked), Arc::clone(&end));
     tokio::spawn(async move {
         let mut messages = poll_fn(move |context| connection.poll_message(context));
-        while let Some(Ok(message)) = messages.next().await {
+        while let Some(message) = messages.next().await {
             let text = match message {
-                AsyncMessage::Notice(notice) => format!("{notice:?}"),
-                AsyncMessage::Notification(said) => format!("{}: {}", said.channel(), said.payload()),
-                _ => continue,
+                Ok(AsyncMessage::Notice(notice)) => format!("{notice:?}"),
+                Ok(AsyncMessage::Notification(said)) => format!("{}: {}", said.channel(), said.payload()),
+                Ok(_) => continue,
+                Err(error) => {
+                    *told.lock().expect("nobody panics holding it") = Some(error);
+                    break;
+                }
             };
             kept.lock().expect("nobody panics holding it").push(text);
         }
     });
-    Ok(Connection { client, unasked })
+    Ok(Connection { client, unasked, end })
 }
 
 /// TLS for the driver, trusting one certificate authority.

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::postgres::{Database, TARGET_PASSWORD};
 use crate::{port, run};
-pub use process::Process;
+use process::Plan;
+pub use process::{Process, Surroundings};
 
 use configuration::{MASK, set, target_of};
 
@@ -117,8 +118,13 @@ impl Gate {
     pub fn try_up(&mut self) -> Result<(), String> {
         assert!(self.up.is_none(), "the gate is up already");
         self.starts += 1;
-        let output = self.folder.path().join(self.starts.to_string());
-        let (up, line) = Process::start("up", &self.config_file(), &output, self.postgres_port)?;
+        let plan = Plan {
+            role: "up".to_owned(),
+            config: self.config_file(),
+            output: self.folder.path().join(self.starts.to_string()),
+            surroundings: Surroundings::default(),
+        };
+        let (up, line) = Process::start(plan, self.postgres_port)?;
         let listeners =
             [("postgres", self.postgres_port), ("grpc", self.grpc_port), ("evidence", self.evidence_port)];
         for (name, port) in listeners {

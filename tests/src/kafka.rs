@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::metadata::MetadataPartition;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leash::{Ending, Leash};
@@ -23,6 +24,9 @@ pub const KAFKA_PASSWORD: &str = "kafka-user-of-a-scratch-cluster";
 
 /// How long starting or stopping a broker may take, three at once on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long brokers may take for one answer.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Any cluster id will do, but all brokers must agree on it.
 const CLUSTER_ID: &str = "cmV0cmFjZS1zY3JhdGNoMQ";
@@ -40,6 +44,8 @@ pub struct Kafka {
 struct Broker {
     id: usize,
     folder: PathBuf,
+    /// Address of the listener without authentication.
+    address: String,
     port: u16,
     sasl_port: u16,
     process: Mutex<Option<Leash>>,
@@ -56,6 +62,12 @@ impl Kafka {
     /// Makes and starts a cluster of so many brokers.
     #[must_use]
     pub fn start(brokers: usize) -> Self {
+        Self::start_at("127.0.0.1", brokers)
+    }
+
+    /// The same at another address of this machine.
+    #[must_use]
+    pub fn start_at(address: &str, brokers: usize) -> Self {
         let folder =
             tempfile::Builder::new().prefix("retrace-kafka-").tempdir().expect("a temporary folder").keep();
         let sleep = ["infinity".to_owned()];
@@ -71,6 +83,7 @@ impl Kafka {
             let broker = Broker {
                 id: index + 1,
                 folder: folder.join(format!("broker-{}", index + 1)),
+                address: address.to_owned(),
                 port: port::free(),
                 sasl_port: port::free(),
                 process: Mutex::new(None),
@@ -89,19 +102,17 @@ impl Kafka {
     /// Its brokers' addresses, for clients without authentication.
     #[must_use]
     pub fn servers(&self) -> String {
-        self.addresses(|broker| broker.port)
+        self.addresses(|broker| format!("{}:{}", broker.address, broker.port))
     }
 
     /// Its brokers' addresses, for clients that authenticate by SASL without TLS.
     #[must_use]
     pub fn sasl_servers(&self) -> String {
-        self.addresses(|broker| broker.sasl_port)
+        self.addresses(|broker| format!("127.0.0.1:{}", broker.sasl_port))
     }
 
-    fn addresses(&self, port: impl Fn(&Broker) -> u16) -> String {
-        let addresses: Vec<_> =
-            self.brokers.iter().map(|broker| format!("127.0.0.1:{}", port(broker))).collect();
-        addresses.join(",")
+    fn addresses(&self, address: impl Fn(&Broker) -> String) -> String {
+        self.brokers.iter().map(address).collect::<Vec<_>>().join(",")
     }
 
     /// Names for topics that no other test of this process has.
@@ -116,14 +127,33 @@ impl Kafka {
     /// # Panics
     /// If the cluster does not make it.
     pub async fn create_topic(&self, name: &str, replicas: i32, settings: &[(&str, &str)]) {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.servers());
-        let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
+        let admin = self.admin();
         let topic = NewTopic::new(name, 1, TopicReplication::Fixed(replicas));
         let topic = settings.iter().fold(topic, |topic, (setting, value)| topic.set(setting, value));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let made = admin.create_topics([&topic], &options).await.expect("the cluster answers");
         made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.servers());
+        config.create().expect("a client")
+    }
+
+    /// Waits until every replica of every topic partition is in sync, after which one more broker may go.
+    #[track_caller]
+    pub fn wait_until_in_sync(&self) {
+        let admin = self.admin();
+        wait_for("every replica is in sync", PATIENCE, || {
+            let metadata = admin.inner().fetch_metadata(None, ANSWER_WAIT_MAX).ok()?;
+            let is_whole = |partition: &MetadataPartition| {
+                let replicas = partition.replicas().len();
+                partition.leader() > 0 && partition.isr().len() == replicas && replicas > 0
+            };
+            let whole = metadata.topics().iter().all(|topic| topic.partitions().iter().all(is_whole));
+            (whole && metadata.brokers().len() == self.brokers.len()).then_some(())
+        });
     }
 
     /// Ends a broker, counted from 0, by SIGKILL.
@@ -158,7 +188,7 @@ impl Broker {
     }
 
     fn settings(&self, controller_port: u16, voters: &str, brokers: usize) -> String {
-        let Self { id, port, sasl_port, .. } = self;
+        let Self { id, address, port, sasl_port, .. } = self;
         let data = self.folder.join("data");
         let data = data.display();
         let (replicas, in_sync) = (brokers.min(3), brokers.min(2));
@@ -167,8 +197,8 @@ impl Broker {
 node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port}
+listeners=PLAINTEXT://{address}:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://{address}:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port}
 inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
 sasl.enabled.mechanisms=PLAIN

@@ -2,7 +2,9 @@
 //!
 //! * [`Postgres`]: a scratch cluster, the target; [`Database`]: one test's own part of it.
 //! * [`Kafka`]: a scratch cluster of brokers, the log.
-//! * [`S3`]: a scratch S3 server, the store of the lake.
+//! * [`S3`]: a scratch S3 server, the store of the lake; [`S3Faults`]: what stands before it and fails on demand.
+//! * [`HaProxy`]: a load balancer before proxies, or a way to where a client cannot go itself.
+//! * [`Namespace`]: a network of its own, whose link can be cut; [`Clock`]: a clock that can be set.
 //! * [`Gate`]: a folder made by `retrace init` and the `retrace up` that runs on it.
 //! * [`client`]: a driver that speaks the extended protocol; [`Wire`]: a client that may say anything.
 //! * [`matrix`]: workloads of many clients, compared with and without a gate.
@@ -19,6 +21,14 @@ mod postgres;
 mod kafka;
 
 mod s3;
+
+mod s3_faults;
+
+mod haproxy;
+
+mod namespace;
+
+mod clock;
 
 mod gate;
 
@@ -38,11 +48,15 @@ pub mod matrix;
 
 pub mod bench;
 
-pub use gate::{Gate, PASSWORD_VARIABLE, Process, files_under};
+pub use clock::Clock;
+pub use gate::{Gate, PASSWORD_VARIABLE, Process, Surroundings, files_under};
+pub use haproxy::{Backend, HaProxy};
 pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka};
+pub use namespace::{Link, Namespace};
 pub use postgres::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
 pub use run::{Outcome, run, wait_for};
 pub use s3::{S3, S3_ACCESS_KEY, S3_SECRET_KEY};
+pub use s3_faults::{S3Fault, S3Faults, Struck};
 pub use sample::{customers, payment_card};
 pub use wire::{Message, Wire, cancel_request, startup};
 

@@ -70,6 +70,12 @@ impl S3 {
         s3
     }
 
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it is.
     #[must_use]
     pub fn endpoint(&self) -> String {

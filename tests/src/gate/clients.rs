@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Gate, PATIENCE};
+use super::{Gate, PATIENCE, Process};
 use crate::postgres::{PSQL_ARGUMENTS, program};
 use crate::{Outcome, run};
 
@@ -46,6 +46,18 @@ impl Gate {
     pub fn sql_as(&self, token: Option<&str>, statement: &str) -> Vec<Value> {
         let printed = self.retrace_as(token, &["sql", "--format", "json", statement]).expect_ok();
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in: {printed}"))
+    }
+
+    /// The rows of `retrace sql` as `dev`, asked of one query service; what it said if it did not answer.
+    pub fn sql_of(&self, query: &Process, statement: &str) -> Result<Vec<Value>, String> {
+        let mut command = self.command();
+        command.args(["sql", "--format", "json", statement, "--config"]).arg(query.config_file());
+        let outcome = run(command, b"", PATIENCE);
+        if !outcome.status.success() {
+            return Err(outcome.err());
+        }
+        let printed = outcome.out();
+        Ok(serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in: {printed}")))
     }
 
     /// The one number that `statement` gives as its column `n`.

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{Gate, PASSWORD_VARIABLE};
 use crate::postgres::{Database, TARGET_USER};
-use crate::{Kafka, S3};
+use crate::{Kafka, S3, S3Faults};
 
 impl Gate {
     /// Changes the configuration; comments are lost.
@@ -46,6 +46,12 @@ impl Gate {
                 set(config, &["lake", "options", name], value);
             }
         });
+    }
+
+    /// Puts the table into an S3 server, reached through what may fail on demand.
+    pub fn put_lake_behind(&self, faults: &S3Faults) {
+        self.put_lake_on(faults.s3());
+        self.edit(|config| set(config, &["lake", "options", "aws_endpoint"], faults.endpoint()));
     }
 
     /// Adds a target that leads to `database` with a durability, to be reached by `dev` and masked as `shop` is.

@@ -1,6 +1,7 @@
 //! What several modules ask.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use retrace_tests::{Gate, Message, wait_for};
 use tokio_postgres::Error;
@@ -11,6 +12,40 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Whether loads are long and kills many.
 pub(crate) fn soak() -> bool {
     std::env::var_os("RETRACE_SOAK").is_some()
+}
+
+/// How often a test lets a fault happen.
+pub(crate) fn fault_rounds() -> u32 {
+    if soak() { 20 } else { 1 }
+}
+
+/// Chances that a fault takes, from a seed that is printed: `RETRACE_SEED` has them taken again.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    #[allow(clippy::print_stdout, reason = "a failure can be tried again by its seed")]
+    pub(crate) fn of(test: &str) -> Self {
+        let given = std::env::var("RETRACE_SEED").ok().map(|seed| seed.parse().expect("a seed is a number"));
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").subsec_nanos();
+        let seed = given.unwrap_or_else(|| u64::from(now()));
+        println!("{test}: RETRACE_SEED={seed}");
+        Self(seed)
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014).
+    pub(crate) fn number(&mut self, range: Range<u64>) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        range.start + (mixed ^ (mixed >> 31)) % (range.end - range.start)
+    }
+
+    /// So many indices, in some order.
+    pub(crate) fn order(&mut self, count: usize) -> Vec<usize> {
+        let mut order: Vec<_> = (0..count).map(|index| (self.number(0..u64::MAX), index)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, index)| index).collect()
+    }
 }
 
 /// Fails unless every stream counts from 0 without a gap or a repetition, and every topic partition likewise; gives the

@@ -112,7 +112,7 @@ async fn p2_no_canary_is_in_binary_results_parameters_or_names() {
     database.seed(&seed());
     let gate = Gate::started(database);
     let canaries = canaries();
-    let Connection { client, unasked } = client::connect(&gate).await;
+    let Connection { client, unasked, .. } = client::connect(&gate).await;
     let [visa, master, ..] = cards();
     let mut received = Vec::new();
 

@@ -1,0 +1,64 @@
+//! A clock that steps: what tells processes the time, set by a file.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::gate::Surroundings;
+
+/// Where Debian has the library that answers in the place of the system's clock.
+const LIBRARIES: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+];
+
+/// The clock of the processes that run in its surroundings. How long things take is not changed by it: only what time of
+/// day it is.
+#[derive(Debug)]
+pub struct Clock {
+    folder: tempfile::TempDir,
+}
+
+impl Clock {
+    /// A clock that is right.
+    #[must_use]
+    pub fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("retrace-clock-").tempdir().expect("a temporary folder");
+        let clock = Self { folder };
+        clock.step_to(0);
+        clock
+    }
+
+    /// Sets it so many seconds ahead of the right time, or behind. Who asks for the time knows a second later.
+    pub fn step_to(&self, seconds_ahead: i64) {
+        // Put in its place whole, so that no process reads a half of it.
+        let new = self.folder.path().join("new");
+        fs::write(&new, format!("{seconds_ahead:+}\n")).expect("the folder is writable");
+        fs::rename(new, self.file()).expect("the folder is writable");
+    }
+
+    /// What runs a service by it.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        let library = LIBRARIES.iter().find(|library| fs::exists(library).unwrap_or(false));
+        let library = library.unwrap_or_else(|| panic!("{} is not there; run `make test`", LIBRARIES[0]));
+        let environment = [
+            ("LD_PRELOAD", (*library).to_owned()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
+            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("NO_FAKE_STAT", "1".to_owned()),
+        ];
+        let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Surroundings { environment, ..Surroundings::default() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("time")
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,167 @@
+//! A TCP load balancer: a real HAProxy.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::leash::{Ending, Leash};
+use crate::{port, wait_for};
+
+/// How long it may take to start, or to find that a server serves.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of its statistics of a server: the state, and how many sessions it was given so far.
+const STATUS: &str = "status";
+const SESSIONS: &str = "stot";
+
+/// A server to which clients are led.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Where it is: an address and a port.
+    pub address: String,
+    /// Where `/readyz` says whether it takes clients; if nowhere, that it takes connections must do.
+    pub readiness: Option<String>,
+}
+
+impl Backend {
+    /// A server on 127.0.0.1 that says nothing of its readiness.
+    #[must_use]
+    pub fn at(port: u16) -> Self {
+        Self { address: format!("127.0.0.1:{port}"), readiness: None }
+    }
+}
+
+/// A balancer that leads each connection to the server with the fewest, of those that are ready. It goes when this is
+/// dropped or the process ends, whichever way.
+#[derive(Debug)]
+pub struct HaProxy {
+    port: u16,
+    folder: PathBuf,
+    _leash: Leash,
+}
+
+impl HaProxy {
+    /// Starts one on 127.0.0.1.
+    #[must_use]
+    #[track_caller]
+    pub fn before(backends: &[Backend]) -> Self {
+        Self::listening("127.0.0.1", backends)
+    }
+
+    /// Starts one on another address of this machine.
+    #[must_use]
+    #[track_caller]
+    pub fn listening(address: &str, backends: &[Backend]) -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("retrace-haproxy-").tempdir().expect("a temporary folder").keep();
+        let port = port::free();
+        let file = folder.join("haproxy.cfg");
+        fs::write(&file, configuration(&folder, &format!("{address}:{port}"), backends))
+            .expect("the folder is writable");
+        let arguments = ["-db".to_owned(), "-f".to_owned(), file.display().to_string()];
+        let leash =
+            Leash::start(&folder, &program(), &arguments, None, Ending::Killed).expect("the keeper starts");
+        let haproxy = Self { port, folder, _leash: leash };
+        for server in 0..backends.len() {
+            haproxy.wait_until_up(server);
+        }
+        haproxy
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many connections each server was given so far.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<u64> {
+        let given = self.of_servers(SESSIONS);
+        given.iter().map(|sessions| sessions.parse().expect("a number of sessions")).collect()
+    }
+
+    /// Waits until it leads clients to the server, counted from 0.
+    #[track_caller]
+    pub fn wait_until_up(&self, server: usize) {
+        wait_for("the balancer finds the server up", PATIENCE, || {
+            self.of_servers(STATUS).get(server).is_some_and(|status| status == "UP").then_some(())
+        });
+    }
+
+    /// Leads no further client to the server, as an operator does before it is stopped.
+    #[track_caller]
+    pub fn drain(&self, server: usize) {
+        let said = self.command(&format!("set server servers/s{server} state drain"));
+        assert_eq!(said.trim(), "", "the balancer takes the order");
+    }
+
+    /// Leads clients to it again, once it is found up.
+    #[track_caller]
+    pub fn take_back(&self, server: usize) {
+        let said = self.command(&format!("set server servers/s{server} state ready"));
+        assert_eq!(said.trim(), "", "the balancer takes the order");
+        self.wait_until_up(server);
+    }
+
+    /// One of the statistics, of each server; of none as long as the balancer does not answer.
+    fn of_servers(&self, column: &str) -> Vec<String> {
+        let said = self.command("show stat");
+        let mut lines = said.lines();
+        let names: Vec<_> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
+        let Some(index) = names.iter().position(|name| *name == column) else { return Vec::new() };
+        let rows = lines.map(|line| line.split(',').collect::<Vec<_>>());
+        let servers = rows.filter(|row| row.len() > index && row[1].starts_with('s'));
+        servers.map(|row| row[index].to_owned()).collect()
+    }
+
+    fn command(&self, command: &str) -> String {
+        let Ok(mut socket) = UnixStream::connect(self.folder.join("admin")) else { return String::new() };
+        let mut said = String::new();
+        let asked = socket.write_all(format!("{command}\n").as_bytes());
+        let _ = asked.and_then(|()| socket.read_to_string(&mut said));
+        said
+    }
+}
+
+fn program() -> PathBuf {
+    let packaged = Path::new("/usr/sbin/haproxy");
+    assert!(packaged.exists(), "{} is not there; run `make test`", packaged.display());
+    packaged.to_owned()
+}
+
+/// A client that a server did not take is led to another one, without a pause.
+fn configuration(folder: &Path, listen: &str, backends: &[Backend]) -> String {
+    let admin = folder.join("admin");
+    let mut text = format!(
+        "global
+    stats socket {} level admin
+    maxconn 1024
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+    timeout check 5s
+    retries 3
+    option redispatch 1
+listen servers
+    bind {listen}
+    balance leastconn
+",
+        admin.display()
+    );
+    if backends.iter().any(|backend| backend.readiness.is_some()) {
+        text.push_str("    option httpchk GET /readyz\n");
+    }
+    for (index, Backend { address, readiness }) in backends.iter().enumerate() {
+        let asked = readiness.as_ref().map(|address| format!(" addr {}", address.replace(':', " port ")));
+        let asked = asked.unwrap_or_default();
+        writeln!(text, "    server s{index} {address} check inter 200ms fall 2 rise 1{asked}")
+            .expect("a String takes all");
+    }
+    text
+}
