@@ -37,6 +37,8 @@ pub(crate) const PROXY_LISTEN_DEFAULT: &str = "127.0.0.1:7432";
 pub(crate) const QUERY_LISTEN_DEFAULT: &str = "127.0.0.1:7434";
 /// What the door's errors show as an example of where it may listen.
 pub(crate) const DOOR_LISTEN_EXAMPLE: &str = "127.0.0.1:7433";
+/// What the health listener's errors show as an example of where it may listen.
+pub(crate) const HEALTH_LISTEN_EXAMPLE: &str = "127.0.0.1:7435";
 
 /// Data of one COPY from the client that is recorded if the file does not say, in bytes.
 pub(crate) const COPY_DATA_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) query_listen: SocketAddr,
     /// Where PostgreSQL clients connect that read evidence; nowhere if the file does not say.
     pub(crate) door_listen: Option<SocketAddr>,
+    /// Where the process tells of its health; nowhere if the file does not say.
+    pub(crate) health_listen: Option<SocketAddr>,
     /// Where the log is.
     pub(crate) log: Log,
     /// Where the table is.

@@ -1,7 +1,7 @@
 //! The `retrace` binary: commands, configuration, composition.
 //!
 //! The way through it, in reading order: `args` says what can be asked, `config` what a configuration is, `services` puts
-//! the parts of a process together; `evidence` is the way of every reading command to the records, in another process or in this one;
+//! the parts of a process together and `health` tells how it does; `evidence` is the way of every reading command to the records, in another process or in this one;
 //! each other command has its file.
 
 mod args;
@@ -9,6 +9,8 @@ mod args;
 mod config;
 
 mod services;
+
+mod health;
 
 mod evidence;
 

@@ -10,12 +10,14 @@ mod run;
 
 mod targets;
 
+mod watch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
-use retrace_eventlog::{ControlLag, EventLog, InstanceStream};
+use retrace_eventlog::{ControlLag, EventLog, InstanceStream, WatchedLog};
 use retrace_ingest::Ingest;
 use retrace_lake::Table;
 use retrace_policy::mask::Masker;
@@ -28,6 +30,7 @@ use tokio::net::TcpListener;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::heads_key;
+use crate::health::Health;
 use crate::output::Output;
 use crate::storage;
 use control::Obeying;
@@ -79,11 +82,18 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     let listeners = Listeners::bind(&config, roles).await?;
     let ready = listeners.announced()?;
 
-    let log = storage::log(&config).await?;
+    let health = Health::new(name_of(roles));
+    if let Some(listener) = listeners.health {
+        health.serve(listener);
+    }
+    let log = WatchedLog::new(storage::log(&config).await?);
+    let log_watch = log.watch();
+    let log: Arc<dyn EventLog> = Arc::new(log);
     let stream_id = clock::new_id();
     let name = instance_name(roles, stream_id);
     let instance = open_instance(&log, &config, roles, &name, stream_id).await?;
-    let process = Process { config, keys, directory, log, name, instance };
+    watch::log(&health, log_watch, Arc::clone(&instance));
+    let process = Process { config, keys, directory, log, name, instance, health };
     let (follower, lag) = control::follower(&process.log);
     let gateway = match listeners.gate {
         Some(_) => Some(process.gateway(targets, lag)?),
@@ -119,6 +129,7 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
 struct Listeners {
     gate: Option<TcpListener>,
     doors: Option<Doors>,
+    health: Option<TcpListener>,
 }
 
 /// Where the evidence is asked.
@@ -129,7 +140,10 @@ struct Doors {
 
 impl Listeners {
     async fn bind(config: &Config, roles: &[Role]) -> anyhow::Result<Self> {
-        let mut listeners = Self { gate: None, doors: None };
+        let mut listeners = Self { gate: None, doors: None, health: None };
+        if let Some(address) = config.health_listen {
+            listeners.health = Some(bind(address, "[health] listen").await?);
+        }
         if roles.contains(&Role::Proxy) {
             listeners.gate = Some(bind(config.proxy_listen, "[proxy.postgres] listen").await?);
         }
@@ -151,6 +165,7 @@ impl Listeners {
             ("postgres", self.gate.as_ref()),
             ("grpc", doors.map(|doors| &doors.grpc)),
             ("evidence", doors.and_then(|doors| doors.postgres.as_ref())),
+            ("health", self.health.as_ref()),
         ];
         let mut line = "ready".to_owned();
         for (name, listener) in listeners {
@@ -170,13 +185,14 @@ struct Process {
     log: Arc<dyn EventLog>,
     name: String,
     instance: Arc<InstanceStream>,
+    health: Health,
 }
 
 impl Process {
     fn gateway(&self, targets: Vec<Target>, lag: ControlLag) -> anyhow::Result<Arc<Gateway>> {
         let identity = ServerIdentity::in_dir(self.config.dir());
         let writer = control::writer(&self.log, &self.name, &self.keys, KeyRole::Proxy)?;
-        Ok(Arc::new(Gateway::new(GatewayParts {
+        let gateway = Arc::new(Gateway::new(GatewayParts {
             directory: self.directory.clone(),
             targets,
             log: Arc::clone(&self.log),
@@ -188,7 +204,9 @@ impl Process {
             fingerprint_key: fingerprint_key(&self.keys),
             tls: tls::server_tls(&identity.certificate, &identity.key)?,
             limits: GatewayLimits::default(),
-        })))
+        }));
+        gateway.metrics().register(&mut self.health.registry());
+        Ok(gateway)
     }
 
     fn gate(&self, listener: TcpListener, gateway: Arc<Gateway>) -> anyhow::Result<Service> {
@@ -220,9 +238,11 @@ impl Process {
 
     /// The query service at its doors. Either that fails ends it.
     async fn query(&self, doors: Doors) -> anyhow::Result<Service> {
+        let table = self.table().await?;
+        watch::query(&self.health, Arc::clone(&self.log), table.clone());
         let query = QueryService::new(Parts {
             log: Arc::clone(&self.log),
-            table: self.table().await?,
+            table,
             directory: self.directory.clone(),
             control: control::writer(&self.log, &self.name, &self.keys, KeyRole::Query)?,
             instance: Arc::clone(&self.instance),
@@ -232,6 +252,7 @@ impl Process {
                 ..QueryOptions::default()
             },
         })?;
+        query.reader().register(&mut self.health.registry());
         let identity = ServerIdentity::in_dir(self.config.dir());
         let stop = Stop::new();
         let postgres = match doors.postgres {
@@ -255,8 +276,9 @@ impl Process {
     }
 
     async fn ingest(&self) -> anyhow::Result<Service> {
-        let ingest =
-            Ingest::new(Arc::clone(&self.log), self.table().await?, retrace_ingest::Options::default())?;
+        let table = self.table().await?;
+        let ingest = Ingest::new(Arc::clone(&self.log), table.clone(), retrace_ingest::Options::default())?;
+        watch::ingest(&self.health, &ingest, table);
         let stop = Stop::new();
         let running = ingest.run(stop.wait());
         Ok(Service::start("ingest", stop, async move { Ok(running.await?) }))
@@ -301,11 +323,14 @@ async fn open_instance(
 
 /// No two starts share it, which a process id alone does not promise: in a container it is always the same.
 fn instance_name(roles: &[Role], stream_id: Id) -> String {
-    let what = match roles {
+    format!("{}-{stream_id}", name_of(roles))
+}
+
+fn name_of(roles: &[Role]) -> &'static str {
+    match roles {
         [role] => role.name(),
         _ => "up",
-    };
-    format!("{what}-{stream_id}")
+    }
 }
 
 /// One line for whoever waits for it.

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use prometheus_client::registry::Registry;
 use retrace_eventlog::{EventLog, ReadError};
 use retrace_lake::{Advance, CommitError, DataFile, DataFileWriter, Rows, Snapshot, Table, Version};
 use retrace_proto::Envelope;
@@ -9,6 +10,7 @@ use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use tokio::sync::watch;
 
 use crate::error::IngestError;
+use crate::metrics::IngestMetrics;
 use crate::recent::{Fresh, Recent, Standing};
 use crate::status::{PartitionStatus, Status};
 
@@ -67,6 +69,7 @@ pub struct Ingest {
     /// Files whose commit must be tried again before anything else.
     pending: Option<Batch>,
     status: watch::Sender<Status>,
+    pub(crate) metrics: IngestMetrics,
 }
 
 /// What one topic partition may still add to a batch.
@@ -98,6 +101,7 @@ impl Ingest {
             recent: BTreeMap::new(),
             pending: None,
             status: watch::Sender::new(Status::default()),
+            metrics: IngestMetrics::default(),
         })
     }
 
@@ -105,6 +109,11 @@ impl Ingest {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
+    }
+
+    /// Registers what it counts.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry, self.status());
     }
 
     /// Takes one batch from the log into the table. A restarted process begins with the same function.
@@ -204,7 +213,7 @@ impl Ingest {
             }
             partitions.push(PartitionStatus { at, position, log_end: range.end });
         }
-        self.status.send_replace(Status { partitions });
+        self.status.send_modify(|status| status.partitions = partitions);
         Ok(())
     }
 
@@ -282,14 +291,21 @@ impl Ingest {
             let recorded = match Envelope::open(record.value.clone()) {
                 Ok(recorded) => recorded,
                 Err(error) => {
+                    self.metrics.dead_letters.inc();
                     rows.push_dead_letter(at, record, &error.to_string());
                     continue;
                 }
             };
             match recent.standing(fresh, &recorded, record.offset) {
                 Standing::First => rows.push_opened(at, record, &recorded),
-                Standing::Duplicate => rows.push_duplicate(at, record, &recorded),
-                Standing::Conflict => rows.push_dead_letter(at, record, "conflicting sequence"),
+                Standing::Duplicate => {
+                    self.metrics.duplicates.inc();
+                    rows.push_duplicate(at, record, &recorded);
+                }
+                Standing::Conflict => {
+                    self.metrics.dead_letters.inc();
+                    rows.push_dead_letter(at, record, "conflicting sequence");
+                }
             }
         }
         rows
@@ -303,6 +319,7 @@ impl Ingest {
             to_exclusive: *to_exclusive,
         };
         let advances: Vec<_> = batch.next.iter().map(advance).collect();
+        let began = Instant::now();
         let version = match self.table.commit(&batch.files, &advances).await {
             Ok(version) => version,
             Err(source) => {
@@ -313,6 +330,9 @@ impl Ingest {
             }
         };
         let rows = batch.files.iter().map(|file| file.rows).sum();
+        self.metrics.commit.note(began.elapsed());
+        self.metrics.rows.inc_by(rows);
+        self.metrics.bytes.inc_by(batch.files.iter().map(|file| file.bytes).sum());
         tracing::debug!(version, rows, files = batch.files.len(), "committed");
         let mut fresh = batch.fresh;
         for (at, position) in batch.next {
@@ -333,6 +353,17 @@ impl Ingest {
         if let Err(error) = self.log.truncate_below(at, position).await {
             tracing::warn!(%at, position, %error, "the log was not truncated, it keeps what the table has");
         }
+    }
+
+    /// Notes whether steps come through.
+    pub(crate) fn note_outcome(&self, fails: bool) {
+        self.status.send_if_modified(|status| {
+            let changed = status.failing_since.is_some() != fails;
+            if changed {
+                status.failing_since = fails.then(Instant::now);
+            }
+            changed
+        });
     }
 
     fn publish(&self) {

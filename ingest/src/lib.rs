@@ -20,6 +20,8 @@ mod sweep;
 
 mod status;
 
+mod metrics;
+
 mod error;
 
 pub use error::IngestError;

@@ -44,6 +44,7 @@ impl Ingest {
             let pause_for = match self.step().await {
                 Ok(progress) => {
                     failures = 0;
+                    self.note_outcome(false);
                     tracing::trace!(rows = progress.rows, "stepped");
                     // Whatever a full batch had to leave has waited long enough.
                     (self.status().borrow().lag_records() > 0).then_some(Duration::ZERO)
@@ -53,11 +54,14 @@ impl Ingest {
                         error = &error as &dyn std::error::Error,
                         "fenced, another process went on"
                     );
+                    self.metrics.fenced.inc();
                     self.forget();
                     Some(PAUSE_MIN)
                 }
                 Err(error) if error.is_transient() => {
                     failures += 1;
+                    self.note_outcome(true);
+                    self.metrics.retried.inc();
                     tracing::warn!(failures, error = &error as &dyn std::error::Error, "ingest tries again");
                     Some(pause(failures))
                 }

@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use retrace_proto::log::TopicPartition;
 
 /// How far ingest is, as of its latest step.
@@ -5,6 +7,8 @@ use retrace_proto::log::TopicPartition;
 pub struct Status {
     /// One for each topic partition; empty until the first step.
     pub partitions: Vec<PartitionStatus>,
+    /// Since when every step fails, if they do.
+    pub failing_since: Option<Instant>,
 }
 
 impl Status {

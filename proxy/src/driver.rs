@@ -25,6 +25,7 @@ use crate::analyst::Analyst;
 use crate::clock;
 use crate::dial;
 use crate::gateway::{Gateway, Target};
+use crate::metrics::SessionCounters;
 use crate::outbox::{Outbox, Progress};
 use crate::registry::{SessionOrder, SessionPlace};
 use crate::session;
@@ -75,6 +76,7 @@ pub(crate) struct Driver {
     pub(crate) analyst: Analyst,
     /// An answer that is being found out.
     pub(crate) analysis: Option<Analysis>,
+    pub(crate) counters: SessionCounters,
 }
 
 /// An answer that is being found out.
@@ -227,8 +229,10 @@ impl Driver {
         target: &mut Side<T>,
     ) -> Poll<()> {
         while self.carry_out(&mut client.unsent, &mut target.unsent) {
+            self.counters.count(self.session.tally());
             ready!(self.poll_turn(context, client, target));
         }
+        self.counters.count(self.session.tally());
         Poll::Ready(())
     }
 

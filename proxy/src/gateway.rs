@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::catalogue::Keeper;
 use crate::control::{CancelsPassed, Control};
 use crate::lobby::Lobby;
+use crate::metrics::ProxyMetrics;
 use crate::parser::Parser;
 use crate::refusals::{Kind, Refusals};
 use crate::registry::Registry;
@@ -197,6 +198,7 @@ pub struct Gateway {
     pub(crate) places: Arc<Semaphore>,
     pub(crate) lobby: Lobby,
     pub(crate) refusals: Refusals,
+    pub(crate) metrics: ProxyMetrics,
 }
 
 impl fmt::Debug for Gateway {
@@ -237,6 +239,7 @@ impl Gateway {
             places: Arc::new(Semaphore::new(parts.limits.sessions_max)),
             lobby: Lobby::new(parts.limits.logins_max),
             refusals: Refusals::default(),
+            metrics: ProxyMetrics::default(),
         }
     }
 
@@ -251,6 +254,12 @@ impl Gateway {
     #[must_use]
     pub fn open_streams(&self) -> OpenStreams {
         self.streams.clone()
+    }
+
+    /// What it counts, to be registered.
+    #[must_use]
+    pub fn metrics(&self) -> ProxyMetrics {
+        self.metrics.clone()
     }
 
     /// Records that a client was not let in.

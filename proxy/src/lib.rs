@@ -4,8 +4,9 @@
 //! In reading order: [`serve`] accepts; a connection waits in the `lobby` while `login` finds out who it is and to which
 //! target; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they
 //! begin, on one of the `workers`; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the
-//! log's end of it; `registry` finds the session that an order means, and `control` obeys those that come by the log; `streams` knows how far each stream is durable,
-//! and `heads` signs it. `analyst` answers what a machine asks about statements, from `parser` and `catalogue`.
+//! log's end of it; `registry` finds the session that an order means, and `control` obeys those that come by the log;
+//! `streams` knows how far each stream is durable, and `heads` signs it; `metrics` counts. `analyst` answers what a machine
+//! asks about statements, from `parser` and `catalogue`.
 
 mod analyst;
 mod catalogue;
@@ -18,6 +19,7 @@ mod heads;
 mod listener;
 mod lobby;
 mod login;
+mod metrics;
 mod outbox;
 mod parser;
 mod refusals;
@@ -35,5 +37,6 @@ pub use control::Control;
 pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, TargetTlsLink};
 pub use heads::HeadSigner;
 pub use listener::serve;
+pub use metrics::ProxyMetrics;
 pub use streams::OpenStreams;
 pub use workers::Workers;

@@ -173,6 +173,7 @@ async fn refuse<S: AsyncWrite + Unpin>(
     address: SocketAddr,
     refusal: Refusal,
 ) {
+    gateway.metrics.login_refused(refusal.reason);
     if refusal.is_of_a_stranger() {
         refuse_stranger(gateway, refusal.reason, address).await;
     } else {

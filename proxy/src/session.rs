@@ -51,6 +51,7 @@ pub(crate) async fn run(
     let analyst = Analyst::new(gateway, &entrance);
     let target = entrance.target.clone();
     let opening = opening(gateway, about.clone(), entrance, dialled.settings, place.key());
+    let counters = gateway.metrics.open_session(&target);
     let driver = Driver {
         session: Session::open(opening, clock::now()),
         outbox: outbox(gateway, session_id),
@@ -70,12 +71,14 @@ pub(crate) async fn run(
         durable_end: durable_end.clone(),
         analyst,
         analysis: None,
+        counters,
     };
     let ended = tokio::spawn(driver.run(client, dialled.stream)).await;
     match ended {
         Ok((about, outbox)) => settle(gateway.clone(), about, outbox).await,
         Err(_) => {
             tracing::error!(session = %session_id, "a session panicked; it ended alone");
+            gateway.metrics.session_closed("panicked");
             aborted(gateway, about, session_id, durable_end.load(Ordering::Acquire)).await;
         }
     }

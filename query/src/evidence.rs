@@ -10,6 +10,7 @@ use retrace_proto::wire::{EvidenceRead, EvidenceReadCompleted, RetentionClass};
 use retrace_proto::{Event, Id, Masked, Subject};
 use tokio::time::timeout_at;
 
+use crate::metrics::QueryMetrics;
 use crate::{Cut, QueryError};
 
 /// What is about to be read.
@@ -19,6 +20,15 @@ pub(crate) struct Reading<'a> {
     pub(crate) cut: &'a Cut,
     /// `own`, `all` or `none`.
     pub(crate) right: &'static str,
+    /// Where it is counted.
+    pub(crate) counted: Counted,
+}
+
+/// Where a read is counted, and by which door it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    pub(crate) metrics: QueryMetrics,
+    pub(crate) door: &'static str,
 }
 
 /// The record of one read: begun before its first row leaves, ended when it ends.
@@ -33,6 +43,7 @@ pub(crate) struct ReadRecord {
     began: Instant,
     rows: u64,
     is_ended: bool,
+    counted: Counted,
 }
 
 impl ReadRecord {
@@ -68,6 +79,7 @@ impl ReadRecord {
             began: Instant::now(),
             rows: 0,
             is_ended: false,
+            counted: reading.counted,
         };
         match timeout_at(deadline.into(), append).await {
             Ok(Ok(_offset)) => Ok(record),
@@ -96,6 +108,8 @@ impl ReadRecord {
         if std::mem::replace(&mut self.is_ended, true) {
             return;
         }
+        let Counted { metrics, door } = &self.counted;
+        metrics.ended(door, status, self.rows, self.began.elapsed());
         let facts = EvidenceReadCompleted {
             read_id: self.read_id.clone(),
             status: status.into(),

@@ -48,6 +48,8 @@ mod engine;
 
 mod evidence;
 
+mod metrics;
+
 mod answer;
 
 mod reader;

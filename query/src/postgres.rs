@@ -73,7 +73,7 @@ impl QueryService {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (stopping, is_stopping) = watch::channel(false);
         let hall = Hall {
-            reader: self.reader.clone(),
+            reader: self.reader.at("postgres"),
             door: Arc::clone(&self.door),
             tls: TlsAcceptor::from(Arc::new(tls)),
             cancels: Cancels::default(),

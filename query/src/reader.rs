@@ -5,6 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use futures::stream;
+use prometheus_client::registry::Registry;
 use retrace_access::Authenticated;
 use retrace_eventlog::{EventLog, InstanceStream};
 use retrace_lake::{RowReader, Table};
@@ -15,7 +16,8 @@ use retrace_proto::{Id, Masked};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::{Asked, Describing, Description, Engine, Job, Running, What};
-use crate::evidence::{ReadRecord, Reading};
+use crate::evidence::{Counted, ReadRecord, Reading};
+use crate::metrics::QueryMetrics;
 use crate::right::Right;
 use crate::source::{self, Source};
 use crate::statement::Parsed;
@@ -26,7 +28,7 @@ use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, fing
 ///
 /// Cheap to clone; clones share limits and threads.
 #[derive(Clone, Debug)]
-pub struct Reader(Arc<Inner>);
+pub struct Reader(Arc<Inner>, &'static str);
 
 /// What a [`Reader`] reads from and writes to.
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ struct Inner {
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
     fingerprints: fingerprint::Asked,
+    metrics: QueryMetrics,
 }
 
 impl Reader {
@@ -61,7 +64,23 @@ impl Reader {
         let queries = Arc::new(Semaphore::new(options.queries_max));
         let tails = Arc::new(Semaphore::new(options.tails_max));
         let fingerprints = fingerprint::Asked::default();
-        Ok(Self(Arc::new(Inner { sources, options, engine, queries, tails, fingerprints })))
+        let metrics = QueryMetrics::default();
+        let inner = Inner { sources, options, engine, queries, tails, fingerprints, metrics };
+        Ok(Self(Arc::new(inner), "local"))
+    }
+
+    /// The same reader for those who come by another door, which is counted by its name.
+    pub(crate) fn at(&self, door: &'static str) -> Self {
+        Self(Arc::clone(&self.0), door)
+    }
+
+    /// Registers what it counts.
+    pub fn register(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
+    }
+
+    fn counted(&self) -> Counted {
+        Counted { metrics: self.0.metrics.clone(), door: self.1 }
     }
 
     /// Runs one read-only statement over `events`, `sessions`, `commands` and `responses`.
@@ -192,7 +211,8 @@ impl Reader {
         let permit = take_permit(&self.0.tails, self.0.options.tails_max)?;
         let Sources { log, instance, .. } = &self.0.sources;
         let cut = source::ends(log.as_ref()).await?;
-        let reading = Reading { kind: Kind::Tail, statement, cut: &cut, right: right.name() };
+        let reading =
+            Reading { kind: Kind::Tail, statement, cut: &cut, right: right.name(), counted: self.counted() };
         let record = ReadRecord::begin(instance, caller, reading, deadline).await?;
         let wanted = tail::Wanted { right, session };
         let events = tail::follow(log, &cut, wanted, record, permit);
@@ -214,7 +234,9 @@ impl Reader {
             .await
             .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })??;
         let cut = source.cut.clone();
-        let reading = Reading { kind, statement, cut: &cut, right: right.name() };
+        self.0.metrics.took_tail(source.tail_bytes());
+        let counted = self.counted();
+        let reading = Reading { kind, statement, cut: &cut, right: right.name(), counted };
         let record = ReadRecord::begin(&sources.instance, caller, reading, deadline).await?;
         let job = Job { source, right, what, now_unix_us, deadline: deadline.into(), permit };
         match engine.run(job).await {
@@ -285,7 +307,8 @@ impl Refusal<'_> {
     /// Records the attempt, then gives `why` back. If it cannot be recorded the answer is the same: nothing was read.
     async fn record<T>(self, statement: Masked<String>, why: QueryError) -> Result<T, QueryError> {
         let right = Right::of(self.caller).map_or("none", |right| right.name());
-        let reading = Reading { kind: self.kind, statement, cut: &Cut::default(), right };
+        let counted = self.reader.counted();
+        let reading = Reading { kind: self.kind, statement, cut: &Cut::default(), right, counted };
         let instance = &self.reader.0.sources.instance;
         match ReadRecord::begin(instance, self.caller, reading, self.deadline).await {
             Ok(record) => record.end(Status::Denied),

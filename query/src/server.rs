@@ -63,7 +63,7 @@ impl QueryService {
     ) -> Result<(), ServeError> {
         let (stopping, is_stopping) = watch::channel(false);
         let Self { reader, door, commander, .. } = self;
-        let calls = Calls { reader, door, commander, is_stopping };
+        let calls = Calls { reader: reader.at("grpc"), door, commander, is_stopping };
         let orders = ControlServer::new(calls.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
         let calls = QueryServer::new(calls).max_decoding_message_size(REQUEST_BYTES_MAX);
         let shutdown = async move {

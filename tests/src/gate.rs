@@ -4,6 +4,8 @@ mod clients;
 
 mod configuration;
 
+mod health;
+
 mod process;
 
 use std::fs;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use crate::postgres::{Database, TARGET_PASSWORD};
 use crate::{port, run};
+pub use health::Health;
 use process::Plan;
 pub use process::{Process, Surroundings};
 

@@ -49,7 +49,7 @@ pub mod matrix;
 pub mod bench;
 
 pub use clock::Clock;
-pub use gate::{Gate, PASSWORD_VARIABLE, Process, Surroundings, files_under};
+pub use gate::{Gate, Health, PASSWORD_VARIABLE, Process, Surroundings, files_under};
 pub use haproxy::{Backend, HaProxy};
 pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka};
 pub use namespace::{Link, Namespace};

@@ -12,8 +12,8 @@ use toml::Spanned;
 
 use super::place::{ConfigError, Source};
 use super::{
-    COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT,
-    QUERY_LISTEN_DEFAULT, Record, Target, form, lake, link, log, policy_version,
+    COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, HEALTH_LISTEN_EXAMPLE, Mask,
+    PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record, Target, form, lake, link, log, policy_version,
 };
 
 /// Longest name, in bytes: PostgreSQL clients cut longer ones.
@@ -30,20 +30,17 @@ pub(super) fn build(
     let query_listen = listen(form.query.grpc.listen.as_ref(), QUERY_LISTEN_DEFAULT, source)?;
     let door = form.query.postgres.listen.as_ref();
     let door_listen = door.map(|given| listen(Some(given), DOOR_LISTEN_EXAMPLE, source)).transpose()?;
-    let listeners = [
-        (form.query.grpc.listen.as_ref(), query_listen, proxy_listen, "the gate"),
-        (door, door_listen.unwrap_or(proxy_listen), proxy_listen, "the gate"),
-        (door, door_listen.unwrap_or(query_listen), query_listen, "the query service"),
-    ];
-    for (given, address, other, who) in listeners {
-        if let Some(at) = given
-            && address == other
-            && address.port() != 0
-        {
-            let problem = format!("{who} listens at this address already: take another port");
-            return Err(source.error(at.span(), problem));
-        }
-    }
+    let health = form.health.listen.as_ref();
+    let health_listen = health.map(|given| listen(Some(given), HEALTH_LISTEN_EXAMPLE, source)).transpose()?;
+    apart(
+        &[
+            (form.proxy.postgres.listen.as_ref(), Some(proxy_listen), "the gate"),
+            (form.query.grpc.listen.as_ref(), Some(query_listen), "the query service"),
+            (door, door_listen, "the evidence's PostgreSQL door"),
+            (health, health_listen, "the health listener"),
+        ],
+        source,
+    )?;
     unique(form.target.iter().map(|target| &target.name), "target", source)?;
     unique(form.principal.iter().map(|principal| &principal.name), "principal", source)?;
     unique(form.mask.iter().map(|mask| &mask.name), "mask", source)?;
@@ -55,6 +52,7 @@ pub(super) fn build(
         proxy_listen,
         query_listen,
         door_listen,
+        health_listen,
         log: log::log(form.log, &dir, source)?,
         lake: lake::lake(form.lake, &dir, source)?,
         principals: principals.collect::<Result<_, _>>()?,
@@ -78,6 +76,24 @@ fn listen(
         );
         source.error(given.span(), problem)
     })
+}
+
+/// Checks that no two listen at one address. A clash is shown at the later one, if the file gave its address.
+fn apart(
+    listeners: &[(Option<&Spanned<String>>, Option<SocketAddr>, &str)],
+    source: &Source<'_>,
+) -> Result<(), ConfigError> {
+    for (index, (given, address, _)) in listeners.iter().enumerate() {
+        let taken = |(_, other, _): &&(_, Option<SocketAddr>, _)| address.is_some() && other == address;
+        if let Some((other, _, who)) = listeners[..index].iter().find(taken)
+            && let Some(at) = given.or(*other)
+            && address.is_some_and(|address| address.port() != 0)
+        {
+            let problem = format!("{who} listens at this address already: take another port");
+            return Err(source.error(at.span(), problem));
+        }
+    }
+    Ok(())
 }
 
 /// Checks names by themselves and against each other.

@@ -15,6 +15,8 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) query: Query,
     #[serde(default)]
+    pub(super) health: Listener,
+    #[serde(default)]
     pub(super) log: Log,
     #[serde(default)]
     pub(super) lake: Lake,

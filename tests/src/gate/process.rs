@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Gate, PASSWORD_VARIABLE, PATIENCE, binary, set};
+use super::{Gate, Health, PASSWORD_VARIABLE, PATIENCE, binary, set};
 use crate::postgres::TARGET_PASSWORD;
 use crate::run::end_of;
 use crate::{port, wait_for};
@@ -17,6 +17,8 @@ pub struct Process {
     child: Child,
     /// Port of its gate on 127.0.0.1, if it has one.
     pub postgres_port: u16,
+    /// Where it tells of its health, if it does and was started beside the first.
+    pub health: Option<Health>,
     plan: Plan,
     starts: u32,
 }
@@ -50,7 +52,7 @@ impl Process {
 
     /// Starts `retrace ROLE`; it is not ready yet.
     fn spawn(plan: Plan, postgres_port: u16) -> Self {
-        Self { child: plan.spawn(1), postgres_port, plan, starts: 1 }
+        Self { child: plan.spawn(1), postgres_port, health: None, plan, starts: 1 }
     }
 
     #[track_caller]
@@ -222,10 +224,16 @@ impl Gate {
             set(&mut config, &listener, format!("127.0.0.1:{}", port::free()));
         }
         change(&mut config);
+        let health_port = config.get("health").map(|_| port::free());
+        if let Some(port) = health_port {
+            set(&mut config, &["health", "listen"], format!("127.0.0.1:{port}"));
+        }
         let name = format!("{role}-{number}");
         let file = self.dir().join(format!("{name}.toml"));
         fs::write(&file, config.to_string()).expect("the folder is writable");
-        self.spawn_service(role, &name, file, surroundings)
+        let mut process = self.spawn_service(role, &name, file, surroundings);
+        process.health = health_port.map(Health);
+        process
     }
 
     #[track_caller]

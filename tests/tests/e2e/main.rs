@@ -17,6 +17,7 @@ mod drivers;
 mod evidence;
 mod faults;
 mod heads;
+mod health;
 mod inserts;
 mod kafka_log;
 mod load;

@@ -47,7 +47,9 @@ async fn p1_p6_brokers_that_die_refuse_commands_and_serve_again_when_they_are_ba
     let database = Postgres::shared().database();
     let mut gate = Gate::new(database);
     gate.put_log_on(&kafka);
+    let health = gate.tell_health();
     gate.up();
+    health.wait_until_ready();
     let ports = [gate.port()];
     assert_evidence_of_every_row(database, &mut gate, &ports, |gate, goes_on| {
         goes_on(100);
@@ -62,9 +64,13 @@ async fn p1_p6_brokers_that_die_refuse_commands_and_serve_again_when_they_are_ba
             refused.err()
         );
         assert!(gate.runs(), "the gate waits for its log");
+        let why = health.wait_until_unready();
+        assert!(why.lines().any(|line| line.starts_with("log: ")), "{why}");
+        assert_eq!(health.ask("GET /healthz").0, 200, "it lives all the same");
         kafka.restart(0);
         kafka.restart(1);
         goes_on(200);
+        health.wait_until_ready();
     })
     .await;
 }

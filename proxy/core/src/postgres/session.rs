@@ -10,6 +10,7 @@ mod refuse;
 mod reply;
 mod roll;
 mod rows;
+mod tally;
 mod target;
 mod understand;
 
@@ -36,6 +37,7 @@ use crate::guesses::Guesses;
 
 pub use self::omit::{Beyond, Recording};
 pub use self::opening::{Greeting, Opening, SessionLimits};
+pub use self::tally::Tally;
 pub use self::understand::{Analysed, Columns};
 
 /// Bytes of a client that wait for their records, above which reading the client stops.
@@ -218,6 +220,7 @@ pub struct Session {
     client_bytes: u64,
     target_bytes: u64,
     fatal_passed_on: bool,
+    tally: Tally,
 }
 
 impl Session {
@@ -282,6 +285,7 @@ impl Session {
             client_bytes: 0,
             target_bytes: 0,
             fatal_passed_on: false,
+            tally: Tally::default(),
         };
         session.greet(now, &greeting, opened, asserted);
         session.release(now);
@@ -466,6 +470,7 @@ impl Session {
     /// Seals the session's last events: what is unanswered is abandoned, and the stream is closed.
     fn finish(&mut self, now: Now, reason: session_closed::Reason) -> Result<(), Fault> {
         self.state = State::Closing;
+        self.tally.closed.push(reason);
         for unit in self.take_units() {
             if let Some(command_seq) = unit.command_seq {
                 let reason = match reason {

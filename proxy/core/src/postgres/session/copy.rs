@@ -239,6 +239,7 @@ impl Session {
         let mut data_bytes = data.len() as u64;
         while !self.copied.is_empty() {
             let content = self.copied.poll_full().unwrap_or_else(|| self.copied.take());
+            self.tally.count_content(content.get());
             let event = Event::copy_chunk(copying.chunk_index, data_bytes, content);
             self.append(now, command_seq, event)?;
             copying.chunk_index += 1;

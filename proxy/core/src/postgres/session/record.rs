@@ -141,6 +141,7 @@ impl Session {
             chunks: u32::try_from(out.chunks.len()).expect("bounded by the limit on frames"),
             row_limit: command.row_limit,
         };
+        self.tally.count_command(out.texts.get());
         let command_seq = self.audit.end();
         self.append(now, Some(command_seq), Event::command_received(facts, out.texts))?;
         for chunk in out.chunks {

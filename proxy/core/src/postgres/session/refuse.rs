@@ -166,6 +166,7 @@ impl Session {
             sqlstate: sqlstate.to_owned(),
             rule: String::new(),
         };
+        self.tally.refused.push(reason);
         self.append(now, Some(command_seq), Event::command_refused(refused))
     }
 
@@ -182,6 +183,7 @@ impl Session {
             sqlstate: sqlstate.to_owned(),
             rule: rule.to_owned(),
         };
+        self.tally.refused.push(reason);
         self.append(now, Some(command_seq), Event::command_refused(refused))
     }
 

@@ -32,6 +32,7 @@ impl Session {
         };
         let content = self.content.take();
         let end = self.content.take_end();
+        self.tally.count_content(content.get());
         let event = Event::command_completed(facts, content, end);
         self.last_answered_seq = Some(command.seq);
         self.append_answer(now, Some(command.seq), event)?;
@@ -74,6 +75,7 @@ impl Session {
     }
 
     fn record_chunk(&mut self, now: Now, content: Masked<ResponseContent>) -> Result<(), Fault> {
+        self.tally.count_content(content.get());
         let (chunk_index, command_seq) = match self.in_flight.front_mut() {
             Some(command) => {
                 command.chunks += 1;

@@ -60,6 +60,7 @@ impl Session {
             target_bytes: std::mem::take(&mut self.target_bytes),
         };
         self.append(now, None, Event::session_closed(closed))?;
+        self.tally.closed.push(Reason::Rolled);
         let next = stream.stream_id();
         let before = self.audit.go_on(stream);
         self.gate.begin_stream();

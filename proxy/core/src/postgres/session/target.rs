@@ -56,6 +56,7 @@ impl Session {
             self.outputs.push_back(super::Output::ToTarget(bytes));
         }
         if let Some(seq) = unit.command_seq {
+            self.tally.waits_us.push(now.monotonic_us.saturating_sub(unit.since_us));
             self.in_flight.push_back(InFlight { seq, forwarded_us: now.monotonic_us, ..InFlight::default() });
         }
         self.expected.extend(unit.expects);
@@ -403,6 +404,7 @@ impl Session {
     /// Records what the target said while no command was being answered.
     fn record_async(&mut self, now: Now) -> Result<(), Fault> {
         let content = self.content.take();
+        self.tally.count_content(content.get());
         self.content.take_end();
         let belongs_to = self.expected.front().and(self.last_answered_seq);
         self.append_answer(now, belongs_to, Event::async_message(content))?;

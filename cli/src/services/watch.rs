@@ -1,0 +1,98 @@
+//! What the health of a process is made of: the parts that must be ready, and what is counted.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use retrace_eventlog::{EventLog, InstanceStream, LogState, LogWatch};
+use retrace_ingest::{Ingest, Status};
+use retrace_lake::Table;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::health::{Health, Part};
+
+/// How long a record may wait for the log before the log counts as down; sessions give up on theirs then.
+const LOG_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How often what this process knows by itself is looked at.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often what others must answer is asked, and how long they may take.
+const ASK_PERIOD: Duration = Duration::from_secs(10);
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long ingest may fail, step after step, before it counts as not ready. Fences and lost leaders pass sooner.
+const INGEST_FAILS_MAX: Duration = Duration::from_secs(30);
+
+/// Whether the log takes records, and whether this process can still write its own stream.
+pub(super) fn log(health: &Health, log: Arc<LogWatch>, instance: Arc<InstanceStream>) {
+    log.register(&mut health.registry());
+    let part = health.readiness().part("log");
+    tokio::spawn(every(LOOK_PERIOD, move || {
+        part.set(if instance.is_poisoned() {
+            Err("it failed the stream of this process, which ends".to_owned())
+        } else {
+            writable(log.state(LOG_WAIT_MAX))
+        });
+    }));
+}
+
+fn writable(state: LogState) -> Result<(), String> {
+    match state {
+        LogState::Writable => Ok(()),
+        LogState::Late { waits } => Err(format!("a record waits for {} s", waits.as_secs())),
+        LogState::Failed { ago } => Err(format!("the latest record failed {} s ago", ago.as_secs())),
+    }
+}
+
+/// Whether ingest gets on.
+pub(super) fn ingest(health: &Health, ingest: &Ingest, table: Table) {
+    ingest.register(&mut health.registry());
+    table_answers(health, table);
+    let part = health.readiness().part("ingest");
+    let status: watch::Receiver<Status> = ingest.status();
+    tokio::spawn(every(LOOK_PERIOD, move || {
+        let failing = status.borrow().failing_since.map(|since| since.elapsed());
+        part.set(match failing.filter(|failing| *failing > INGEST_FAILS_MAX) {
+            Some(failing) => Err(format!("its steps fail for {} s", failing.as_secs())),
+            None => Ok(()),
+        });
+    }));
+}
+
+/// Whether a query would find the log and the table.
+pub(super) fn query(health: &Health, log: Arc<dyn EventLog>, table: Table) {
+    let part = health.readiness().part("log readable");
+    tokio::spawn(ask(part, move || {
+        let log = Arc::clone(&log);
+        async move { log.all_offsets().await.map(drop).map_err(|error| error.to_string()) }
+    }));
+    table_answers(health, table);
+}
+
+fn table_answers(health: &Health, table: Table) {
+    let part = health.readiness().part("table");
+    tokio::spawn(ask(part, move || {
+        let table = table.clone();
+        async move { table.snapshot().await.map(drop).map_err(|error| error.to_string()) }
+    }));
+}
+
+async fn every(period: Duration, mut look: impl FnMut()) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        look();
+    }
+}
+
+/// Asks again and again, and tells the part what came of it.
+async fn ask<F: Future<Output = Result<(), String>>>(part: Part, question: impl Fn() -> F) {
+    loop {
+        let answer = timeout(ANSWER_WAIT_MAX, question()).await;
+        part.set(answer.unwrap_or_else(|_elapsed| Err("it does not answer".to_owned())));
+        sleep(ASK_PERIOD).await;
+    }
+}

@@ -1,0 +1,66 @@
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
+use retrace_eventlog::Timing;
+use tokio::sync::watch;
+
+use crate::Status;
+
+/// What ingest counts, for Prometheus. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IngestMetrics {
+    /// How long a commit took that came through.
+    pub(crate) commit: Timing,
+    pub(crate) rows: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) retried: Counter,
+    pub(crate) fenced: Counter,
+    pub(crate) dead_letters: Counter,
+    pub(crate) duplicates: Counter,
+}
+
+impl IngestMetrics {
+    pub(crate) fn register(&self, registry: &mut Registry, status: watch::Receiver<Status>) {
+        let all = registry.sub_registry_with_prefix("retrace_ingest");
+        let help = "How long commits of the table took that came through";
+        all.register_with_unit("commit", help, Unit::Seconds, self.commit.clone());
+        all.register("rows", "Rows that were committed", self.rows.clone());
+        let help = "Bytes of data files that were committed";
+        all.register_with_unit("files", help, Unit::Bytes, self.bytes.clone());
+        let help = "Steps that failed in passing and were tried again";
+        all.register("retries", help, self.retried.clone());
+        let help = "Commits that were fenced, since another process went on";
+        all.register("fenced", help, self.fenced.clone());
+        let help = "Records that could not be opened and became dead letters";
+        all.register("dead_letters", help, self.dead_letters.clone());
+        let help = "Records that were in the log twice and became marked rows";
+        all.register("duplicates", help, self.duplicates.clone());
+        registry.register_collector(Box::new(Lag(status)));
+    }
+}
+
+/// Records that are durable and not in the table, as of the latest step.
+#[derive(Debug)]
+struct Lag(watch::Receiver<Status>);
+
+impl Collector for Lag {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let status = self.0.borrow().clone();
+        let help = "Records that are durable in the log and not in the table, by topic partition";
+        let kind = <ConstGauge<i64> as TypedMetric>::TYPE;
+        debug_assert!(matches!(kind, MetricType::Gauge));
+        let mut lag = encoder.encode_descriptor("retrace_ingest_lag_records", help, None, kind)?;
+        for partition in &status.partitions {
+            let records = i64::try_from(partition.lag_records()).unwrap_or(i64::MAX);
+            let labels = [
+                ("topic", partition.at.topic.name().to_owned()),
+                ("partition", partition.at.partition.to_string()),
+            ];
+            ConstGauge::new(records).encode(lag.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

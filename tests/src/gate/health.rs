@@ -1,0 +1,62 @@
+//! What a process tells of its health.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use super::{Gate, PATIENCE, set};
+use crate::{port, wait_for};
+
+/// Where a process tells of its health, on 127.0.0.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Health(pub u16);
+
+impl Health {
+    /// The status and the body of the answer to a request, such as `GET /readyz`.
+    #[must_use]
+    #[track_caller]
+    pub fn ask(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.0)).expect("somebody listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = format!("{request} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("it is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it is answered");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status"), body.to_owned())
+    }
+
+    /// Waits until the process is ready.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        wait_for("the process is ready", PATIENCE, || (self.ask("GET /readyz").0 == 200).then_some(()));
+    }
+
+    /// Waits until it is not, and gives why.
+    #[must_use]
+    #[track_caller]
+    pub fn wait_until_unready(&self) -> String {
+        wait_for("the process is not ready", PATIENCE, || {
+            let (status, body) = self.ask("GET /readyz");
+            (status == 503).then_some(body)
+        })
+    }
+
+    /// The value of a metric, by its name and labels as they are written; 0 if it is not there.
+    #[must_use]
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.ask("GET /metrics").1;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+}
+
+impl Gate {
+    /// Lets the gate tell of its health, at a port of its own.
+    pub fn tell_health(&self) -> Health {
+        let port = port::free();
+        self.edit(|config| set(config, &["health", "listen"], format!("127.0.0.1:{port}")));
+        Health(port)
+    }
+}
