@@ -15,6 +15,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use retrace_access::{Principal, SecretRef, TargetAuth, TargetTls};
 use retrace_policy::catalogue::{ColumnMask, ColumnName};
@@ -23,6 +24,8 @@ use retrace_policy::mask;
 use retrace_proto::wire;
 use retrace_proxy_core::postgres::Beyond;
 use sha2::{Digest, Sha256};
+
+use crate::services::Drain;
 
 pub(crate) use lake::Lake;
 pub(crate) use log::Log;
@@ -39,6 +42,14 @@ pub(crate) const QUERY_LISTEN_DEFAULT: &str = "127.0.0.1:7434";
 pub(crate) const DOOR_LISTEN_EXAMPLE: &str = "127.0.0.1:7433";
 /// What the health listener's errors show as an example of where it may listen.
 pub(crate) const HEALTH_LISTEN_EXAMPLE: &str = "127.0.0.1:7435";
+
+/// How long a process serves on that has said that it drains, and how long what is under way may then take, if the file
+/// does not say, in milliseconds.
+pub(crate) const DRAIN_GRACE_MS_DEFAULT: u64 = 2_000;
+pub(crate) const DRAIN_WAIT_MS_DEFAULT: u64 = 30_000;
+
+/// Longest of either, in milliseconds.
+pub(crate) const DRAIN_MS_MAX: u64 = 60 * 60 * 1_000;
 
 /// Data of one COPY from the client that is recorded if the file does not say, in bytes.
 pub(crate) const COPY_DATA_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
@@ -57,6 +68,7 @@ pub(crate) struct Config {
     pub(crate) door_listen: Option<SocketAddr>,
     /// Where the process tells of its health; nowhere if the file does not say.
     pub(crate) health_listen: Option<SocketAddr>,
+    drain: Drain,
     /// Where the log is.
     pub(crate) log: Log,
     /// Where the table is.
@@ -158,6 +170,13 @@ impl Config {
     #[must_use]
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// How the process takes its leave. Where nobody can see that it is not ready, it gives nobody time to see it.
+    #[must_use]
+    pub(crate) fn drain(&self) -> Drain {
+        let grace = if self.health_listen.is_some() { self.drain.grace } else { Duration::ZERO };
+        Drain { grace, ..self.drain }
     }
 
     /// Hex SHA-256 of the file, which every command's event names.

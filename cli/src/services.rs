@@ -34,6 +34,7 @@ use crate::health::Health;
 use crate::output::Output;
 use crate::storage;
 use control::Obeying;
+pub(crate) use run::Drain;
 use run::{Service, Stop, run};
 use targets::{fingerprint_key, targets};
 
@@ -119,7 +120,7 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
         services.push(process.ingest().await?);
     }
     announce(&ready)?;
-    let outcome = run(services, &process.instance).await;
+    let outcome = run(services, &process.instance, process.health.readiness(), process.config.drain()).await;
     let log = process.log;
     tokio::task::spawn_blocking(move || log.close()).await?;
     outcome
@@ -214,10 +215,11 @@ impl Process {
         let workers = Workers::start(None).context("cannot start the gate's threads")?;
         let stop = Stop::new();
         let gate = retrace_proxy::serve(gateway, listener, workers, stop.watch());
-        Ok(Service::start("the gate", stop, async move {
+        let gate = Service::start("the gate", stop, async move {
             gate.await;
             Ok(())
-        }))
+        });
+        Ok(gate.draining())
     }
 
     /// The signing of heads, which outlives the sessions.
@@ -258,11 +260,11 @@ impl Process {
         let postgres = match doors.postgres {
             Some(listener) => {
                 let tls = tls::server_config(&identity.certificate, &identity.key)?;
-                Some(query.serve_postgres(listener, tls, stop.wait()))
+                Some(query.serve_postgres(listener, tls, stop.end()))
             }
             None => None,
         };
-        let grpc = query.serve(doors.grpc, identity.to_pem()?, stop.wait());
+        let grpc = query.serve(doors.grpc, identity.to_pem()?, stop.end());
         Ok(Service::start("the query service", stop, async move {
             let postgres = async {
                 if let Some(postgres) = postgres {
@@ -272,7 +274,8 @@ impl Process {
             };
             tokio::try_join!(grpc, postgres)?;
             Ok(())
-        }))
+        })
+        .draining())
     }
 
     async fn ingest(&self) -> anyhow::Result<Service> {

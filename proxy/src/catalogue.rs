@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::dial;
 use crate::gateway::{Gateway, Target};
 use crate::session::{self, Entrance};
+use crate::stage::Stage;
 use crate::startup::StartupParameters;
 
 /// The principal that reads catalogues. Nobody else may have its name.
@@ -232,8 +233,8 @@ impl Keeper {
         let gateway = gateway.clone();
         let session = tokio::spawn(async move {
             // It ends with its client, which is us.
-            let (_stop, shutdown) = watch::channel(false);
-            session::run(&gateway, theirs, entrance, dialled, shutdown).await;
+            let (_stage, stages) = watch::channel(Stage::Serving);
+            session::run(&gateway, theirs, entrance, dialled, stages).await;
         });
         read_answer(&mut ours, |_, _| Ok(())).await?;
         Ok(Reading { stream: ours, session })

@@ -17,7 +17,7 @@ use retrace_proto::wire;
 use retrace_proto::{StreamWriter, Subject};
 use retrace_proxy_core::postgres::{Analysed, CancelKey, Input, LogFailure, Output, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
@@ -29,6 +29,7 @@ use crate::metrics::SessionCounters;
 use crate::outbox::{Outbox, Progress};
 use crate::registry::{SessionOrder, SessionPlace};
 use crate::session;
+use crate::stage::Stage;
 
 /// How much is read from a socket at once, in bytes.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -58,10 +59,11 @@ pub(crate) struct Driver {
     pub(crate) orders: mpsc::Receiver<SessionOrder>,
     /// Resolves when this process knows every control record again, if it does not now.
     pub(crate) control_lags: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Resolves when the instance stops.
-    pub(crate) shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Whether the machine was told to stop.
-    pub(crate) stopping: bool,
+    pub(crate) stages: watch::Receiver<Stage>,
+    /// How far the machine was told that the process is on its way out.
+    pub(crate) stage: Stage,
+    /// Resolves when it is further.
+    pub(crate) next_stage: Pin<Box<dyn Future<Output = Stage> + Send>>,
     pub(crate) alarm: Alarm,
     pub(crate) close_wait_max: Duration,
     pub(crate) dial_wait_max: Duration,
@@ -308,9 +310,12 @@ impl Driver {
 
     /// What happens beside the two sockets.
     fn poll_own(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.stopping && self.shutdown.as_mut().poll(context).is_ready() {
-            self.stopping = true;
-            self.tell(Input::Shutdown);
+        if self.stage < Stage::Stopping
+            && let Poll::Ready(stage) = self.next_stage.as_mut().poll(context)
+        {
+            self.stage = stage;
+            self.next_stage = Box::pin(stage.passed(self.stages.clone()));
+            self.tell(if stage == Stage::Draining { Input::Drain } else { Input::Shutdown });
             return Poll::Ready(());
         }
         if let Poll::Ready(Some(order)) = self.orders.poll_recv(context) {

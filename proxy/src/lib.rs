@@ -26,6 +26,7 @@ mod refusals;
 mod registry;
 mod session;
 mod socket;
+mod stage;
 mod startup;
 mod streams;
 #[cfg(test)]
@@ -38,5 +39,6 @@ pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption
 pub use heads::HeadSigner;
 pub use listener::serve;
 pub use metrics::ProxyMetrics;
+pub use stage::Stage;
 pub use streams::OpenStreams;
 pub use workers::Workers;

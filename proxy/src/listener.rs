@@ -18,37 +18,41 @@ use crate::dial::{self, DialError};
 use crate::gateway::Gateway;
 use crate::login::{self, Login, Opened, Refusal, Unadmitted};
 use crate::session::{self, Entrance};
+use crate::stage::Stage;
 use crate::workers::{Place, Workers};
 use crate::{refusals, socket};
 
 /// How long a refusal waits for its own record before the client is told all the same, since it learns nothing by it.
 const REFUSAL_RECORD_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long a login that is under way may still take when the process drains.
+const DRAINING_LOGIN_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Pause after a failed accept, which mostly means that the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts clients, whose sessions the workers run, until `shutdown` says stop; then ends the sessions and waits for their
-/// records.
+/// Accepts clients, whose sessions the workers run, until the process drains; then waits until the sessions have ended and
+/// their records are durable. Those with something under way end when that is answered, or when the process stops.
 pub async fn serve(
     gateway: Arc<Gateway>,
     listener: TcpListener,
     workers: Workers,
-    mut shutdown: watch::Receiver<bool>,
+    mut stages: watch::Receiver<Stage>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => break,
+            _ = stages.wait_for(|stage| *stage > Stage::Serving) => break,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
             Ok((stream, address)) => {
-                let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
+                let (gateway, stages) = (gateway.clone(), stages.clone());
                 let Place { runtime, load } = workers.place();
                 let connection = async move {
                     match moved(stream) {
-                        Ok(stream) => connection(gateway, stream, address, shutdown).await,
+                        Ok(stream) => connection(gateway, stream, address, stages).await,
                         Err(error) => tracing::warn!(%error, "a connection could not be taken up"),
                     }
                     drop(load);
@@ -81,7 +85,7 @@ async fn connection(
     gateway: Arc<Gateway>,
     stream: TcpStream,
     address: SocketAddr,
-    mut shutdown: watch::Receiver<bool>,
+    stages: watch::Receiver<Stage>,
 ) {
     socket::prepare(&stream);
     let mut visit = gateway.lobby.enter();
@@ -91,7 +95,7 @@ async fn connection(
         () = sleep(gateway.limits.login_wait_max) => Err((Refusal::new(Reason::Deadline, None), None)),
         () = visit.must_leave() => Err((Refusal::new(Reason::Deadline, None), None)),
         // Nothing has begun that would have to end well.
-        _ = shutdown.wait_for(|stop| *stop) => return,
+        () = no_time_to_log_in(stages.clone()) => return,
     };
     drop(visit);
     let (stream, login) = match admitted {
@@ -129,8 +133,15 @@ async fn connection(
         protocol_minor: login.startup.spoken_minor(),
         is_judged: true,
     };
-    session::run(&gateway, *stream, entrance, dialled, shutdown).await;
+    session::run(&gateway, *stream, entrance, dialled, stages).await;
     drop(place);
+}
+
+/// Resolves when the process stops, or drains and has given who is logging in the time to be told so.
+async fn no_time_to_log_in(stages: watch::Receiver<Stage>) {
+    if Stage::Serving.passed(stages.clone()).await == Stage::Draining {
+        let _ = timeout(DRAINING_LOGIN_WAIT_MAX, Stage::Draining.passed(stages)).await;
+    }
 }
 
 /// Everything up to knowing who it is and where to; `None` was a cancel request.

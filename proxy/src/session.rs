@@ -17,6 +17,7 @@ use crate::driver::{Alarm, Driver, Stream};
 use crate::gateway::{Gateway, Target};
 use crate::outbox::{Outbox, Progress};
 use crate::registry::Entrant;
+use crate::stage::Stage;
 
 /// Who begins a session, and through what.
 pub(crate) struct Entrance {
@@ -37,7 +38,7 @@ pub(crate) async fn run(
     client: impl Stream + Send + 'static,
     entrance: Entrance,
     dialled: Dialled,
-    shutdown: watch::Receiver<bool>,
+    stages: watch::Receiver<Stage>,
 ) {
     let session_id = clock::new_id();
     let durable_end = Arc::new(AtomicU64::new(0));
@@ -63,8 +64,9 @@ pub(crate) async fn run(
         place,
         orders,
         control_lags: None,
-        shutdown: Box::pin(stopped(shutdown)),
-        stopping: false,
+        next_stage: Box::pin(Stage::Serving.passed(stages.clone())),
+        stages,
+        stage: Stage::Serving,
         alarm: Alarm::new(),
         close_wait_max: gateway.limits.close_wait_max,
         dial_wait_max: gateway.limits.dial_wait_max,
@@ -82,11 +84,6 @@ pub(crate) async fn run(
             aborted(gateway, about, session_id, durable_end.load(Ordering::Acquire)).await;
         }
     }
-}
-
-/// Resolves when the instance stops, or when nobody is left who could say so.
-async fn stopped(mut shutdown: watch::Receiver<bool>) {
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 fn opening(

@@ -31,6 +31,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::Control;
 use crate::gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
+use crate::stage::Stage;
 use crate::workers::Workers;
 use crate::{clock, startup};
 
@@ -126,7 +127,7 @@ pub(crate) struct Gate {
     pub(crate) identity: ServerIdentity,
     pub(crate) port: u16,
     log: MemoryLog,
-    running: watch::Sender<bool>,
+    running: watch::Sender<Stage>,
     served: JoinHandle<()>,
 }
 
@@ -171,7 +172,7 @@ impl Gate {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let running = watch::Sender::new(false);
+        let running = watch::Sender::new(Stage::Serving);
         let workers = Workers::start(NonZeroUsize::new(1)).unwrap();
         let served = tokio::spawn(crate::serve(Arc::new(gateway), listener, workers, running.subscribe()));
         let token = String::from_utf8(token.expose().to_vec()).unwrap();
@@ -202,7 +203,7 @@ impl Gate {
 
     /// Stops the gate; gives the refusals on record: reason, count, and how many things the client had said.
     pub(crate) async fn refusals(self) -> Vec<(wire::login_refused::Reason, u64, usize)> {
-        self.running.send_replace(true);
+        self.running.send_replace(Stage::Stopping);
         tokio::time::timeout(PATIENCE, self.served).await.expect("it stops").unwrap();
         let mut found = Vec::new();
         for partition in 0..self.log.partitions(Topic::Events) {

@@ -86,4 +86,4 @@ pub use error::{ErrorKind, QueryError};
 pub use options::Options;
 pub use reader::{Reader, Sources};
 pub use server::ServeError;
-pub use service::{Parts, QueryService};
+pub use service::{End, Parts, QueryService};

@@ -33,7 +33,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::door::Door;
-use crate::{QueryService, Reader};
+use crate::{End, QueryService, Reader};
 use cancel::Cancels;
 use connection::{Connection, State};
 use error::Failure;
@@ -56,11 +56,13 @@ struct Hall {
     cancels: Cancels,
     places: Arc<Semaphore>,
     login_wait_max: Duration,
+    is_draining: watch::Receiver<bool>,
     is_stopping: watch::Receiver<bool>,
 }
 
 impl QueryService {
-    /// Serves PostgreSQL's protocol on `listener` until `shutdown` resolves; answers under way then end with an error.
+    /// Serves PostgreSQL's protocol on `listener` until the service drains; connections then end once they wait for their
+    /// client, and with an error when the service stops.
     /// It gives what may be awaited while the service itself goes to [`QueryService::serve`]; both share its limits on
     /// queries.
     ///
@@ -69,9 +71,10 @@ impl QueryService {
         &self,
         listener: TcpListener,
         tls: rustls::ServerConfig,
-        shutdown: impl Future<Output = ()> + Send + 'static,
+        end: End,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (stopping, is_stopping) = watch::channel(false);
+        let ((draining, is_draining), (stopping, is_stopping)) =
+            (watch::channel(false), watch::channel(false));
         let hall = Hall {
             reader: self.reader.at("postgres"),
             door: Arc::clone(&self.door),
@@ -79,18 +82,24 @@ impl QueryService {
             cancels: Cancels::default(),
             places: Arc::new(Semaphore::new(self.options.connections_max)),
             login_wait_max: Duration::from_millis(self.options.handshake_ms_max),
+            is_draining,
             is_stopping,
         };
         async move {
             let mut connections = JoinSet::new();
             tokio::select! {
                 () = accept(&hall, &listener, &mut connections) => {}
-                () = shutdown => {}
+                () = end.drain => {}
             }
             drop(listener);
             // Fails only if there is nobody to tell.
+            let _ = draining.send(true);
+            let mut ended = Box::pin(async { while connections.join_next().await.is_some() {} });
+            tokio::select! {
+                () = &mut ended => return,
+                () = end.stop => {}
+            }
             let _ = stopping.send(true);
-            let ended = async { while connections.join_next().await.is_some() {} };
             // Who has not taken their last message by then ends with the set.
             let _ = timeout(CLOSE_WAIT_MAX, ended).await;
         }
@@ -144,6 +153,7 @@ async fn client(hall: Hall, stream: TcpStream, address: SocketAddr) {
         who: login.who,
         application_name: login.application_name,
         place: hall.cancels.register(login.takes_long_key),
+        is_draining: hall.is_draining.clone(),
         is_stopping: hall.is_stopping.clone(),
         state: State::default(),
     };

@@ -1,4 +1,3 @@
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::QueryService;
-use crate::service::Calls;
+use crate::service::{Calls, End};
 use crate::wire::control_server::ControlServer;
 use crate::wire::query_server::QueryServer;
 
@@ -49,7 +48,8 @@ pub enum ServeError {
 }
 
 impl QueryService {
-    /// Serves the connections of `listener` until `shutdown` resolves; answers under way then end with a sentence.
+    /// Serves the connections of `listener` until the service drains; then nothing new is taken, tails end, and other
+    /// answers under way end when they are whole, or with a sentence when the service stops.
     ///
     /// A rustls provider must have been installed as the process's default: more than one is linked.
     ///
@@ -59,19 +59,26 @@ impl QueryService {
         self,
         listener: TcpListener,
         identity: PemIdentity,
-        shutdown: impl Future<Output = ()>,
+        end: End,
     ) -> Result<(), ServeError> {
-        let (stopping, is_stopping) = watch::channel(false);
+        let ((draining, is_draining), (stopping, is_stopping)) =
+            (watch::channel(false), watch::channel(false));
         let Self { reader, door, commander, .. } = self;
-        let calls = Calls { reader: reader.at("grpc"), door, commander, is_stopping };
+        let calls = Calls { reader: reader.at("grpc"), door, commander, is_draining, is_stopping };
         let orders = ControlServer::new(calls.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
         let calls = QueryServer::new(calls).max_decoding_message_size(REQUEST_BYTES_MAX);
-        let shutdown = async move {
-            shutdown.await;
+        let End { drain, stop } = end;
+        let drained = async move {
+            drain.await;
             // Fails only if there is nobody to tell.
-            let _ = stopping.send(true);
+            let _ = draining.send(true);
         };
-        Server::builder()
+        let stopped = async move {
+            stop.await;
+            let _ = stopping.send(true);
+            std::future::pending::<()>().await;
+        };
+        let serving = Server::builder()
             .tls_config(tls(&identity, self.options.handshake_ms_max)?)
             .map_err(ServeError::Identity)?
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
@@ -79,9 +86,11 @@ impl QueryService {
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .add_service(calls)
             .add_service(orders)
-            .serve_with_incoming_shutdown(connections(listener, self.options.connections_max), shutdown)
-            .await
-            .map_err(ServeError::Transport)
+            .serve_with_incoming_shutdown(connections(listener, self.options.connections_max), drained);
+        tokio::select! {
+            served = serving => served.map_err(ServeError::Transport),
+            () = stopped => unreachable!("it only tells"),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use retrace_access::{Authenticated, Directory};
@@ -48,6 +49,20 @@ pub struct Parts {
     pub options: Options,
 }
 
+/// When a service ends. What drains first stops later; the other way round, draining is stopping.
+pub struct End {
+    /// Resolves when nothing new is to be taken.
+    pub drain: BoxFuture<'static, ()>,
+    /// Resolves when nothing is to go on.
+    pub stop: BoxFuture<'static, ()>,
+}
+
+impl std::fmt::Debug for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("End").finish_non_exhaustive()
+    }
+}
+
 /// The query service: a [`Reader`] behind gRPC, TLS and bearer tokens.
 #[derive(Debug)]
 pub struct QueryService {
@@ -84,7 +99,9 @@ pub(crate) struct Calls {
     pub(crate) reader: Reader,
     pub(crate) door: Arc<Door>,
     pub(crate) commander: Arc<Commander>,
-    /// Becomes true when the server stops. Answers under way end then: a tail would not by itself.
+    /// Becomes true when the server drains. Tails end then: they would not by themselves.
+    pub(crate) is_draining: watch::Receiver<bool>,
+    /// Becomes true when the server stops. Answers under way end then.
     pub(crate) is_stopping: watch::Receiver<bool>,
 }
 
@@ -94,15 +111,15 @@ impl Calls {
         self.door.admit(request.metadata(), &client).map_err(|error| error.to_status())
     }
 
-    /// The answer until it ends, fails, or the server stops.
+    /// The answer until it ends, fails, or must end.
     fn respond<T: Send + 'static>(
-        &self,
         parts: impl Stream<Item = Result<T, QueryError>> + Send + 'static,
+        must_end: &watch::Receiver<bool>,
     ) -> Response<BoxStream<'static, Result<T, Status>>> {
-        let mut is_stopping = self.is_stopping.clone();
+        let mut must_end = must_end.clone();
         let stopped = async move {
             // The sender goes away only with the server.
-            drop(is_stopping.wait_for(|is_stopping| *is_stopping).await);
+            drop(must_end.wait_for(|must_end| *must_end).await);
         };
         let stopping = stream::once(stopped).map(|()| Err(QueryError::Stopping));
         let parts = parts.map(Some).chain(stream::iter([None]));
@@ -126,7 +143,7 @@ impl Query for Calls {
         let caller = self.admit(&request)?;
         let answer = self.reader.sql(&caller, &request.get_ref().statement).await;
         let parts = answer.and_then(sql_parts).map_err(|error| error.to_status())?;
-        Ok(self.respond(parts))
+        Ok(Self::respond(parts, &self.is_stopping))
     }
 
     async fn session(
@@ -136,7 +153,7 @@ impl Query for Calls {
         let caller = self.admit(&request)?;
         let id = session_id(&request.get_ref().session_id).map_err(|error| error.to_status())?;
         let answer = self.reader.session(&caller, id).await.map_err(|error| error.to_status())?;
-        Ok(self.respond(event_parts(answer)))
+        Ok(Self::respond(event_parts(answer), &self.is_stopping))
     }
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
@@ -145,7 +162,7 @@ impl Query for Calls {
         let id = (!asked.is_empty()).then(|| session_id(asked)).transpose();
         let id = id.map_err(|error| error.to_status())?;
         let answer = self.reader.tail(&caller, id).await.map_err(|error| error.to_status())?;
-        Ok(self.respond(event_parts(answer)))
+        Ok(Self::respond(event_parts(answer), &self.is_draining))
     }
 }
 

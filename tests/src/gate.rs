@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::postgres::{Database, TARGET_PASSWORD};
 use crate::{port, run};
 pub use health::Health;
@@ -160,6 +162,18 @@ impl Gate {
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.up.take().expect("the gate is up").stop()
+    }
+
+    /// Sends `retrace up` a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        self.up.as_ref().expect("the gate is up").signal(signal);
+    }
+
+    /// Waits until `retrace up` has ended.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        self.up.take().expect("the gate is up").end()
     }
 
     /// Everything that `retrace up` wrote to standard output and standard error, over all its starts.

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use retrace_access::{EvidenceRight, KillRight, Principal};
 use retrace_policy::catalogue::InvalidColumnName;
@@ -12,9 +13,11 @@ use toml::Spanned;
 
 use super::place::{ConfigError, Source};
 use super::{
-    COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, HEALTH_LISTEN_EXAMPLE, Mask,
-    PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record, Target, form, lake, link, log, policy_version,
+    COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, DRAIN_GRACE_MS_DEFAULT, DRAIN_MS_MAX,
+    DRAIN_WAIT_MS_DEFAULT, HEALTH_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record,
+    Target, form, lake, link, log, policy_version,
 };
+use crate::services::Drain;
 
 /// Longest name, in bytes: PostgreSQL clients cut longer ones.
 const NAME_BYTES_MAX: usize = 63;
@@ -53,6 +56,7 @@ pub(super) fn build(
         query_listen,
         door_listen,
         health_listen,
+        drain: drain(&form.drain, source)?,
         log: log::log(form.log, &dir, source)?,
         lake: lake::lake(form.lake, &dir, source)?,
         principals: principals.collect::<Result<_, _>>()?,
@@ -75,6 +79,19 @@ fn listen(
             given.as_ref()
         );
         source.error(given.span(), problem)
+    })
+}
+
+fn drain(it: &form::Drain, source: &Source<'_>) -> Result<Drain, ConfigError> {
+    let ms = |given: Option<&Spanned<u64>>, default: u64| match given {
+        Some(ms) if *ms.as_ref() > DRAIN_MS_MAX => {
+            Err(source.error(ms.span(), format!("is in milliseconds, {DRAIN_MS_MAX} at most")))
+        }
+        given => Ok(Duration::from_millis(given.map_or(default, |ms| *ms.as_ref()))),
+    };
+    Ok(Drain {
+        grace: ms(it.grace_ms.as_ref(), DRAIN_GRACE_MS_DEFAULT)?,
+        wait_max: ms(it.wait_ms_max.as_ref(), DRAIN_WAIT_MS_DEFAULT)?,
     })
 }
 

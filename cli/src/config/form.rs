@@ -17,6 +17,8 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) health: Listener,
     #[serde(default)]
+    pub(super) drain: Drain,
+    #[serde(default)]
     pub(super) log: Log,
     #[serde(default)]
     pub(super) lake: Lake,
@@ -48,6 +50,14 @@ pub(super) struct Query {
 #[serde(deny_unknown_fields)]
 pub(super) struct Listener {
     pub(super) listen: Option<Spanned<String>>,
+}
+
+/// How a process takes its leave.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    pub(super) grace_ms: Option<Spanned<u64>>,
+    pub(super) wait_ms_max: Option<Spanned<u64>>,
 }
 
 /// The log: a folder of this machine, unless it is on Kafka.

@@ -1,11 +1,18 @@
 use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use futures::future::select_all;
+use futures::future::{BoxFuture, select_all};
 use retrace_eventlog::InstanceStream;
-use tokio::signal::unix::{SignalKind, signal};
+use retrace_proxy::Stage;
+use retrace_query::End;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::health::Readiness;
 
 /// A part of the process that runs until it is told to stop.
 pub(super) struct Service {
@@ -13,6 +20,8 @@ pub(super) struct Service {
     /// `None` once its end is known.
     task: Option<JoinHandle<anyhow::Result<()>>>,
     stop: Stop,
+    /// Whether it finishes what is under way when it is told to drain, and then ends.
+    drains: bool,
 }
 
 impl Service {
@@ -22,7 +31,12 @@ impl Service {
         stop: Stop,
         service: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) -> Self {
-        Self { name, task: Some(tokio::spawn(service)), stop }
+        Self { name, task: Some(tokio::spawn(service)), stop, drains: false }
+    }
+
+    /// The same service, which drains.
+    pub(super) fn draining(self) -> Self {
+        Self { drains: true, ..self }
     }
 
     /// Waits for its end; one that has been waited for already has nothing more to say.
@@ -38,44 +52,118 @@ impl Service {
 }
 
 /// Tells one service to stop.
-pub(super) struct Stop(watch::Sender<bool>);
+pub(super) struct Stop(watch::Sender<Stage>);
 
 impl Stop {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new(false))
+        Self(watch::Sender::new(Stage::Serving))
     }
 
-    fn now(&self) {
-        self.0.send_replace(true);
+    fn tell(&self, stage: Stage) {
+        self.0.send_replace(stage);
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
+    pub(super) fn watch(&self) -> watch::Receiver<Stage> {
         self.0.subscribe()
     }
 
-    pub(super) fn wait(&self) -> impl Future<Output = ()> + use<> {
-        let mut stop = self.watch();
-        async move {
+    /// Resolves when the service is to stop.
+    pub(super) fn wait(&self) -> BoxFuture<'static, ()> {
+        self.wait_for(Stage::Stopping)
+    }
+
+    pub(super) fn end(&self) -> End {
+        End { drain: self.wait_for(Stage::Draining), stop: self.wait() }
+    }
+
+    fn wait_for(&self, at_least: Stage) -> BoxFuture<'static, ()> {
+        let mut stage = self.watch();
+        Box::pin(async move {
             // An error means that the process has let go of the sender: stop as well.
-            let _ = stop.wait_for(|stop| *stop).await;
+            let _ = stage.wait_for(|stage| *stage >= at_least).await;
+        })
+    }
+}
+
+/// How a process takes its leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    /// How long it serves on as before when it has said that it is not ready, so that load balancers hear of it.
+    pub(crate) grace: Duration,
+    /// How long what is under way may then take.
+    pub(crate) wait_max: Duration,
+}
+
+/// The signals that end a process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }
 
 /// Runs the services until a signal comes or one of them ends, then stops them in order, each after the one before.
-pub(super) async fn run(mut services: Vec<Service>, instance: &InstanceStream) -> anyhow::Result<()> {
-    let mut outcome = wait_for_end(&mut services, instance).await;
+///
+/// After a signal those that serve clients first finish what is under way; a second signal ends that. Where a service
+/// has failed, nothing is waited for.
+pub(super) async fn run(
+    mut services: Vec<Service>,
+    instance: &InstanceStream,
+    readiness: &Readiness,
+    drain: Drain,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut outcome = wait_for_end(&mut services, instance, &mut signals).await;
+    readiness.drain();
+    let drains = outcome.is_ok();
+    let mut is_hurried = !drains;
+    if drains {
+        tracing::info!("draining");
+        tokio::select! {
+            () = sleep(drain.grace) => {}
+            () = signals.next() => is_hurried = true,
+        }
+        services
+            .iter()
+            .filter(|service| service.drains)
+            .for_each(|service| service.stop.tell(Stage::Draining));
+    }
+    let mut hurry = pin!(async {
+        tokio::select! {
+            () = sleep(drain.wait_max) => tracing::warn!("what is still under way is ended"),
+            () = signals.next() => {}
+        }
+    });
     for service in &mut services {
-        service.stop.now();
+        if service.drains && !is_hurried {
+            tokio::select! {
+                ended = service.join() => outcome = outcome.and(ended),
+                () = &mut hurry => is_hurried = true,
+            }
+        }
+        service.stop.tell(Stage::Stopping);
         outcome = outcome.and(service.join().await);
     }
     outcome
 }
 
 /// Waits for a signal, or for a service that ends by itself: none should, so its end is the end of the process.
-async fn wait_for_end(services: &mut [Service], instance: &InstanceStream) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn wait_for_end(
+    services: &mut [Service],
+    instance: &InstanceStream,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
     let ends = services.iter_mut().map(|service| {
         Box::pin(async {
             let outcome = service.join().await;
@@ -83,8 +171,7 @@ async fn wait_for_end(services: &mut [Service], instance: &InstanceStream) -> an
         })
     });
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = signals.next() => Ok(()),
         (outcome, _, _) = select_all(ends) => outcome,
         () = poisoned(instance) => {
             Err(anyhow!("the log failed the stream of this process; start again once the log can be written"))

@@ -11,6 +11,8 @@ mod attacks;
 mod columns;
 #[path = "session/copying.rs"]
 mod copying;
+#[path = "session/draining.rs"]
+mod draining;
 #[path = "session/failing.rs"]
 mod failing;
 #[path = "session/gates.rs"]

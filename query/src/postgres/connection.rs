@@ -47,6 +47,7 @@ pub(super) struct Connection<S> {
     pub(super) who: Authenticated,
     pub(super) application_name: String,
     pub(super) place: Place,
+    pub(super) is_draining: watch::Receiver<bool>,
     pub(super) is_stopping: watch::Receiver<bool>,
     pub(super) state: State,
 }
@@ -130,9 +131,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn read(&mut self) -> Result<Option<(u8, Bytes)>, Failure> {
         use tokio::io::AsyncBufReadExt;
-        let mut is_stopping = self.is_stopping.clone();
+        let mut is_draining = self.is_draining.clone();
         tokio::select! {
-            _ = is_stopping.wait_for(|is_stopping| *is_stopping) => return Err(Failure::stopping()),
+            biased;
             begun = timeout(IDLE_MAX, self.stream.fill_buf()) => match begun {
                 Ok(begun) => drop(begun?),
                 Err(_elapsed) => {
@@ -140,6 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Err(Failure::fatal("57P05", problem));
                 }
             },
+            // What was sent before is answered.
+            _ = is_draining.wait_for(|is_draining| *is_draining) => return Err(Failure::stopping()),
         }
         let read = timeout(MESSAGE_WAIT_MAX, message::read(&mut self.stream, MESSAGE_BYTES_MAX)).await;
         read.unwrap_or_else(|_elapsed| {

@@ -1,11 +1,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use retrace_access::{Ca, EvidenceRight};
 use retrace_eventlog::MemoryLog;
 use retrace_proto::wire::envelope::Payload;
-use retrace_query::{Client, ErrorKind, Options, QueryError, ServeError};
+use retrace_query::{Client, End, ErrorKind, Options, QueryError, ServeError};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ struct Serving {
     address: SocketAddr,
     ca_pem: String,
     stop: Option<oneshot::Sender<()>>,
+    drain: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -34,8 +35,13 @@ async fn serve(world: &World, options: Options) -> Serving {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let service = world.another_service(options);
-    let ended = tokio::spawn(service.serve(listener, identity, async move { drop(stopped.await) }));
-    Serving { address, ca_pem, stop: Some(stop), ended }
+    let (drain, drained) = oneshot::channel();
+    let stopped = async move { drop(stopped.await) }.boxed().shared();
+    let drained = async move { drop(drained.await) }.boxed();
+    let drained = futures::future::select(drained, stopped.clone()).map(drop).boxed();
+    let end = End { drain: drained, stop: stopped.boxed() };
+    let ended = tokio::spawn(service.serve(listener, identity, end));
+    Serving { address, ca_pem, stop: Some(stop), drain, ended }
 }
 
 impl Serving {
@@ -93,6 +99,26 @@ async fn a_tail_over_the_network_is_live_and_ends_when_the_server_stops() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(error.to_string(), QueryError::Stopping.to_string());
     serving.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_drains_ends_tails_takes_no_new_reads_and_finishes_those_under_way() {
+    let world = World::new().await;
+    let serving = serve(&world, Options::default()).await;
+    let client = serving.client(&world.token_of("auditor")).await;
+    let mut tail = client.tail(None).await.unwrap();
+    // More rows than fit between server and client, so that the answer is under way.
+    let answer = client.sql("SELECT value FROM generate_series(1, 300000) AS t(value)").await.unwrap();
+    serving.drain.send(()).unwrap();
+    while let Some(event) = tail.events.next().await {
+        if let Err(error) = event {
+            assert_eq!(error.to_string(), QueryError::Stopping.to_string());
+            break;
+        }
+    }
+    assert_eq!(rows(answer).await.unwrap().len(), 300_000);
+    serving.ended.await.unwrap().unwrap();
+    assert_eq!(client.sql("SELECT 1").await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -92,6 +92,12 @@ impl Process {
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
         let status = end_of(&mut self.child, PATIENCE);
         if status.is_none() {
             let _ = self.child.kill();

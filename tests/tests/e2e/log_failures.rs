@@ -20,7 +20,9 @@ use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use retrace_proto::wire::{ControlSignature, Durability, PrincipalKind, RecordResponses, RetentionClass};
 use retrace_proto::{Envelope, Id};
-use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, Workers};
+use retrace_proxy::{
+    Control, Gateway, GatewayLimits, GatewayParts, Stage, Target, TargetEncryption, Workers,
+};
 use retrace_proxy_core::postgres::{Beyond, Recording, SessionLimits};
 use retrace_tests::client::Tls;
 use retrace_tests::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
@@ -46,7 +48,7 @@ struct Proxy {
     token: String,
     /// How far the proxy knows what was ordered.
     lag: ControlLag,
-    _running: watch::Sender<bool>,
+    _running: watch::Sender<Stage>,
 }
 
 /// A log whose next append panics once it is armed: a bug in the middle of a session.
@@ -148,7 +150,7 @@ impl Proxy {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let running = watch::Sender::new(false);
+        let running = watch::Sender::new(Stage::Serving);
         let workers = Workers::start(None).expect("threads");
         tokio::spawn(retrace_proxy::serve(Arc::new(gateway), listener, workers, running.subscribe()));
         let token = String::from_utf8(token.expose().to_vec()).expect("tokens are text");

@@ -13,6 +13,7 @@ mod common;
 mod configuration;
 mod control;
 mod door;
+mod drain;
 mod drivers;
 mod evidence;
 mod faults;

@@ -80,6 +80,8 @@ pub enum Input<'a> {
     CancelRequested(Option<wire::ControlReference>),
     /// This control record wants the session to end.
     Killed(wire::ControlReference),
+    /// The instance is about to stop: the session ends as soon as nothing is under way between client and target.
+    Drain,
     /// The instance stops.
     Shutdown,
     /// The time of [`Session::poll_deadline`] has come.
@@ -154,6 +156,7 @@ pub struct Session {
     state: State,
     audit: Audit,
     poisoned: bool,
+    draining: bool,
     gate: Gate,
     outputs: VecDeque<Output>,
     masker: Arc<Masker>,
@@ -236,6 +239,7 @@ impl Session {
             gate: Gate::new(subject.durability),
             audit: Audit::new(stream, subject),
             poisoned: false,
+            draining: false,
             outputs: VecDeque::new(),
             content: ContentBuilder::new(masker.clone(), recording.responses),
             copied: ContentBuilder::new(masker.clone(), RecordResponses::Full),
@@ -324,12 +328,17 @@ impl Session {
             }
             Input::CancelRequested(control) => self.handle_cancel(now, control),
             Input::Killed(control) => self.handle_kill(now, control),
+            Input::Drain => {
+                self.draining = true;
+                Ok(())
+            }
             Input::Shutdown => Err(Fault::Shutdown),
         };
         if let Err(fault) = outcome.and_then(|()| self.go_on(now)) {
             self.fail(now, fault);
         }
         self.release(now);
+        self.end_if_drained(now);
         self.roll_if_due(now);
     }
 

@@ -111,7 +111,7 @@ impl Fault {
                 "",
                 Reason::Internal,
             ),
-            Self::Shutdown => ("57P01", SHUTDOWN.to_owned(), "", Reason::Shutdown),
+            Self::Shutdown => ("57P01", SHUTDOWN.to_owned(), SHUTDOWN_HINT, Reason::Shutdown),
             Self::Killed => ("57P01", KILLED.to_owned(), KILLED_HINT, Reason::Killed),
         }
     }
@@ -297,6 +297,15 @@ impl Session {
         self.outputs.push_back(Output::Close);
     }
 
+    /// Ends a session that has nothing under way, where the instance is about to stop. A transaction that is open is
+    /// rolled back by the target, as it is when a server stops fast.
+    pub(super) fn end_if_drained(&mut self, now: Now) {
+        if self.draining && self.is_answered() {
+            self.fail(now, Fault::Shutdown);
+            self.release(now);
+        }
+    }
+
     /// Ends the session over a fault, with a word to the client behind what it still gets.
     pub(super) fn fail(&mut self, now: Now, fault: Fault) {
         if self.state != State::Open {
@@ -323,6 +332,8 @@ impl Session {
 }
 
 const SHUTDOWN: &str = "retrace: terminating connection due to administrator command";
+const SHUTDOWN_HINT: &str =
+    "Retrace is shutting down. Connect again: another gate, or this one once it is back, takes you on.";
 const KILLED: &str =
     "retrace: this session was killed by an administrator; the outcome of an unanswered command is unknown";
 const KILLED_HINT: &str = "Ask whoever runs the gate for the reason.";

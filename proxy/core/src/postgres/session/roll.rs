@@ -26,6 +26,11 @@ impl Session {
 
     /// Whether every command is answered, every answer recorded, and every record durable.
     pub(super) fn is_between_exchanges(&self) -> bool {
+        self.is_answered() && self.gate.is_settled()
+    }
+
+    /// Whether the client has the answer to everything it asked.
+    pub(super) fn is_answered(&self) -> bool {
         self.state == State::Open
             && !self.client_done
             && self.client_stalled.is_none()
@@ -36,7 +41,6 @@ impl Session {
             && self.cancel_needs.is_none()
             && self.gate.units().len() == 0
             && !self.gate.replies_wait()
-            && self.gate.is_settled()
             && self.nothing_to_record()
     }
 
