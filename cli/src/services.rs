@@ -87,6 +87,7 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     if let Some(listener) = listeners.health {
         health.serve(listener);
     }
+    let starting = health.readiness().part("process");
     let log = WatchedLog::new(storage::log(&config).await?);
     let log_watch = log.watch();
     let log: Arc<dyn EventLog> = Arc::new(log);
@@ -96,6 +97,9 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     watch::log(&health, log_watch, Arc::clone(&instance));
     let process = Process { config, keys, directory, log, name, instance, health };
     let (follower, lag) = control::follower(&process.log);
+    if roles != [Role::Ingest] {
+        watch::control(&process.health, lag.clone());
+    }
     let gateway = match listeners.gate {
         Some(_) => Some(process.gateway(targets, lag)?),
         None => None,
@@ -119,6 +123,7 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     if roles.contains(&Role::Ingest) {
         services.push(process.ingest().await?);
     }
+    starting.ready();
     announce(&ready)?;
     let outcome = run(services, &process.instance, process.health.readiness(), process.config.drain()).await;
     let log = process.log;

@@ -230,12 +230,19 @@ impl EventLog for WatchedLog {
         self.log.offsets(of).await
     }
 
-    async fn all_offsets(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
-        self.log.all_offsets().await
+    async fn offsets_of(
+        &self,
+        of: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
+        self.log.offsets_of(of).await
     }
 
     async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
         self.log.wait_past(of, end_exclusive).await
+    }
+
+    async fn wait_past_any(&self, ends: &[(TopicPartition, u64)]) -> Result<(), ReadError> {
+        self.log.wait_past_any(ends).await
     }
 
     fn ingest_share(&self) -> Result<watch::Receiver<Vec<TopicPartition>>, ReadError> {

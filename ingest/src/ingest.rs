@@ -128,7 +128,7 @@ impl Ingest {
     /// 4. Read records from the positions on and write their rows to files, piece by piece. *Crash:* files that nobody names.
     /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
     ///    table or it is not; step 1 reads which.
-    /// 6. Let the log go of what is below the new positions. *Crash:* it keeps more than it must, until step 1.
+    /// 6. Let the log go of what is below the new positions and not a control record that is still good. *Crash:* it keeps more than it must, until step 1.
     ///
     /// Dropping the future half-way is a crash: make a new `Ingest` then.
     pub async fn step(&mut self) -> Result<Progress, IngestError> {
@@ -343,16 +343,6 @@ impl Ingest {
         }
         self.publish();
         Ok(Progress { rows, version: Some(version) })
-    }
-
-    /// The log keeping more than it must is no failure: the next commit asks again.
-    async fn truncate(&self, at: TopicPartition, position: u64) {
-        if position == 0 {
-            return;
-        }
-        if let Err(error) = self.log.truncate_below(at, position).await {
-            tracing::warn!(%at, position, %error, "the log was not truncated, it keeps what the table has");
-        }
     }
 
     /// Notes whether steps come through.

@@ -8,13 +8,15 @@
 //!
 //! The log is the buffer: nothing is kept here between two steps but positions and what the table says just below
 //! them, so there is nothing to lose. A position moves in the commit that adds the rows it counts, and the log lets go of
-//! records only after that commit.
+//! records only after that commit; of control records, which every process reads at its start, only once they are out of date.
 
 mod ingest;
 
 mod run;
 
 mod recent;
+
+mod truncate;
 
 mod sweep;
 

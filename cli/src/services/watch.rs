@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use retrace_eventlog::{EventLog, InstanceStream, LogState, LogWatch};
+use retrace_eventlog::{CONTROL_LAG_MAX, ControlLag, EventLog, InstanceStream, LogState, LogWatch};
 use retrace_ingest::{Ingest, Status};
 use retrace_lake::Table;
 use tokio::sync::watch;
@@ -34,6 +34,20 @@ pub(super) fn log(health: &Health, log: Arc<LogWatch>, instance: Arc<InstanceStr
             Err("it failed the stream of this process, which ends".to_owned())
         } else {
             writable(log.state(LOG_WAIT_MAX))
+        });
+    }));
+}
+
+/// Whether this process knows every order.
+pub(super) fn control(health: &Health, lag: ControlLag) {
+    let part = health.readiness().part("control");
+    tokio::spawn(every(LOOK_PERIOD, move || {
+        part.set(match lag.is_current() {
+            true => Ok(()),
+            false => Err(format!(
+                "orders of more than {} s ago may be unknown, so nothing is let through",
+                CONTROL_LAG_MAX.as_secs()
+            )),
         });
     }));
 }

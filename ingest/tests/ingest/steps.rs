@@ -103,6 +103,30 @@ async fn the_log_is_truncated_only_below_what_the_table_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn control_records_stay_in_the_log_for_as_long_as_they_are_good() {
+    const DAY_US: i64 = 24 * 3600 * 1_000_000;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now_unix_us = i64::try_from(now.as_micros()).expect("a date");
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let mut writer = Writer::new(&log, 1);
+    for (age_days, records) in [(60, 2), (32, 1), (30, 3), (0, 1)] {
+        log.set_now(now_unix_us - age_days * DAY_US);
+        writer.append(CONTROL, records).await;
+    }
+    let mut running = ingest(&log, open(&store).await);
+    assert_eq!(running.step().await.expect("ingested").rows, 7);
+    assert_eq!(log.offsets(CONTROL).await.expect("open"), 3..7, "31 days, with the clocks' difference");
+    writer.append(CONTROL, 1).await;
+    let mut another = ingest(&log, open(&store).await);
+    assert_eq!(
+        another.step().await.expect("ingested").rows,
+        1,
+        "from its position, not from what the log keeps"
+    );
+    assert_eq!(log.offsets(CONTROL).await.expect("open"), 3..8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_second_ingest_is_fenced_and_says_so() {
     let (log, store) = (Arc::new(MemoryLog::new()), store());
     let mut writer = Writer::new(&log, 1);

@@ -38,21 +38,18 @@ async fn p1_every_row_the_target_holds_has_its_command_after_kills_under_load() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stops_under_load_answer_everything_that_ran() {
     let database = Postgres::shared().database();
-    database.seed("CREATE TABLE sent (number bigint PRIMARY KEY)");
     let mut gate = Gate::started(database);
-    let load = Load::start(&gate, &[gate.port()], 8);
+    let load = Load::start(database, &gate, &[gate.port()], 8);
     for _ in 0..if soak() { 50 } else { 5 } {
         load.goes_on(100);
         assert!(gate.stop().success(), "a clean end");
         gate.up();
     }
     load.goes_on(100);
-    let acknowledged = load.stop().await;
-    let held: BTreeSet<u64> =
-        database.sql("SELECT number FROM sent").iter().map(|row| row.parse().expect("a number")).collect();
-    assert_eq!(held, acknowledged, "nothing that ran is without its answer");
-    assert_eq!(recorded(&gate).1, held);
-    assert_nothing_lost_nothing_twice(&gate);
+    let done = load.stop().await;
+    done.assert_evidence(database, &gate);
+    let held = database.number("SELECT count(*) FROM sent");
+    assert_eq!(held, done.acknowledged.len() as u64, "nothing that ran is without its answer");
 }
 
 #[test]
