@@ -70,6 +70,8 @@ pub struct Ingest {
     pending: Option<Batch>,
     status: watch::Sender<Status>,
     pub(crate) metrics: IngestMetrics,
+    /// Attempts that failed since the last one that did not.
+    pub(crate) failures: u32,
 }
 
 /// What one topic partition may still add to a batch.
@@ -102,6 +104,7 @@ impl Ingest {
             pending: None,
             status: watch::Sender::new(Status::default()),
             metrics: IngestMetrics::default(),
+            failures: 0,
         })
     }
 

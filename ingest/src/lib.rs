@@ -29,4 +29,5 @@ mod error;
 pub use error::IngestError;
 pub use ingest::{Ingest, Options, Progress};
 pub use recent::RECENT_EVENTS_MAX;
+pub use run::Next;
 pub use status::{PartitionStatus, Status};

@@ -23,6 +23,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Attempts at the last commits before giving up: what is not committed stays in the log.
 const DRAIN_ATTEMPTS_MAX: u32 = 5;
 
+/// When to attempt the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// After a pause, whatever comes.
+    After(Duration),
+    /// After a short pause, from where the table stands: another process that shares the log went on first.
+    Overtaken,
+    /// When a batch is due.
+    WhenDue,
+}
+
 impl Ingest {
     /// Steps whenever a batch is due, until `shutdown` resolves; then drains.
     ///
@@ -39,41 +50,44 @@ impl Ingest {
 
     async fn run_steps(mut self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
         let mut shutdown = pin!(shutdown);
-        let mut failures = 0;
         loop {
-            let pause_for = match self.step().await {
-                Ok(progress) => {
-                    failures = 0;
-                    self.note_outcome(false);
-                    tracing::trace!(rows = progress.rows, "stepped");
-                    // Whatever a full batch had to leave has waited long enough.
-                    (self.status().borrow().lag_records() > 0).then_some(Duration::ZERO)
-                }
-                Err(error) if self.is_overtaken(&error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "fenced, another process went on"
-                    );
-                    self.metrics.fenced.inc();
-                    self.forget();
-                    Some(PAUSE_MIN)
-                }
-                Err(error) if error.is_transient() => {
-                    failures += 1;
-                    self.note_outcome(true);
-                    self.metrics.retried.inc();
-                    tracing::warn!(failures, error = &error as &dyn std::error::Error, "ingest tries again");
-                    Some(pause(failures))
-                }
-                Err(error) => return Err(error),
-            };
+            let next = self.attempt().await?;
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                () = self.wait(pause_for) => {}
+                () = self.wait(next) => {}
             }
         }
         self.drain().await
+    }
+
+    /// A step, and what [`Ingest::run`] makes of its outcome: all that it does but wait. So a test can have the time.
+    pub async fn attempt(&mut self) -> Result<Next, IngestError> {
+        match self.step().await {
+            Ok(progress) => {
+                self.failures = 0;
+                self.note_outcome(false);
+                tracing::trace!(rows = progress.rows, "stepped");
+                // Whatever a full batch had to leave has waited long enough.
+                let is_behind = self.status().borrow().lag_records() > 0;
+                Ok(if is_behind { Next::After(Duration::ZERO) } else { Next::WhenDue })
+            }
+            Err(error) if self.is_overtaken(&error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "fenced, another process went on");
+                self.metrics.fenced.inc();
+                self.forget();
+                Ok(Next::Overtaken)
+            }
+            Err(error) if error.is_transient() => {
+                self.failures += 1;
+                self.note_outcome(true);
+                self.metrics.retried.inc();
+                let failures = self.failures;
+                tracing::warn!(failures, error = &error as &dyn std::error::Error, "ingest tries again");
+                Ok(Next::After(pause(failures)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Commits what is durable in the log as of now, for a clean stop. What comes later stays for the next start.
@@ -120,9 +134,11 @@ impl Ingest {
     }
 
     /// After a failure a pause, else until a batch is due: a record, and then as many others as its age allows.
-    async fn wait(&self, pause_for: Option<Duration>) {
-        if let Some(pause) = pause_for {
-            return sleep(pause).await;
+    async fn wait(&self, next: Next) {
+        match next {
+            Next::After(pause) => return sleep(pause).await,
+            Next::Overtaken => return sleep(PAUSE_MIN).await,
+            Next::WhenDue => {}
         }
         self.wait_past(0).await;
         let rows_max = u64::try_from(self.options.rows_max).unwrap_or(u64::MAX);

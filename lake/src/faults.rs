@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
@@ -48,25 +49,54 @@ impl Step {
     }
 }
 
-/// Wraps a store. Faults are armed one at a time and strike once.
+/// Decides what befalls each put of a [`Step`], and when: the put waits for it.
+#[async_trait]
+pub trait Judge: Send + Sync + fmt::Debug {
+    /// Called before the put.
+    async fn judge(&self, step: Step) -> Option<Fault>;
+
+    /// Called after it, also if nobody waits for it any more.
+    fn ended(&self, step: Step);
+}
+
+/// Wraps a store. Faults are armed one at a time and strike once, unless a [`Judge`] has them.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     armed: Mutex<Option<(Step, Fault)>>,
+    judge: Option<Arc<dyn Judge>>,
     struck: AtomicU64,
     reads_fail: AtomicBool,
+    is_away: AtomicBool,
 }
 
 impl FaultyStore {
     /// No fault is armed at first.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            armed: Mutex::new(None),
-            struck: AtomicU64::new(0),
-            reads_fail: AtomicBool::new(false),
-        })
+        Self::made(inner, None)
+    }
+
+    /// Its puts are under way on their own, as those of a remote store are: once begun, one may be done after whoever
+    /// began it is gone.
+    #[must_use]
+    pub fn judged(inner: Arc<dyn ObjectStore>, judge: Arc<dyn Judge>) -> Arc<Self> {
+        Self::made(inner, Some(judge))
+    }
+
+    fn made(inner: Arc<dyn ObjectStore>, judge: Option<Arc<dyn Judge>>) -> Arc<Self> {
+        let [reads_fail, is_away] = [AtomicBool::new(false), AtomicBool::new(false)];
+        let (armed, struck) = (Mutex::new(None), AtomicU64::new(0));
+        Arc::new(Self { inner, armed, judge, struck, reads_fail, is_away })
+    }
+
+    /// From now on everything but a put fails, or nothing for that reason.
+    pub fn set_away(&self, away: bool) {
+        self.is_away.store(away, Ordering::SeqCst);
+    }
+
+    fn reach(&self) -> Result<()> {
+        if self.is_away.load(Ordering::SeqCst) { Err(injected()) } else { Ok(()) }
     }
 
     /// From now on every read of a data file fails, or none.
@@ -101,6 +131,23 @@ impl FaultyStore {
     }
 }
 
+async fn put(
+    store: Arc<dyn ObjectStore>,
+    fault: Option<Fault>,
+    location: &Path,
+    payload: PutPayload,
+    opts: PutOptions,
+) -> Result<PutResult> {
+    match fault {
+        None => store.put_opts(location, payload, opts).await,
+        Some(Fault::Failed) => Err(injected()),
+        Some(Fault::FailedButPersisted) => {
+            store.put_opts(location, payload, opts).await?;
+            Err(injected())
+        }
+    }
+}
+
 fn injected() -> Error {
     Error::Generic { store: "FaultyStore", source: "injected".into() }
 }
@@ -114,14 +161,17 @@ impl fmt::Display for FaultyStore {
 #[async_trait]
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        match self.strike(location) {
-            None => self.inner.put_opts(location, payload, opts).await,
-            Some(Fault::Failed) => Err(injected()),
-            Some(Fault::FailedButPersisted) => {
-                self.inner.put_opts(location, payload, opts).await?;
-                Err(injected())
-            }
-        }
+        let (inner, location) = (Arc::clone(&self.inner), location.clone());
+        let Some((judge, step)) = self.judge.clone().zip(Step::of(&location)) else {
+            return put(inner, self.strike(&location), &location, payload, opts).await;
+        };
+        let under_way = tokio::spawn(async move {
+            let fault = judge.judge(step).await;
+            let outcome = put(inner, fault, &location, payload, opts).await;
+            judge.ended(step);
+            outcome
+        });
+        under_way.await.map_err(|source| Error::JoinError { source })?
     }
 
     async fn put_multipart_opts(
@@ -136,6 +186,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.reach()?;
         if self.reads_fail.load(Ordering::SeqCst) && Step::of(location) == Some(Step::DataFile) {
             return Err(injected());
         }
@@ -147,6 +198,9 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Err(error) = self.reach() {
+            return futures::stream::once(std::future::ready(Err(error))).boxed();
+        }
         self.inner.list(prefix)
     }
 

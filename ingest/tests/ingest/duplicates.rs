@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use retrace_eventlog::{EventLog, MemoryLog};
-use retrace_ingest::{Ingest, RECENT_EVENTS_MAX};
+use retrace_ingest::{Ingest, Next, RECENT_EVENTS_MAX};
 use retrace_lake::faults::{Fault, Step};
 use retrace_proto::wire::StreamKind;
 use retrace_proto::{Envelope, Event, StreamWriter, Subject};
@@ -63,6 +63,31 @@ async fn a_duplicate_is_told_after_its_topic_partition_went_to_another_worker_an
     let count = |kind| kinds.iter().filter(|of| **of == kind).count();
     println!("events {}, duplicates {}", count("event"), count("duplicate"));
     assert_eq!((count("event"), count("duplicate")), (rounds, rounds * (rounds + 1) / 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_fenced_knows_what_the_other_one_committed() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let (share, member) = Member::join(&log);
+        share.send_replace(vec![EVENTS]);
+        let table = open(&store).await;
+        workers.push((share, Ingest::new(member as Arc<dyn EventLog>, table, options()).expect("a member")));
+    }
+    let mut writer = Writer::new(&log, 1);
+    let mut expected = Vec::new();
+    for round in 0..4 {
+        let first = writer.append(EVENTS, 1).await;
+        let (one, other) = (round % 2, 1 - round % 2);
+        // Both know where the table stands; only one of them gets to write.
+        workers[other].1.attempt().await.expect("up to date, or fenced by the round before");
+        while workers[one].1.attempt().await.expect("fenced at most") != Next::WhenDue {}
+        append(&log, EVENTS, &first[0]).await;
+        while workers[other].1.attempt().await.expect("fenced at most") != Next::WhenDue {}
+        expected.extend(["event", "duplicate"]);
+    }
+    assert_eq!(kinds(&found(&store).await, EVENTS), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

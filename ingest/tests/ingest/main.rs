@@ -9,3 +9,5 @@ mod steps;
 mod duplicates;
 
 mod sweep;
+
+mod simulation;

@@ -17,6 +17,8 @@ use retrace_proto::wire::StreamKind;
 use retrace_proto::{Envelope, Event, Id, StreamWriter, Subject};
 use tokio::sync::watch;
 
+use crate::simulation::gate::{Gate, Request, Verdict};
+
 pub(crate) const EVENTS: TopicPartition = TopicPartition { topic: Topic::Events, partition: 0 };
 pub(crate) const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
 
@@ -106,12 +108,30 @@ pub(crate) fn kinds(found: &[(TopicPartition, Record, String)], at: TopicPartiti
 pub(crate) struct Member {
     log: Arc<MemoryLog>,
     share: watch::Receiver<Vec<TopicPartition>>,
+    gate: Option<Gate>,
 }
 
 impl Member {
     pub(crate) fn join(log: &Arc<MemoryLog>) -> (watch::Sender<Vec<TopicPartition>>, Arc<Self>) {
         let (sender, share) = watch::channel(Vec::new());
-        (sender, Arc::new(Self { log: Arc::clone(log), share }))
+        (sender, Arc::new(Self { log: Arc::clone(log), share, gate: None }))
+    }
+
+    /// A member whose every request to the log waits at a gate.
+    pub(crate) fn join_at(
+        log: &Arc<MemoryLog>,
+        gate: Gate,
+    ) -> (watch::Sender<Vec<TopicPartition>>, Arc<Self>) {
+        let (sender, share) = watch::channel(Vec::new());
+        (sender, Arc::new(Self { log: Arc::clone(log), share, gate: Some(gate) }))
+    }
+
+    async fn pass(&self, request: Request) {
+        if let Some(gate) = &self.gate
+            && gate.pass(request).await != Verdict::Pass
+        {
+            self.log.faults().fail_next_reads(1, ReadError::Unavailable);
+        }
     }
 }
 
@@ -130,10 +150,12 @@ impl EventLog for Member {
     }
 
     async fn read(&self, from: TopicPartition, start: u64, bytes: usize) -> Result<Vec<Record>, ReadError> {
+        self.pass(Request::Read).await;
         self.log.read(from, start, bytes).await
     }
 
     async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError> {
+        self.pass(Request::Offsets).await;
         self.log.offsets(of).await
     }
 
@@ -152,6 +174,7 @@ impl EventLog for Member {
     fn close(&self) {}
 
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
+        self.pass(Request::Truncate).await;
         self.log.truncate_below(of, offset).await
     }
 }

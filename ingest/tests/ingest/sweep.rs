@@ -51,7 +51,9 @@ async fn what_a_crash_left_is_swept_by_the_worker_that_has_the_first_control_par
     store.arm(Step::DataFile, Fault::FailedButPersisted);
     ingest(&log, open(&store).await).step().await.expect_err("it dies with its file written");
     assert_eq!(data_files(&store).await, 1, "an orphan");
-    run_until(&log, &store, &[EVENTS], async || true).await;
+    let began = std::time::Instant::now();
+    // Long enough for a sweep, if it were this worker's.
+    run_until(&log, &store, &[EVENTS], async || began.elapsed() > Duration::from_millis(200)).await;
     assert_eq!(data_files(&store).await, 2, "not this worker's to sweep");
     run_until(&log, &store, &[CONTROL], async || data_files(&store).await == 1).await;
     assert_exactly(&store, EVENTS, &appended).await;

@@ -72,6 +72,7 @@ async fn an_orphan_is_deleted_and_nothing_else() {
         format!("lake/{name}"),
         format!("lake/{folder}/deeper/{name}"),
         format!("lake/session_date=2026-11-24/{name}"),
+        format!("lake/session_date=2026-11-24/target=orders/{name}"),
         // Names that are not a data file's.
         format!("lake/{folder}/{name}.crc"),
         format!("lake/{folder}/part-00000.parquet"),

@@ -1,0 +1,238 @@
+//! One run of a seed: what happens next, one thing at a time, by the seed alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use retrace_eventlog::{EventLog, MemoryLog};
+use retrace_ingest::{Next, Options};
+use retrace_lake::faults::FaultyStore;
+use retrace_lake::{Sweeper, Table};
+use retrace_proto::log::TopicPartition;
+
+use super::chance::Chance;
+use super::counts::Counts;
+use super::gate::{Request, Verdict};
+use super::producers::{ALL, Producers};
+use super::worker::{Ghost, Stop, Worker};
+use crate::support::open;
+
+/// Things that happen in one run, before all that is left is ingested.
+const EVENTS_MAX: u64 = 70;
+
+/// Requests that a worker makes before something else happens.
+const REQUESTS_MAX: u64 = 14;
+
+/// Attempts within which one worker without faults must have everything.
+const LAST_ATTEMPTS_MAX: u32 = 100;
+
+pub(crate) struct World {
+    chance: Chance,
+    now_ms: u64,
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// A reader's view, which nothing happens to.
+    pub(crate) table: Table,
+    pub(crate) producers: Producers,
+    workers: Vec<Slot>,
+    ghosts: Vec<Ghost>,
+    pub(crate) counts: Counts,
+    pub(crate) trace: Vec<String>,
+}
+
+struct Slot {
+    worker: Worker,
+    wakes_at_ms: u64,
+}
+
+fn options() -> Options {
+    Options { rows_max: 24, orphan_age_min: Duration::ZERO, ..Options::default() }
+}
+
+impl World {
+    pub(crate) async fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let log = Arc::new(MemoryLog::with_partitions(2, 1));
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let table = open(&FaultyStore::new(Arc::clone(&store))).await;
+        let mut workers = Vec::new();
+        for _ in 0..2 {
+            let worker = Worker::start(&log, &store, Vec::new(), options()).await;
+            workers.push(Slot { worker, wakes_at_ms: 0 });
+        }
+        let producers = Producers::new(&log, &mut chance);
+        let (ghosts, counts, trace) = (Vec::new(), Counts::default(), Vec::new());
+        let mut world =
+            Self { chance, now_ms: 0, log, store, table, producers, workers, ghosts, counts, trace };
+        world.divide();
+        world
+    }
+
+    pub(crate) async fn run(&mut self) {
+        for _ in 0..EVENTS_MAX {
+            match self.chance.below(100) {
+                0..30 => self.producers.append_some(&mut self.chance, &mut self.counts),
+                30..76 => self.drive_some().await,
+                76..81 => self.kill_one().await,
+                81..86 => self.divide(),
+                86..90 => self.pass_time_by_chance(),
+                90..93 => self.land_one().await,
+                93..97 => self.check_cut().await,
+                _ => self.sweep().await,
+            }
+        }
+    }
+
+    fn pass_time_by_chance(&mut self) {
+        let ms = 200 + self.chance.below(20_000);
+        self.pass_time(ms);
+    }
+
+    fn say(&mut self, what: String) {
+        self.trace.push(format!("{} ms: {what}", self.now_ms));
+    }
+
+    fn pass_time(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.log.set_now(MemoryLog::STARTS_AT_UNIX_US + i64::try_from(self.now_ms * 1000).expect("hours"));
+    }
+
+    /// Gives each topic partition to one worker, mostly; for a while both may believe that they have it, or none.
+    fn divide(&mut self) {
+        let mut shares: [Vec<TopicPartition>; 2] = Default::default();
+        for at in ALL {
+            let of = match self.chance.below(10) {
+                0..4 => [true, false],
+                4..8 => [false, true],
+                8 => [true, true],
+                _ => [false, false],
+            };
+            for (share, has) in shares.iter_mut().zip(of) {
+                share.extend(has.then_some(at));
+            }
+        }
+        self.say(format!("shares {shares:?}"));
+        self.counts.add("shares changed");
+        for (slot, share) in self.workers.iter().zip(shares) {
+            slot.worker.share.send_replace(share);
+        }
+    }
+
+    async fn drive_some(&mut self) {
+        let index = self.chance.index(self.workers.len());
+        let wakes_at_ms = self.workers[index].wakes_at_ms;
+        if wakes_at_ms > self.now_ms {
+            // Mostly others go on meanwhile.
+            if self.chance.percent(50) {
+                return;
+            }
+            self.pass_time(wakes_at_ms - self.now_ms);
+        }
+        for _ in 0..=self.chance.below(REQUESTS_MAX) {
+            let verdict = self.verdict(index);
+            if self.drive(index, verdict).await {
+                return;
+            }
+        }
+    }
+
+    /// Decides how the request ends before which a worker stands, and whether it can reach the store until the next one.
+    fn verdict(&mut self, index: usize) -> Verdict {
+        let away = self.chance.percent(3);
+        let unreadable = self.chance.percent(3);
+        let store = &self.workers[index].worker.store;
+        store.set_away(away);
+        store.fail_reads(unreadable);
+        self.counts.add_many("store away", u64::from(away));
+        self.counts.add_many("data files unreadable", u64::from(unreadable));
+        let Some(request) = self.workers[index].worker.request() else { return Verdict::Pass };
+        let verdict = match (self.chance.below(100), request) {
+            (0..6, _) => Verdict::Fail,
+            (6..12, Request::Put(_)) => Verdict::FailPersisted,
+            _ => return Verdict::Pass,
+        };
+        self.counts.add(&format!("{request:?} {verdict:?}"));
+        verdict
+    }
+
+    /// Whether the worker sleeps or is stalled now.
+    async fn drive(&mut self, index: usize, verdict: Verdict) -> bool {
+        let slot = &mut self.workers[index];
+        let stop = slot.worker.drive(verdict).await;
+        let pause_ms = match &stop {
+            Stop::Before(request) => {
+                let stalls = self.chance.percent(3);
+                if stalls {
+                    self.counts.add_named("stalled a minute before", request);
+                }
+                if stalls { 60_000 } else { 0 }
+            }
+            Stop::After(Ok(Next::WhenDue)) => u64::try_from(options().age_max.as_millis()).expect("short"),
+            Stop::After(Ok(Next::Overtaken)) => {
+                self.counts.add("fenced");
+                200
+            }
+            Stop::After(Ok(Next::After(pause))) => u64::try_from(pause.as_millis()).expect("short"),
+            Stop::After(Err(error)) => panic!("worker {index} ended: {error:?}"),
+        };
+        slot.wakes_at_ms = self.now_ms + pause_ms;
+        self.say(format!("worker {index} {verdict:?}, then {stop:?}, sleeps {pause_ms} ms"));
+        pause_ms > 0
+    }
+
+    async fn kill_one(&mut self) {
+        let index = self.chance.index(self.workers.len());
+        let share = self.workers[index].worker.share.borrow().clone();
+        let worker = Worker::start(&self.log, &self.store, share, options()).await;
+        let dead = std::mem::replace(&mut self.workers[index], Slot { worker, wakes_at_ms: self.now_ms });
+        let stood = dead.worker.request();
+        self.say(format!("worker {index} killed before {stood:?}"));
+        match stood {
+            Some(request) => self.counts.add_named("killed before", &request),
+            None => self.counts.add("killed between two attempts"),
+        }
+        self.ghosts.extend(dead.worker.kill());
+    }
+
+    /// What a dead worker asked the store for is done only now.
+    async fn land_one(&mut self) {
+        if self.ghosts.is_empty() {
+            return;
+        }
+        let ghost = self.ghosts.remove(self.chance.index(self.ghosts.len()));
+        self.counts.add(&format!("{:?} done after its worker died", ghost.request));
+        self.say(format!("{:?} of a dead worker done", ghost.request));
+        ghost.land().await;
+    }
+
+    async fn sweep(&mut self) {
+        let mut sweeper = Sweeper::new(self.table.clone(), Duration::ZERO);
+        let swept = sweeper.sweep(|topic| self.log.topic_id(topic)).await.expect("nothing happens to it");
+        self.counts.add("sweeps");
+        self.counts.add_many("orphans swept", swept.deleted as u64);
+        self.say(format!("swept {swept:?}"));
+    }
+
+    /// One worker that has all and whom nothing happens to brings everything into the table. What dead ones asked for
+    /// comes before or after, or never.
+    pub(crate) async fn settle(&mut self) {
+        self.workers.clear();
+        while self.chance.percent(50) && !self.ghosts.is_empty() {
+            self.land_one().await;
+        }
+        let worker = Worker::start(&self.log, &self.store, ALL.to_vec(), options()).await;
+        self.workers.push(Slot { worker, wakes_at_ms: 0 });
+        for _ in 0..LAST_ATTEMPTS_MAX {
+            while !self.drive(0, Verdict::Pass).await {}
+            if self.workers[0].worker.request().is_none() && self.workers[0].worker.lag_records() == Some(0) {
+                break;
+            }
+        }
+        while self.chance.percent(70) && !self.ghosts.is_empty() {
+            self.land_one().await;
+        }
+        self.ghosts.clear();
+        self.sweep().await;
+    }
+}
