@@ -60,7 +60,7 @@ fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
 	@scripts/fuzz '$(CACHE)/fuzz' '$(SECONDS)' $(TARGETS)
 
 soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 50 kills and longer loads
-	RETRACE_SOAK=1 $(CARGO) test --locked --workspace --test ingest -- --nocapture simulation
+	RETRACE_SOAK=1 $(CARGO) test --locked --workspace --test ingest -- --nocapture
 	RETRACE_SOAK=1 $(E2E) --nocapture
 
 proto: setup ## Generate the Rust code of the .proto files again

@@ -128,7 +128,8 @@ impl Ingest {
     /// 2. If a commit of the step before is open, settle it first. *Crash:* as after 5.
     /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
     ///    changed.
-    /// 4. Read records from the positions on and write their rows to files, piece by piece. *Crash:* files that nobody names.
+    /// 4. Read records from the positions on and write their rows to files, piece by piece. *Crash:* files that nobody names,
+    ///    which are swept later.
     /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
     ///    table or it is not; step 1 reads which.
     /// 6. Let the log go of what is below the new positions and not a control record that is still good. *Crash:* it keeps more than it must, until step 1.

@@ -10,7 +10,7 @@ use retrace_proto::log::Topic;
 use crate::error::LakeError;
 use crate::schema::PARTITION_COLUMNS;
 use crate::table::{Snapshot, Table};
-use crate::write::{Named, now_unix_ms};
+use crate::write::{FileName, now_unix_ms};
 
 /// Files listed in one round. The day's folder in which they are reached is listed to its end.
 const LISTED_FILES_MAX: usize = 100_000;
@@ -68,7 +68,7 @@ impl Sweeper {
         let removed = removed.map_ok(|file| Path::from(&*file.path())).try_collect::<Vec<_>>();
         named.extend(removed.await.map_err(LakeError::delta)?);
         let is_orphan = |file: &ObjectMeta| {
-            let Some(of) = Named::parse(&file.location) else { return false };
+            let Some(of) = FileName::parse(&file.location) else { return false };
             let age_ms = now_unix_ms().saturating_sub(file.last_modified.timestamp_millis());
             !named.contains(&file.location)
                 && snapshot.position(topic_id(of.topic), of.partition) > of.first_offset

@@ -198,13 +198,13 @@ fn path_of(key: &FileKey, stats: &FileStats) -> Path {
 }
 
 /// What the name of a data file says. The reverse of [`path_of`].
-pub(crate) struct Named {
+pub(crate) struct FileName {
     pub(crate) topic: Topic,
     pub(crate) partition: u32,
     pub(crate) first_offset: u64,
 }
 
-impl Named {
+impl FileName {
     /// `None` for a path that is not one of ours.
     pub(crate) fn parse(path: &Path) -> Option<Self> {
         let parts: Vec<_> = path.parts().collect();

@@ -128,13 +128,15 @@ async fn a_table_that_cannot_be_read_back_is_waited_for() {
     assert_eq!(kinds(&found(&store).await, EVENTS), ["event", "event", "duplicate"]);
 }
 
-/// What a full memory costs to read back; shown, not asserted.
+/// In a soak as many as are remembered, else a tenth. What it costs to read them back is shown, not asserted.
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_as_are_remembered_are_read_back_from_a_hundred_files() {
+async fn what_is_remembered_is_read_back_from_a_hundred_files() {
+    let soak = std::env::var_os("RETRACE_SOAK").is_some();
+    let events = if soak { RECENT_EVENTS_MAX } else { RECENT_EVENTS_MAX / 10 };
     let (log, store) = (Arc::new(MemoryLog::new()), store());
     let mut writer = Writer::new(&log, 1);
     let first = writer.append(EVENTS, 1).await;
-    let mut appended = writer.append(EVENTS, RECENT_EVENTS_MAX - 1).await;
+    let mut appended = writer.append(EVENTS, events - 1).await;
     let files = 100;
     let rows_max = appended.len().div_ceil(files) + 1;
     let bounds = retrace_ingest::Options { rows_max, bytes_max: usize::MAX, ..options() };
@@ -151,11 +153,11 @@ async fn as_many_as_are_remembered_are_read_back_from_a_hundred_files() {
     let mut restarted = begin().await;
     let began = std::time::Instant::now();
     restarted.step().await.expect("ingested");
-    println!("{RECENT_EVENTS_MAX} events of {files} files read back and 3 ingested in {:?}", began.elapsed());
+    println!("{events} events of {files} files read back and 3 ingested in {:?}", began.elapsed());
     let found = found(&store).await;
     let kinds = kinds(&found, EVENTS);
     let end = kinds.len() - 3;
     assert!(kinds[..end].iter().all(|kind| *kind == "event"));
-    // The first one is as far back as is looked; the same again has it behind it once more.
+    // The first one may be as far back as is looked; the same again has it behind it once more.
     assert_eq!(kinds[end..], ["duplicate"; 3]);
 }
