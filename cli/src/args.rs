@@ -27,6 +27,17 @@ pub(crate) struct Place {
     /// The configuration; keys, CA and tokens are in the folder it is in
     #[arg(long, global = true, env = "RETRACE_CONFIG", value_name = "FILE", default_value = "retrace.toml")]
     pub(crate) config: PathBuf,
+    /// How log lines are written to stderr
+    #[arg(long, global = true, env = "RETRACE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object per line
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -273,6 +284,7 @@ mod tests {
             "init gate",
             "up --config gate/retrace.toml",
             "--config gate/retrace.toml up",
+            "proxy --log-format json",
             "check",
             "token create dev --ttl 30d",
             "token list",

@@ -28,6 +28,7 @@ mod tail;
 mod token;
 
 mod clock;
+mod log_lines;
 mod output;
 mod storage;
 
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let serves = matches!(cli.command, Command::Up | Command::Proxy | Command::Ingest | Command::Query);
-    start_logging(if serves { "info" } else { "warn" });
+    log_lines::start(if serves { "info" } else { "warn" }, cli.place.log_format);
     let load = || Config::load(&cli.place.config);
     match cli.command {
         Command::Init { dir } => init::init(&dir)?,
@@ -87,20 +88,4 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Logs go to stderr; RETRACE_LOG sets what this project's parts log, in the form of `tracing_subscriber::EnvFilter`. The
-/// libraries below only warn, whatever it says: what they log otherwise can quote a statement or a value.
-fn start_logging(default: &str) {
-    use std::io::IsTerminal;
-    use tracing_subscriber::filter::filter_fn;
-    use tracing_subscriber::layer::SubscriberExt;
-    use tracing_subscriber::util::SubscriberInitExt;
-    use tracing_subscriber::{EnvFilter, Layer, fmt};
-
-    let wanted = EnvFilter::try_from_env("RETRACE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let ours =
-        filter_fn(|event| event.target().starts_with("retrace") || *event.level() <= tracing::Level::WARN);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    tracing_subscriber::registry().with(wanted).with(lines.with_filter(ours)).init();
 }
