@@ -42,31 +42,11 @@ pub struct ServerIdentity {
     pub key: PathBuf,
 }
 
-/// A server's certificate and key as PEM texts, for libraries that take them so.
-#[derive(Clone, Debug)]
-pub struct PemIdentity {
-    /// The certificate chain.
-    pub certificate: String,
-    /// The private key, a PEM text too.
-    pub key: Secret,
-}
-
 impl ServerIdentity {
     /// Where a gateway keeps them.
     #[must_use]
     pub fn in_dir(dir: &Path) -> Self {
         Self { certificate: dir.join("server.pem"), key: keys::folder(dir).join("server.key") }
-    }
-
-    /// Both as texts, once they are found to go together.
-    pub fn to_pem(&self) -> Result<PemIdentity, TlsError> {
-        tls::server_config(&self.certificate, &self.key)?;
-        let certificate = read_text(&self.certificate, |reason| TlsError::Certificate {
-            path: self.certificate.clone(),
-            reason: reason.to_owned(),
-        })?;
-        let key = read_text(&self.key, |_| TlsError::Key(self.key.clone()))?;
-        Ok(PemIdentity { certificate, key: Secret::new(key.into_bytes()) })
     }
 }
 

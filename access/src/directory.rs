@@ -1,13 +1,14 @@
 //! The principals of a gateway and their tokens, as every login asks for them.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+mod principals;
 
-use retrace_proto::wire;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
 use subtle::ConstantTimeEq;
 
 use crate::files::Stamp;
-use crate::principal::{Authenticated, Principal, check_name};
+use crate::principal::{Authenticated, Principal};
 use crate::scram::ScramServer;
 use crate::secret::Secret;
 use crate::time;
@@ -15,9 +16,11 @@ use crate::token::{ITERATIONS, SALT_BYTES, TokenEntry, TokenText};
 use crate::token_file::{TokenError, TokenFile};
 use crate::verifier::{hmac, sha256};
 
+pub use principals::Principals;
+
 /// Who may come in. Clones share one directory.
 ///
-/// The principals are those of the configuration. The tokens are those of the file at the moment of the login: before
+/// The principals are those of the configuration that was read last. The tokens are those of the file at the moment of the login: before
 /// each, the file is looked at, and read again if it changed. While it cannot be read nobody comes in.
 #[derive(Clone)]
 pub struct Directory {
@@ -68,21 +71,22 @@ impl Directory {
         tokens: TokenFile,
         mock_key: Secret,
     ) -> Result<Self, DirectoryError> {
-        let mut by_name = HashMap::new();
-        for principal in principals {
-            let name = principal.name.clone();
-            check_name(&name).map_err(|reason| DirectoryError::Name { name: name.clone(), reason })?;
-            if principal.kind == wire::PrincipalKind::Unspecified {
-                return Err(DirectoryError::Kind(name));
-            }
-            if by_name.insert(name.clone(), Arc::new(principal)).is_some() {
-                return Err(DirectoryError::Duplicate(name));
-            }
-        }
+        let principals = RwLock::new(Principals::new(principals)?);
         let (stamp, entries) = tokens.read()?;
         let cache = Mutex::new(Cache::Read { stamp, entries: entries.into() });
-        let shared = Shared { principals: by_name, tokens, mock_key, cache, revoked: Mutex::default() };
+        let shared = Shared { principals, tokens, mock_key, cache, revoked: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// From now on these are the principals. Who has come in stays.
+    pub fn replace(&self, principals: Principals) {
+        *self.shared.principals.write().unwrap_or_else(PoisonError::into_inner) = principals;
+    }
+
+    /// The principal of this name, if there is one now.
+    #[must_use]
+    pub fn principal(&self, name: &str) -> Option<Arc<Principal>> {
+        self.shared.principals.read().unwrap_or_else(PoisonError::into_inner).named(name)
     }
 
     /// Begins a SCRAM exchange. A user that does not exist gets one that looks like any other and always fails.
@@ -109,7 +113,7 @@ impl Directory {
         let entries = self.tokens_now()?;
         let mock = self.mock_salt(user);
         let entry = entries.iter().find(|entry| entry.principal == user);
-        let known = entry.filter(|_| self.shared.principals.contains_key(user));
+        let known = entry.filter(|_| self.principal(user).is_some());
         Ok(known.map_or((mock, ITERATIONS), |entry| (entry.salt, entry.iterations)))
     }
 
@@ -149,7 +153,7 @@ impl Directory {
         if self.has_revoked(&entry.id) {
             return None;
         }
-        let principal = Arc::clone(self.shared.principals.get(&entry.principal)?);
+        let principal = self.principal(&entry.principal)?;
         Some(Authenticated { principal, token_id: entry.id.clone() })
     }
 
@@ -166,7 +170,7 @@ impl std::fmt::Debug for Directory {
 }
 
 struct Shared {
-    principals: HashMap<String, Arc<Principal>>,
+    principals: RwLock<Principals>,
     tokens: TokenFile,
     mock_key: Secret,
     cache: Mutex<Cache>,

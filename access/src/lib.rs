@@ -38,14 +38,14 @@ mod files;
 mod testing;
 mod time;
 
-pub use ca::{Ca, PemIdentity, ServerIdentity};
-pub use directory::{Directory, DirectoryError, Refused};
+pub use ca::{Ca, ServerIdentity};
+pub use directory::{Directory, DirectoryError, Principals, Refused};
 pub use files::FileError;
 pub use keys::{KeyError, Keys, RoleKey};
 pub use principal::{Authenticated, EvidenceRight, KillRight, Principal};
 pub use scram::{Mechanism, ScramError, ScramServer};
 pub use secret::{Secret, SecretError, SecretRef};
 pub use target_auth::{AuthMethod, AuthMethods, AuthMethodsError, BindingMode, TargetAuth};
-pub use tls::{CertificateCheck, ClientIdentity, ServerTls, TargetTls, TlsError};
+pub use tls::{CertificateCheck, ClientIdentity, CurrentTls, ListenerTls, ServerTls, TargetTls, TlsError};
 pub use token::TokenEntry;
 pub use token_file::{TOKEN_TTL_DEFAULT, TOKENS_LIVE_MAX, TokenError, TokenFile};

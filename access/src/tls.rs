@@ -4,6 +4,7 @@
 //! default is whichever was installed first.
 
 mod end_point;
+mod listener;
 mod target;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::files::{self, FileError};
 use crate::secret::SecretError;
 
 pub use end_point::server_end_point;
+pub use listener::{CurrentTls, ListenerTls};
 pub use target::{CertificateCheck, ClientIdentity, TargetTls};
 
 /// The largest file of certificates, in bytes: the roots of an operating system are a quarter of it.

@@ -1,4 +1,4 @@
-use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile};
+use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile, tls};
 
 use crate::config::{Config, Log};
 use crate::output::{self, Output};
@@ -8,7 +8,8 @@ use crate::output::{self, Output};
 pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     let keys = Keys::load(config.dir())?;
     Ca::load(config.dir())?;
-    ServerIdentity::in_dir(config.dir()).to_pem()?;
+    let identity = ServerIdentity::in_dir(config.dir());
+    tls::server_config(&identity.certificate, &identity.key)?;
     let tokens = TokenFile::load(&config.tokens_file())?;
     Directory::new(config.principals.clone(), tokens, keys.mock)?;
     let warnings = warnings(config);

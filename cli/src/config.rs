@@ -13,6 +13,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,6 +52,9 @@ pub(crate) const DRAIN_WAIT_MS_DEFAULT: u64 = 30_000;
 /// Longest of either, in milliseconds.
 pub(crate) const DRAIN_MS_MAX: u64 = 60 * 60 * 1_000;
 
+/// What may change while a process runs. Whatever else the file has counts from the next start.
+const CHANGEABLE: [&str; 3] = ["principal", "target", "mask"];
+
 /// Data of one COPY from the client that is recorded if the file does not say, in bytes.
 pub(crate) const COPY_DATA_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
 
@@ -60,6 +64,8 @@ pub(crate) struct Config {
     file: PathBuf,
     dir: PathBuf,
     policy_version: String,
+    /// The tables of the file that count from the start of a process to its end.
+    fixed: toml::Table,
     /// Where PostgreSQL clients connect. Port 0 takes a free one.
     pub(crate) proxy_listen: SocketAddr,
     /// Where readers of evidence connect. Port 0 takes a free one.
@@ -179,6 +185,13 @@ impl Config {
         Drain { grace, ..self.drain }
     }
 
+    /// The tables in which `next` differs and that do not change while a process runs.
+    pub(crate) fn fixed_that_differ(&self, next: &Self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.fixed.keys().chain(next.fixed.keys()).collect();
+        let differ = names.into_iter().filter(|name| self.fixed.get(*name) != next.fixed.get(*name));
+        differ.map(|name| format!("[{name}]")).collect()
+    }
+
     /// Hex SHA-256 of the file, which every command's event names.
     #[must_use]
     pub(crate) fn policy_version(&self) -> &str {
@@ -214,6 +227,12 @@ impl Config {
         };
         self.masks.iter().filter(applies).map(rule).collect()
     }
+}
+
+fn fixed(text: &str) -> toml::Table {
+    // It was read as a form before, so it is a table.
+    let all: toml::Table = text.parse().unwrap_or_default();
+    all.into_iter().filter(|(name, _)| !CHANGEABLE.contains(&name.as_str())).collect()
 }
 
 fn policy_version(text: &str) -> String {

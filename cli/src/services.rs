@@ -6,6 +6,8 @@
 
 mod control;
 
+mod reload;
+
 mod run;
 
 mod targets;
@@ -24,7 +26,7 @@ use retrace_policy::mask::Masker;
 use retrace_proto::wire::{InstanceStarted, KeyRole};
 use retrace_proto::{Event, Id, Subject};
 use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
-use retrace_query::{Options as QueryOptions, Parts, QueryService};
+use retrace_query::{GRPC_ALPN, Options as QueryOptions, Parts, QueryService};
 use tokio::net::TcpListener;
 
 use crate::clock;
@@ -34,6 +36,7 @@ use crate::health::Health;
 use crate::output::Output;
 use crate::storage;
 use control::Obeying;
+use reload::Reloader;
 pub(crate) use run::Drain;
 use run::{Service, Stop, run};
 use targets::{fingerprint_key, targets};
@@ -95,13 +98,14 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     let name = instance_name(roles, stream_id);
     let instance = open_instance(&log, &config, roles, &name, stream_id).await?;
     watch::log(&health, log_watch, Arc::clone(&instance));
+    let mut reloader = Reloader::new(&config, &keys, &directory, &instance, &health);
     let process = Process { config, keys, directory, log, name, instance, health };
     let (follower, lag) = control::follower(&process.log);
     if roles != [Role::Ingest] {
         watch::control(&process.health, lag.clone());
     }
     let gateway = match listeners.gate {
-        Some(_) => Some(process.gateway(targets, lag)?),
+        Some(_) => Some(process.gateway(targets, lag, &mut reloader)?),
         None => None,
     };
     // Nobody is let in before it is known who may not come in any more.
@@ -116,13 +120,14 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
         services.push(process.gate(listener, gateway)?);
     }
     if let Some(doors) = listeners.doors {
-        services.push(process.query(doors).await?);
+        services.push(process.query(doors, &mut reloader).await?);
     }
     services.extend(control);
     services.extend(heads);
     if roles.contains(&Role::Ingest) {
         services.push(process.ingest().await?);
     }
+    reloader.start()?;
     starting.ready();
     announce(&ready)?;
     let outcome = run(services, &process.instance, process.health.readiness(), process.config.drain()).await;
@@ -195,7 +200,12 @@ struct Process {
 }
 
 impl Process {
-    fn gateway(&self, targets: Vec<Target>, lag: ControlLag) -> anyhow::Result<Arc<Gateway>> {
+    fn gateway(
+        &self,
+        targets: Vec<Target>,
+        lag: ControlLag,
+        reloader: &mut Reloader,
+    ) -> anyhow::Result<Arc<Gateway>> {
         let identity = ServerIdentity::in_dir(self.config.dir());
         let writer = control::writer(&self.log, &self.name, &self.keys, KeyRole::Proxy)?;
         let gateway = Arc::new(Gateway::new(GatewayParts {
@@ -211,6 +221,7 @@ impl Process {
             tls: tls::server_tls(&identity.certificate, &identity.key)?,
             limits: GatewayLimits::default(),
         }));
+        reloader.gateway(Arc::clone(&gateway));
         gateway.metrics().register(&mut self.health.registry());
         Ok(gateway)
     }
@@ -244,7 +255,7 @@ impl Process {
     }
 
     /// The query service at its doors. Either that fails ends it.
-    async fn query(&self, doors: Doors) -> anyhow::Result<Service> {
+    async fn query(&self, doors: Doors, reloader: &mut Reloader) -> anyhow::Result<Service> {
         let table = self.table().await?;
         watch::query(&self.health, Arc::clone(&self.log), table.clone());
         let query = QueryService::new(Parts {
@@ -260,16 +271,12 @@ impl Process {
             },
         })?;
         query.reader().register(&mut self.health.registry());
-        let identity = ServerIdentity::in_dir(self.config.dir());
         let stop = Stop::new();
         let postgres = match doors.postgres {
-            Some(listener) => {
-                let tls = tls::server_config(&identity.certificate, &identity.key)?;
-                Some(query.serve_postgres(listener, tls, stop.end()))
-            }
+            Some(listener) => Some(query.serve_postgres(listener, reloader.door(&[])?, stop.end())),
             None => None,
         };
-        let grpc = query.serve(doors.grpc, identity.to_pem()?, stop.end());
+        let grpc = query.serve(doors.grpc, reloader.door(&[GRPC_ALPN])?, stop.end());
         Ok(Service::start("the query service", stop, async move {
             let postgres = async {
                 if let Some(postgres) = postgres {

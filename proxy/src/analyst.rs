@@ -21,7 +21,7 @@ pub(crate) struct Analyst {
 
 impl Analyst {
     pub(crate) fn new(gateway: &Arc<Gateway>, entrance: &Entrance) -> Self {
-        let keeper = gateway.keepers.get(&entrance.target.name).filter(|_| entrance.is_judged);
+        let keeper = entrance.loaded.keepers.get(&entrance.target.name).filter(|_| entrance.is_judged);
         Self { gateway: gateway.clone(), parser: gateway.parser.clone(), keeper: keeper.cloned() }
     }
 

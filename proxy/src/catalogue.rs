@@ -222,6 +222,7 @@ impl Keeper {
         let dialled = dialled.unwrap_or(Err(dial::DialError::Deadline))?;
         let entrance = Entrance {
             principal: principal(),
+            loaded: gateway.latest.now(),
             target: self.target.clone(),
             asserted: Masked::from_iter([]),
             client_address: String::new(),

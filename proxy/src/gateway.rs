@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use retrace_access::{Directory, Secret, ServerTls, TargetAuth, TargetTls, TlsError};
+use retrace_access::{
+    Directory, ListenerTls, Principals, Secret, ServerTls, TargetAuth, TargetTls, TlsError,
+};
 use retrace_eventlog::{Append, EventLog, InstanceStream};
 use retrace_policy::catalogue::ColumnMask;
 use retrace_policy::mask::{FingerprintKey, Masker};
@@ -15,10 +17,9 @@ use retrace_proxy_core::postgres::{Recording, SessionLimits};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 
-use crate::catalogue::Keeper;
 use crate::control::{CancelsPassed, Control};
+use crate::loaded::{Latest, Loaded};
 use crate::lobby::Lobby;
 use crate::metrics::ProxyMetrics;
 use crate::parser::Parser;
@@ -169,14 +170,26 @@ pub struct GatewayParts {
     pub limits: GatewayLimits,
 }
 
+/// What of a proxy may change while it runs.
+#[derive(Debug)]
+pub struct Reload {
+    /// Who may come in.
+    pub principals: Principals,
+    /// Where to.
+    pub targets: Vec<Target>,
+    /// Hash of the configuration that decides.
+    pub policy_version: String,
+    /// The TLS of the client side.
+    pub tls: ServerTls,
+}
+
 /// A proxy, shared by all of its sessions.
 pub struct Gateway {
     pub(crate) directory: Directory,
-    pub(crate) targets: HashMap<String, Arc<Target>>,
+    pub(crate) latest: Latest,
     pub(crate) log: Arc<dyn EventLog>,
     pub(crate) instance: Arc<InstanceStream>,
     pub(crate) proxy_id: String,
-    pub(crate) policy_version: String,
     pub(crate) control: Control,
     pub(crate) registry: Registry,
     pub(crate) cancels_passed: CancelsPassed,
@@ -185,14 +198,10 @@ pub struct Gateway {
     pub(crate) masks_everything: Masker,
     /// For what the gate itself asks.
     pub(crate) masks_nothing: Arc<Masker>,
-    /// The catalogues of targets with masked columns.
-    pub(crate) keepers: HashMap<String, Arc<Keeper>>,
     pub(crate) parser: Arc<Parser>,
     /// By principal and target.
     guesses: Mutex<HashMap<(String, String), Arc<Guesses>>>,
-    pub(crate) tls: TlsAcceptor,
-    /// What clients bind their logins to.
-    pub(crate) end_point: Option<Vec<u8>>,
+    pub(crate) tls: ListenerTls,
     pub(crate) limits: GatewayLimits,
     /// Places of sessions.
     pub(crate) places: Arc<Semaphore>,
@@ -211,36 +220,34 @@ impl Gateway {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: GatewayParts) -> Self {
-        let mut tls = parts.tls.config;
-        tls.alpn_protocols = vec![ALPN.to_vec()];
-        let targets = parts.targets.into_iter().map(|target| (target.name.clone(), Arc::new(target)));
-        let targets: HashMap<_, _> = targets.collect();
-        let masked = targets.iter().filter(|(_, target)| !target.columns.is_empty());
-        let keepers = masked.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
         Self {
-            keepers: keepers.collect(),
+            latest: Latest::new(Loaded::new(parts.targets, parts.policy_version)),
             parser: Parser::start(),
             guesses: Mutex::default(),
             masks_nothing: Arc::new(Masker::new(&[], parts.fingerprint_key.clone())),
             directory: parts.directory,
-            targets,
             log: parts.log,
             instance: parts.instance,
             proxy_id: parts.proxy_id,
-            policy_version: parts.policy_version,
             control: parts.control,
             registry: Registry::new(parts.cancel_key),
             cancels_passed: CancelsPassed::default(),
             streams: OpenStreams::default(),
             masks_everything: Masker::everything(parts.fingerprint_key),
-            tls: TlsAcceptor::from(Arc::new(tls)),
-            end_point: parts.tls.end_point,
+            tls: ListenerTls::new(parts.tls, &[ALPN]),
             limits: parts.limits,
             places: Arc::new(Semaphore::new(parts.limits.sessions_max)),
             lobby: Lobby::new(parts.limits.logins_max),
             refusals: Refusals::default(),
             metrics: ProxyMetrics::default(),
         }
+    }
+
+    /// From now on this counts. Sessions that are open keep what they began with.
+    pub fn reload(&self, reload: Reload) {
+        let Reload { principals, targets, policy_version, tls } = reload;
+        self.tls.replace(tls);
+        self.latest.replace(Loaded::new(targets, policy_version), &self.directory, principals);
     }
 
     /// What a principal has compared with masked columns of a target of late. As many are kept as there are principals and

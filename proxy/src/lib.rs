@@ -17,6 +17,7 @@ mod driver;
 mod gateway;
 mod heads;
 mod listener;
+mod loaded;
 mod lobby;
 mod login;
 mod metrics;
@@ -35,7 +36,7 @@ mod workers;
 
 pub use catalogue::CATALOGUE_PRINCIPAL;
 pub use control::Control;
-pub use gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption, TargetTlsLink};
+pub use gateway::{Gateway, GatewayLimits, GatewayParts, Reload, Target, TargetEncryption, TargetTlsLink};
 pub use heads::HeadSigner;
 pub use listener::serve;
 pub use metrics::ProxyMetrics;

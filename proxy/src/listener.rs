@@ -67,7 +67,7 @@ pub async fn serve(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-    for keeper in gateway.keepers.values() {
+    for keeper in gateway.latest.keepers() {
         keeper.close(gateway.limits.close_wait_max).await;
     }
     for (kind, count) in gateway.refusals.take_all() {
@@ -126,6 +126,7 @@ async fn connection(
     };
     let entrance = Entrance {
         principal: login.who.to_wire(),
+        loaded: login.loaded,
         target: login.target,
         asserted: login.asserted,
         client_address: address.ip().to_string(),
@@ -149,11 +150,11 @@ async fn admit(
     gateway: &Gateway,
     stream: TcpStream,
 ) -> Result<Option<(Box<TlsStream<TcpStream>>, Login)>, (Refusal, Option<Unadmitted>)> {
-    let (mut stream, startup) = match login::open(gateway, stream).await? {
-        Opened::Login(stream, startup) => (stream, startup),
+    let (mut stream, tls, startup) = match login::open(gateway, stream).await? {
+        Opened::Login(stream, tls, startup) => (stream, tls, startup),
         Opened::Cancelled => return Ok(None),
     };
-    match login::authenticate(gateway, &mut stream, startup).await {
+    match login::authenticate(gateway, &mut stream, &tls, startup).await {
         Ok(login) => Ok(Some((stream, login))),
         Err(refusal) => Err((refusal, Some(stream))),
     }

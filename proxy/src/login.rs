@@ -5,15 +5,17 @@ mod prove;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use retrace_access::Authenticated;
+use retrace_access::{Authenticated, CurrentTls};
 use retrace_proto::Masked;
 use retrace_proto::wire::{Asserted, login_refused::Reason};
 use retrace_proxy_core::postgres::message::{Severity, error_response};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::gateway::{ALPN, Gateway, Target};
+use crate::loaded::Loaded;
 use crate::startup::{self, Startup, StartupError, StartupParameters};
 
 /// The first byte of TLS: the type of a record with a handshake. No startup message begins so, being far too short.
@@ -26,6 +28,7 @@ const ENCRYPTION_QUESTIONS_MAX: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Login {
     pub(crate) who: Authenticated,
+    pub(crate) loaded: Arc<Loaded>,
     pub(crate) target: Arc<Target>,
     pub(crate) startup: StartupParameters,
     pub(crate) asserted: Masked<Vec<Asserted>>,
@@ -35,7 +38,7 @@ pub(crate) struct Login {
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// It wants to log in, inside TLS.
-    Login(Box<TlsStream<TcpStream>>, StartupParameters),
+    Login(Box<TlsStream<TcpStream>>, Arc<CurrentTls>, StartupParameters),
     /// It was a cancel request, which is never answered.
     Cancelled,
 }
@@ -152,7 +155,8 @@ async fn open_tls(
     stream: TcpStream,
     asked: Asked,
 ) -> Result<Opened, (Refusal, Option<Unadmitted>)> {
-    let accepted = gateway.tls.accept(stream).await;
+    let tls = gateway.tls.now();
+    let accepted = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).await;
     let mut stream = Box::new(accepted.map_err(|error| (error.into(), None))?);
     // A client that does not say that it means PostgreSQL may have been led here by somebody, and gets no word that it
     // could take for another protocol's.
@@ -160,7 +164,7 @@ async fn open_tls(
         return Err((Refusal::new(Reason::Protocol, None), None));
     }
     match startup::read_startup(&mut stream).await {
-        Ok(Startup::Login(startup)) => Ok(Opened::Login(stream, startup)),
+        Ok(Startup::Login(startup)) => Ok(Opened::Login(stream, tls, startup)),
         Ok(Startup::Cancel(key)) => {
             gateway.cancel(&key).await;
             // TLS is ended in its own way, by which the client sees that its request has come.
@@ -176,6 +180,7 @@ async fn open_tls(
 pub(crate) async fn authenticate(
     gateway: &Gateway,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    tls: &CurrentTls,
     startup: StartupParameters,
 ) -> Result<Login, Refusal> {
     let asserted = asserted(gateway, &startup);
@@ -195,8 +200,11 @@ pub(crate) async fn authenticate(
         )));
     }
     negotiate(stream, &startup).await.map_err(|error| with(error.into()))?;
-    let who = prove::prove(gateway, stream, &user).await.map_err(with)?;
-    let target = gateway.targets.get(&database).filter(|target| who.principal.may_use(&target.name));
+    let who = prove::prove(gateway, stream, &user, tls.end_point.as_deref()).await.map_err(with)?;
+    let Some((loaded, who)) = gateway.latest.admit(who, &gateway.directory) else {
+        return Err(with(prove::wrong_credential(&user)));
+    };
+    let target = loaded.targets.get(&database).filter(|target| who.principal.may_use(&target.name));
     let Some(target) = target.cloned() else {
         // The same answer whether there is no such target or it is not this principal's.
         let refusal = Refusal::told(
@@ -207,7 +215,7 @@ pub(crate) async fn authenticate(
         );
         return Err(Refusal { principal: Some(who.to_wire()), ..with(refusal) });
     };
-    Ok(Login { who, target, startup, asserted })
+    Ok(Login { who, loaded, target, startup, asserted })
 }
 
 /// Answers a client that speaks a newer minor version or asks for options: what is spoken here, and none of them.

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::dial::Dialled;
 use crate::driver::{Alarm, Driver, Stream};
 use crate::gateway::{Gateway, Target};
+use crate::loaded::Loaded;
 use crate::outbox::{Outbox, Progress};
 use crate::registry::Entrant;
 use crate::stage::Stage;
@@ -22,6 +23,8 @@ use crate::stage::Stage;
 /// Who begins a session, and through what.
 pub(crate) struct Entrance {
     pub(crate) principal: wire::Principal,
+    /// The configuration that the session goes by.
+    pub(crate) loaded: Arc<Loaded>,
     pub(crate) target: Arc<Target>,
     pub(crate) asserted: Masked<Vec<Asserted>>,
     pub(crate) client_address: String,
@@ -118,7 +121,7 @@ fn opening(
         },
         greeting: Greeting { settings, cancel_key },
         asserted: entrance.asserted,
-        policy_version: gateway.policy_version.clone(),
+        policy_version: entrance.loaded.policy_version.clone(),
         impossible_name: impossible_name(),
         limits,
         subject,

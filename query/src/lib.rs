@@ -85,5 +85,5 @@ pub use cut::{Cut, Position};
 pub use error::{ErrorKind, QueryError};
 pub use options::Options;
 pub use reader::{Reader, Sources};
-pub use server::ServeError;
+pub use server::{GRPC_ALPN, ServeError};
 pub use service::{End, Parts, QueryService};

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use retrace_access::ListenerTls;
 use retrace_proto::wire::login_refused::Reason;
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,7 +53,7 @@ const CLOSE_WAIT_MAX: Duration = Duration::from_secs(2);
 struct Hall {
     reader: Reader,
     door: Arc<Door>,
-    tls: TlsAcceptor,
+    tls: ListenerTls,
     cancels: Cancels,
     places: Arc<Semaphore>,
     login_wait_max: Duration,
@@ -70,7 +71,7 @@ impl QueryService {
     pub fn serve_postgres(
         &self,
         listener: TcpListener,
-        tls: rustls::ServerConfig,
+        tls: ListenerTls,
         end: End,
     ) -> impl Future<Output = ()> + Send + 'static {
         let ((draining, is_draining), (stopping, is_stopping)) =
@@ -78,7 +79,7 @@ impl QueryService {
         let hall = Hall {
             reader: self.reader.at("postgres"),
             door: Arc::clone(&self.door),
-            tls: TlsAcceptor::from(Arc::new(tls)),
+            tls,
             cancels: Cancels::default(),
             places: Arc::new(Semaphore::new(self.options.connections_max)),
             login_wait_max: Duration::from_millis(self.options.handshake_ms_max),
@@ -132,7 +133,8 @@ async fn client(hall: Hall, stream: TcpStream, address: SocketAddr) {
         tracing::debug!(%error, "a connection will wait to fill its packets");
     }
     let deadline = Instant::now() + hall.login_wait_max;
-    let opened = match timeout_at(deadline, login::open(stream, &hall.tls, &hall.cancels)).await {
+    let tls = TlsAcceptor::from(Arc::clone(&hall.tls.now().config));
+    let opened = match timeout_at(deadline, login::open(stream, &tls, &hall.cancels)).await {
         Ok(opened) => opened,
         Err(_elapsed) => return hall.door.record(Reason::Deadline, &address.to_string()),
     };

@@ -5,12 +5,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use retrace_access::PemIdentity;
+use retrace_access::ListenerTls;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
-use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use crate::QueryService;
 use crate::service::{Calls, End};
@@ -23,6 +27,9 @@ const CALLS_PER_CONNECTION_MAX: u32 = 32;
 /// Largest request, in bytes: a statement of the longest allowed and more, so that the limit's own error answers.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
+/// The protocol's name inside TLS (ALPN).
+pub const GRPC_ALPN: &[u8] = b"h2";
+
 /// How often a quiet connection is asked whether its client is still there, and how long that may take. A client that
 /// vanished frees its place after both.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -34,14 +41,6 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Why the service does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Certificate and key were not accepted.
-    #[error(
-        "the query service cannot use its certificate and key: check that they are PEM and belong together"
-    )]
-    Identity(#[source] tonic::transport::Error),
-    /// The key is not text.
-    #[error("the query service's private key is not PEM")]
-    KeyNotText,
     /// Serving ended with an error.
     #[error("the query service ended")]
     Transport(#[source] tonic::transport::Error),
@@ -51,16 +50,11 @@ impl QueryService {
     /// Serves the connections of `listener` until the service drains; then nothing new is taken, tails end, and other
     /// answers under way end when they are whole, or with a sentence when the service stops.
     ///
-    /// A rustls provider must have been installed as the process's default: more than one is linked.
+    /// Its clients speak [`GRPC_ALPN`].
     ///
     /// # Errors
-    /// If the identity cannot be used, or the transport fails.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        identity: PemIdentity,
-        end: End,
-    ) -> Result<(), ServeError> {
+    /// If the transport fails.
+    pub async fn serve(self, listener: TcpListener, tls: ListenerTls, end: End) -> Result<(), ServeError> {
         let ((draining, is_draining), (stopping, is_stopping)) =
             (watch::channel(false), watch::channel(false));
         let Self { reader, door, commander, .. } = self;
@@ -78,15 +72,20 @@ impl QueryService {
             let _ = stopping.send(true);
             std::future::pending::<()>().await;
         };
+        let connections = Connections {
+            listener,
+            tls,
+            places: Arc::new(Semaphore::new(self.options.connections_max)),
+            handshake_wait_max: Duration::from_millis(self.options.handshake_ms_max),
+            handshakes: JoinSet::new(),
+        };
         let serving = Server::builder()
-            .tls_config(tls(&identity, self.options.handshake_ms_max)?)
-            .map_err(ServeError::Identity)?
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(PING_INTERVAL))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .add_service(calls)
             .add_service(orders)
-            .serve_with_incoming_shutdown(connections(listener, self.options.connections_max), drained);
+            .serve_with_incoming_shutdown(connections.stream(), drained);
         tokio::select! {
             served = serving => served.map_err(ServeError::Transport),
             () = stopped => unreachable!("it only tells"),
@@ -94,31 +93,53 @@ impl QueryService {
     }
 }
 
-fn tls(identity: &PemIdentity, handshake_ms_max: u64) -> Result<ServerTlsConfig, ServeError> {
-    let key = std::str::from_utf8(identity.key.expose()).map_err(|_not_text| ServeError::KeyNotText)?;
-    Ok(ServerTlsConfig::new()
-        .identity(Identity::from_pem(&identity.certificate, key))
-        .timeout(Duration::from_millis(handshake_ms_max)))
+/// Connections whose handshake is through.
+struct Connections {
+    listener: TcpListener,
+    tls: ListenerTls,
+    places: Arc<Semaphore>,
+    handshake_wait_max: Duration,
+    handshakes: JoinSet<Option<Connection>>,
 }
 
-/// Accepts as long as there is a place. Who finds none waits in the listener's backlog.
-fn connections(listener: TcpListener, max: usize) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Arc::new(Semaphore::new(max));
-    stream::unfold((listener, places), |(listener, places)| async move {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-        let socket = accept(&listener).await;
+impl Connections {
+    /// Accepts as long as there is a place. Who finds none waits in the listener's backlog; who is slow to shake hands holds
+    /// up nobody else.
+    fn stream(self) -> impl Stream<Item = io::Result<Connection>> {
+        stream::unfold(self, |mut connections| async move {
+            loop {
+                let Self { listener, places, handshakes, .. } = &mut connections;
+                tokio::select! {
+                    Some(done) = handshakes.join_next() => {
+                        if let Ok(Some(connection)) = done {
+                            return Some((Ok(connection), connections));
+                        }
+                    }
+                    (socket, place) = accept(listener, places) => connections.shake_hands(socket, place),
+                }
+            }
+        })
+        .boxed()
+    }
+
+    fn shake_hands(&mut self, socket: TcpStream, place: OwnedSemaphorePermit) {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "a connection of the query service will wait to fill its packets");
         }
-        Some((Ok(Connection { socket, _place: place }), (listener, places)))
-    })
-    .boxed()
+        let accepting = TlsAcceptor::from(Arc::clone(&self.tls.now().config)).accept(socket);
+        let accepting = timeout(self.handshake_wait_max, accepting);
+        self.handshakes.spawn(async move {
+            let stream = accepting.await.ok()?.ok()?;
+            Some(Connection { stream, _place: place })
+        });
+    }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((socket, _client)) => return socket,
+            Ok((socket, _client)) => return (socket, place),
             Err(error) => {
                 tracing::warn!(%error, "the query service could not accept a connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -130,7 +151,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 /// A client's connection, which gives its place back when it ends.
 #[derive(Debug)]
 struct Connection {
-    socket: TcpStream,
+    stream: TlsStream<TcpStream>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -138,7 +159,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.socket.connect_info()
+        self.stream.get_ref().0.connect_info()
     }
 }
 
@@ -148,7 +169,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -158,14 +179,14 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -81,19 +81,3 @@ fn names_that_no_certificate_can_carry_are_refused() {
     }
     assert!(matches!(ca.issue_server(&[]), Err(TlsError::Name(_))));
 }
-
-#[test]
-fn an_identity_reads_as_text_if_its_parts_go_together() {
-    let dir = tempfile::tempdir().unwrap();
-    let ca = Ca::create(dir.path()).unwrap();
-    let identity = ca.issue_server(&names(&["localhost"])).unwrap();
-    assert_eq!(identity, ServerIdentity::in_dir(dir.path()));
-    let pem = identity.to_pem().unwrap();
-    assert!(pem.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
-    assert!(pem.key.expose().starts_with(b"-----BEGIN PRIVATE KEY-----"));
-    assert!(!format!("{pem:?}").contains("PRIVATE"));
-    let old = fs::read(&identity.key).unwrap();
-    ca.issue_server(&names(&["localhost"])).unwrap();
-    fs::write(&identity.key, old).unwrap();
-    assert!(matches!(identity.to_pem(), Err(TlsError::Pair { .. })));
-}

@@ -1,6 +1,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use retrace_proto::wire;
 use tracing::span;
 
 use super::*;
@@ -185,4 +186,17 @@ impl tracing::Subscriber for Log {
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn principals_that_are_replaced_are_those_of_the_next_login() {
+    let gateway = gateway();
+    let (ann, _) = gateway.token("ann");
+    assert!(gateway.directory.bearer(&ann).is_ok());
+    let clone = gateway.directory.clone();
+    clone.replace(Principals::new(vec![principal("bob")]).unwrap());
+    assert_eq!(gateway.directory.bearer(&ann).unwrap_err(), Refused::Credential);
+    let (bob, _) = gateway.token("bob");
+    assert!(gateway.directory.bearer(&bob).is_ok());
+    assert!(Principals::new(vec![principal("bob"), principal("bob")]).is_err());
 }

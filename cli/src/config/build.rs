@@ -15,7 +15,7 @@ use super::place::{ConfigError, Source};
 use super::{
     COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, DRAIN_GRACE_MS_DEFAULT, DRAIN_MS_MAX,
     DRAIN_WAIT_MS_DEFAULT, HEALTH_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record,
-    Target, form, lake, link, log, policy_version,
+    Target, fixed, form, lake, link, log, policy_version,
 };
 use crate::services::Drain;
 
@@ -52,6 +52,7 @@ pub(super) fn build(
     let masks = form.mask.into_iter().map(|it| mask(it, &names, source));
     Ok(Config {
         policy_version: policy_version(source.text),
+        fixed: fixed(source.text),
         proxy_listen,
         query_listen,
         door_listen,

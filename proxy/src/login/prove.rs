@@ -14,8 +14,9 @@ pub(super) async fn prove(
     gateway: &Gateway,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     user: &str,
+    end_point: Option<&[u8]>,
 ) -> Result<Authenticated, Refusal> {
-    let mut scram = gateway.directory.scram(user).bound_to(gateway.end_point.as_deref());
+    let mut scram = gateway.directory.scram(user).bound_to(end_point);
     send(stream, &offer(&scram)).await?;
     let initial = receive(stream).await?;
     let (mechanism, first) = split_initial(&initial).ok_or_else(malformed)?;
@@ -67,17 +68,20 @@ fn malformed() -> Refusal {
     Refusal::told(Reason::Protocol, "08P01", "retrace: a message of the login is malformed", "")
 }
 
+/// One answer to all who are not a principal, or not with this token.
+pub(super) fn wrong_credential(user: &str) -> Refusal {
+    Refusal::told(
+        Reason::Credential,
+        "28P01",
+        &format!("password authentication failed for user \"{user}\""),
+        "The password is an access token (rt_…) of this principal that is neither expired nor revoked.",
+    )
+}
+
 /// The codes are those that a server has for the same.
 fn refused(error: &ScramError, user: &str) -> Refusal {
     let (reason, sqlstate) = match error {
-        ScramError::Refused(Refused::Credential) => {
-            return Refusal::told(
-                Reason::Credential,
-                "28P01",
-                &format!("password authentication failed for user \"{user}\""),
-                "The password is an access token (rt_…) of this principal that is neither expired nor revoked.",
-            );
-        }
+        ScramError::Refused(Refused::Credential) => return wrong_credential(user),
         ScramError::Refused(_) => (Reason::Credential, "28P01"),
         ScramError::Downgrade | ScramError::OtherCertificate => {
             tracing::warn!(%error, "a login was not bound to this gate's certificate");

@@ -2,10 +2,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use retrace_access::{Ca, EvidenceRight};
+use retrace_access::tls::server_tls;
+use retrace_access::{Ca, EvidenceRight, ListenerTls};
 use retrace_eventlog::MemoryLog;
 use retrace_proto::wire::envelope::Payload;
-use retrace_query::{Client, End, ErrorKind, Options, QueryError, ServeError};
+use retrace_query::{Client, End, ErrorKind, GRPC_ALPN, Options, QueryError, ServeError};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -29,7 +30,9 @@ async fn serve(world: &World, options: Options) -> Serving {
     let folder = world.folder.path().join("tls");
     std::fs::create_dir(&folder).unwrap();
     let ca = Ca::create(&folder).unwrap();
-    let identity = ca.issue_server(&["127.0.0.1".to_owned()]).unwrap().to_pem().unwrap();
+    let identity = ca.issue_server(&["127.0.0.1".to_owned()]).unwrap();
+    let tls = server_tls(&identity.certificate, &identity.key).unwrap();
+    let tls = ListenerTls::new(tls, &[GRPC_ALPN]);
     let ca_pem = std::fs::read_to_string(Ca::certificate_path(&folder)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -40,7 +43,7 @@ async fn serve(world: &World, options: Options) -> Serving {
     let drained = async move { drop(drained.await) }.boxed();
     let drained = futures::future::select(drained, stopped.clone()).map(drop).boxed();
     let end = End { drain: drained, stop: stopped.boxed() };
-    let ended = tokio::spawn(service.serve(listener, identity, end));
+    let ended = tokio::spawn(service.serve(listener, tls, end));
     Serving { address, ca_pem, stop: Some(stop), drain, ended }
 }
 

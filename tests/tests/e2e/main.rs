@@ -28,6 +28,7 @@ mod neighbours;
 mod network;
 mod reads;
 mod refusals;
+mod reload;
 mod replay;
 mod rights;
 mod scale_out;

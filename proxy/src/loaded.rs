@@ -1,0 +1,77 @@
+//! What of a gate's configuration may change while it runs: sessions keep what they began with.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use retrace_access::{Authenticated, Directory, Principals};
+
+use crate::catalogue::Keeper;
+use crate::gateway::Target;
+
+/// What a gate goes by, as of one reading of the configuration.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) targets: HashMap<String, Arc<Target>>,
+    /// The catalogues of targets with masked columns.
+    pub(crate) keepers: HashMap<String, Arc<Keeper>>,
+    /// Hash of the configuration.
+    pub(crate) policy_version: String,
+}
+
+impl Loaded {
+    pub(crate) fn new(targets: Vec<Target>, policy_version: String) -> Self {
+        let targets = targets.into_iter().map(|target| (target.name.clone(), Arc::new(target)));
+        let targets: HashMap<_, _> = targets.collect();
+        let masked = targets.iter().filter(|(_, target)| !target.columns.is_empty());
+        let keepers = masked.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
+        Self { keepers: keepers.collect(), targets, policy_version }
+    }
+}
+
+/// The one that counts now.
+#[derive(Debug)]
+pub(crate) struct Latest {
+    loaded: RwLock<Arc<Loaded>>,
+    /// Those who keep the catalogue for sessions that began before.
+    retired: Mutex<Vec<Weak<Keeper>>>,
+}
+
+impl Latest {
+    pub(crate) fn new(loaded: Loaded) -> Self {
+        Self { loaded: RwLock::new(Arc::new(loaded)), retired: Mutex::default() }
+    }
+
+    pub(crate) fn now(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What counts now, and who somebody is by it who has just proved who they are; `None` if it names them no more. Never
+    /// the rights of one configuration with the targets and masks of another.
+    pub(crate) fn admit(
+        &self,
+        who: Authenticated,
+        directory: &Directory,
+    ) -> Option<(Arc<Loaded>, Authenticated)> {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let principal = directory.principal(&who.principal.name)?;
+        Some((Arc::clone(&loaded), Authenticated { principal, ..who }))
+    }
+
+    /// From now on `next` counts, with these principals.
+    pub(crate) fn replace(&self, next: Loaded, directory: &Directory, principals: Principals) {
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        directory.replace(principals);
+        let before = std::mem::replace(&mut *loaded, Arc::new(next));
+        drop(loaded);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|keeper| keeper.strong_count() > 0);
+        retired.extend(before.keepers.values().map(Arc::downgrade));
+    }
+
+    /// Everybody who keeps a catalogue.
+    pub(crate) fn keepers(&self) -> Vec<Arc<Keeper>> {
+        let retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let retired = retired.iter().filter_map(Weak::upgrade);
+        retired.chain(self.now().keepers.values().cloned()).collect()
+    }
+}
