@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,9 @@ const END_POLL_PERIOD: Duration = Duration::from_millis(100);
 ///
 /// Dropping it closes it, and blocks until what is on its way is acknowledged, for ten seconds at most.
 pub struct KafkaLog {
-    shared: Arc<Shared>,
-    admin: AdminClient<Listener>,
+    /// There until this is dropped, as is `admin`.
+    shared: Option<Arc<Shared>>,
+    admin: Option<AdminClient<Listener>>,
     topic_ids: [Id; 2],
     /// How this process joins the group of ingest, and its membership once it did.
     member_config: ClientConfig,
@@ -113,7 +114,16 @@ impl KafkaLog {
         let shared = Arc::new(Shared { producer, readers, lanes });
         let member_config = options.member()?;
         let (member, is_closed) = (Mutex::new(None), AtomicBool::new(false));
+        let (shared, admin) = (Some(shared), Some(admin));
         Ok(Self { shared, admin, topic_ids, member_config, member, is_closed })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.as_ref().expect("only dropping takes it")
+    }
+
+    fn admin(&self) -> &AdminClient<Listener> {
+        self.admin.as_ref().expect("only dropping takes it")
     }
 
     fn member(&self) -> MutexGuard<'_, Option<Member>> {
@@ -121,7 +131,7 @@ impl KafkaLog {
     }
 
     fn lane(&self, of: TopicPartition) -> Result<&Arc<Lane>, ReadError> {
-        let lane = self.shared.lanes[of.topic as usize].get(of.partition as usize);
+        let lane = self.shared().lanes[of.topic as usize].get(of.partition as usize);
         lane.ok_or(ReadError::UnknownPartition(of))
     }
 
@@ -220,13 +230,29 @@ impl fmt::Debug for KafkaLog {
 impl Drop for KafkaLog {
     fn drop(&mut self) {
         self.close();
+        let clients = (self.shared.take(), self.admin.take());
+        end_in_time(move || drop(clients));
+    }
+}
+
+/// Ends clients of the library, or leaves them behind. Each waits for a thread of its own, and these wait by the clock of the
+/// day: one that was set back by an hour keeps them for an hour.
+fn end_in_time(end: impl FnOnce() + Send + 'static) {
+    let (ends, ended) = mpsc::channel();
+    let ending = thread::Builder::new().name("kafka-end".to_owned()).spawn(move || {
+        end();
+        // Nobody waits any more for what comes too late.
+        let _ = ends.send(());
+    });
+    if ending.is_ok() && ended.recv_timeout(CLOSE_WAIT_MAX).is_err() {
+        tracing::warn!("a client of the brokers did not end in time and is left behind");
     }
 }
 
 #[async_trait]
 impl EventLog for KafkaLog {
     fn partitions(&self, topic: Topic) -> u32 {
-        u32::try_from(self.shared.lanes[topic as usize].len()).unwrap_or(u32::MAX)
+        u32::try_from(self.shared().lanes[topic as usize].len()).unwrap_or(u32::MAX)
     }
 
     fn topic_id(&self, topic: Topic) -> Id {
@@ -238,7 +264,7 @@ impl EventLog for KafkaLog {
             return Append::ready(Err(error));
         }
         match self.lane(to) {
-            Ok(lane) => self.shared.producer.append(lane, &key, &value),
+            Ok(lane) => self.shared().producer.append(lane, &key, &value),
             Err(_) => Append::ready(Err(AppendError::Refused)),
         }
     }
@@ -249,12 +275,12 @@ impl EventLog for KafkaLog {
         start_inclusive: u64,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        let (shared, lane) = (Arc::clone(&self.shared), self.open_lane(from)?);
+        let (shared, lane) = (Arc::clone(self.shared()), self.open_lane(from)?);
         blocking(move || shared.read(&lane, start_inclusive, bytes_max)).await
     }
 
     async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError> {
-        let (shared, lane) = (Arc::clone(&self.shared), self.open_lane(of)?);
+        let (shared, lane) = (Arc::clone(self.shared()), self.open_lane(of)?);
         blocking(move || shared.range(&lane)).await
     }
 
@@ -263,7 +289,7 @@ impl EventLog for KafkaLog {
         of: &[TopicPartition],
     ) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
         let lanes = of.iter().map(|at| self.open_lane(*at)).collect::<Result<Vec<_>, _>>()?;
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(self.shared());
         let ranges = blocking(move || shared.ranges(&lanes)).await?;
         Ok(of.iter().copied().zip(ranges).collect())
     }
@@ -297,7 +323,7 @@ impl EventLog for KafkaLog {
                 Some(known) = own.next() => return known,
                 () = sleep(END_POLL_PERIOD) => {}
             }
-            let (shared, lanes) = (Arc::clone(&self.shared), lanes.clone());
+            let (shared, lanes) = (Arc::clone(self.shared()), lanes.clone());
             // Ends that cannot be told now are asked for again: whoever waits has no other use for them.
             if let Err(error) = blocking(move || shared.ranges(&lanes)).await {
                 tracing::trace!(%error, "the ends are not known");
@@ -310,7 +336,7 @@ impl EventLog for KafkaLog {
         if let Some(member) = &*member {
             return Ok(member.share());
         }
-        let control = &self.shared.lanes[Topic::Control as usize][0].topic;
+        let control = &self.shared().lanes[Topic::Control as usize][0].topic;
         match Member::join(&self.member_config, control, Topic::ALL.map(|topic| self.partitions(topic))) {
             Ok(joined) => Ok(member.insert(joined).share()),
             Err(error) => {
@@ -326,10 +352,12 @@ impl EventLog for KafkaLog {
 
     /// What is not acknowledged within ten seconds is given up.
     fn close(&self) {
-        drop(self.member().take());
+        if let Some(member) = self.member().take() {
+            end_in_time(move || drop(member));
+        }
         self.is_closed.store(true, Ordering::Release);
-        self.shared.producer.close(CLOSE_WAIT_MAX);
-        self.shared.lanes.iter().flatten().for_each(|lane| lane.known_end.stop());
+        self.shared().producer.close(CLOSE_WAIT_MAX);
+        self.shared().lanes.iter().flatten().for_each(|lane| lane.known_end.stop());
     }
 
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
@@ -341,7 +369,7 @@ impl EventLog for KafkaLog {
             .map_err(|_| ReadError::Unavailable)?;
         let options =
             AdminOptions::new().request_timeout(Some(ASK_WAIT_MAX)).operation_timeout(Some(ASK_WAIT_MAX));
-        let deleted = self.admin.delete_records(&offsets, &options).await;
+        let deleted = self.admin().delete_records(&offsets, &options).await;
         let failed = match &deleted {
             Ok(deleted) => deleted.elements().iter().find_map(|element| element.error().err()),
             Err(error) => Some(error.clone()),

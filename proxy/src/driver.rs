@@ -16,13 +16,8 @@ use bytes::{Buf, BytesMut};
 use retrace_proto::wire;
 use retrace_proto::{StreamWriter, Subject};
 use retrace_proxy_core::postgres::{Analysed, CancelKey, Input, LogFailure, Output, Session};
-<<<<<<< ours
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{mpsc, watch};
-=======
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::mpsc;
->>>>>>> theirs
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
@@ -41,6 +36,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// How much may wait to be written to the target before reading the client stops, in bytes.
 const TARGET_UNSENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a client may take to close after it was told that its session ends: what it sent meanwhile is on its way.
+const LATE_BYTES_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What a buffer of unsent bytes may keep of its memory once it is empty, in bytes.
 const UNSENT_KEPT_BYTES_MAX: usize = 16 * 1024;
@@ -195,6 +193,14 @@ impl<S: Stream> Side<S> {
     }
 }
 
+/// Reads what still comes, to its end: a socket that is closed on bytes which nobody read is reset, and the last words on
+/// their way to the client are lost with it.
+async fn discard(stream: &mut impl Stream) -> io::Result<()> {
+    let mut bytes = [0; 1024];
+    while stream.read(&mut bytes).await? > 0 {}
+    Ok(())
+}
+
 impl Driver {
     /// Runs the session to its end. Gives back the outbox of its last stream, in which records may still be on their way.
     pub(crate) async fn run<C: Stream, T: Stream>(mut self, client: C, target: T) -> (Subject, Outbox) {
@@ -208,7 +214,9 @@ impl Driver {
                 stream.shutdown().await
             };
             // A client that does not take its last bytes in time does without.
-            let _ = timeout(self.close_wait_max, last_words).await;
+            if let Ok(Ok(())) = timeout(self.close_wait_max, last_words).await {
+                let _ = timeout(LATE_BYTES_WAIT_MAX, discard(stream)).await;
+            }
         }
         while self.rolled.join_next().await.is_some() {}
         (self.about, self.outbox)
