@@ -13,7 +13,7 @@ CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers build demo test lint matrix bench fuzz soak proto clean
+.PHONY: help setup servers build demo cluster test lint matrix bench fuzz soak proto clean
 
 help: ## Show this list
 	@echo 'Retrace: an access gateway that takes everything down.'
@@ -31,11 +31,15 @@ build: setup
 demo: build ## Show the whole path once: psql, the gate, the evidence, a replay
 	@$(CARGO_TARGET_DIR)/debug/demo
 
+cluster: servers build ## Start three brokers and an S3 server to try services on by hand, until Ctrl-C
+	@$(CARGO_TARGET_DIR)/debug/cluster
+
 servers: setup
 	@scripts/kafka '$(RETRACE_KAFKA)'
 	@scripts/s3-server '$(RETRACE_S3)'
 
 test: servers build ## Run every test, end-to-end on scratch PostgreSQL, Kafka and S3 servers included
+	@scripts/fault-tools
 	@scripts/clients '$(RETRACE_CLIENTS)'
 	$(CARGO) test --locked --workspace
 
@@ -59,7 +63,8 @@ SECONDS ?= 60
 fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
 	@scripts/fuzz '$(CACHE)/fuzz' '$(SECONDS)' $(TARGETS)
 
-soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 50 kills and longer loads
+soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 50 kills, each fault 20 times
+	@scripts/fault-tools
 	RETRACE_SOAK=1 $(CARGO) test --locked --workspace --test ingest -- --nocapture
 	RETRACE_SOAK=1 $(E2E) --nocapture
 
