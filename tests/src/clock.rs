@@ -13,6 +13,10 @@ const LIBRARIES: [&str; 2] = [
 
 /// The clock of the processes that run in its surroundings. How long things take is not changed by it: only what time of
 /// day it is.
+///
+/// What waits until a time of day on a condition of C11, as librdkafka does, asks this clock for the time and waits by the
+/// system's. So while this one is ahead such waits last until somebody ends them, and while it is behind they end at once:
+/// more than a clock that steps does to them, which prolongs only the waits that it finds.
 #[derive(Debug)]
 pub struct Clock {
     folder: tempfile::TempDir,
@@ -54,6 +58,20 @@ impl Clock {
 
     fn file(&self) -> PathBuf {
         self.folder.path().join("time")
+    }
+}
+
+/// The library keeps something for each process, and what was killed leaves it behind.
+impl Drop for Clock {
+    fn drop(&mut self) {
+        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
+            if pid.is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true)) {
+                // Another test may have removed it.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 }
 
