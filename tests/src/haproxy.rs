@@ -13,10 +13,6 @@ use crate::{port, wait_for};
 /// How long it may take to start, or to find that a server serves.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Of its statistics of a server: the state, and how many sessions it was given so far.
-const STATUS: &str = "status";
-const SESSIONS: &str = "stot";
-
 /// A server to which clients are led.
 #[derive(Clone, Debug)]
 pub struct Backend {
@@ -77,18 +73,11 @@ impl HaProxy {
         self.port
     }
 
-    /// How many connections each server was given so far.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<u64> {
-        let given = self.of_servers(SESSIONS);
-        given.iter().map(|sessions| sessions.parse().expect("a number of sessions")).collect()
-    }
-
     /// Waits until it leads clients to the server, counted from 0.
     #[track_caller]
     pub fn wait_until_up(&self, server: usize) {
         wait_for("the balancer finds the server up", PATIENCE, || {
-            self.of_servers(STATUS).get(server).is_some_and(|status| status == "UP").then_some(())
+            self.states().get(server).is_some_and(|status| status == "UP").then_some(())
         });
     }
 
@@ -107,14 +96,14 @@ impl HaProxy {
         self.wait_until_up(server);
     }
 
-    /// One of the statistics, of each server; of none as long as the balancer does not answer.
-    fn of_servers(&self, column: &str) -> Vec<String> {
+    /// The state of each server; of none as long as the balancer does not answer.
+    fn states(&self) -> Vec<String> {
         let said = self.command("show stat");
         let mut lines = said.lines();
-        let names: Vec<_> = lines.next().unwrap_or_default().trim_start_matches("# ").split(',').collect();
-        let Some(index) = names.iter().position(|name| *name == column) else { return Vec::new() };
+        let names: Vec<_> = lines.next().unwrap_or_default().split(',').collect();
+        let Some(index) = names.iter().position(|name| *name == "status") else { return Vec::new() };
         let rows = lines.map(|line| line.split(',').collect::<Vec<_>>());
-        let servers = rows.filter(|row| row.len() > index && row[1].starts_with('s'));
+        let servers = rows.filter(|row| row.len() > index && row[1] != "FRONTEND" && row[1] != "BACKEND");
         servers.map(|row| row[index].to_owned()).collect()
     }
 
