@@ -244,7 +244,7 @@ impl Query {
         let Job { source, right, what, now_unix_us, permit, .. } = job;
         // The tail's rows count against the memory that queries share, as long as the query runs.
         let tail = MemoryConsumer::new("tail").register(&self.state.runtime_env().memory_pool);
-        if tail.try_grow(source.tail_bytes()).is_err() {
+        if tail.try_grow(source.tail_memory_bytes()).is_err() {
             return drop(started.send(Err(QueryError::Memory { bytes_max: self.memory_bytes_max })));
         }
         let visible = Visible { source: Arc::new(source), right };

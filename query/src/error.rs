@@ -104,13 +104,19 @@ pub enum QueryError {
     },
     /// Ingest is so far behind that the rest of the log is too much to read.
     #[error(
-        "ingest lags: more than {bytes_max} bytes of the log are not in the table yet, and a partial answer would be \
-         worse than none; see why `retrace ingest` does not keep up, then ask again"
+        "ingest lags: what the table does not have yet takes more than the {spill_bytes_max} bytes of local files that \
+         queries share, and a partial answer would be worse than none; see why `retrace ingest` does not keep up, then ask \
+         again"
     )]
     IngestLags {
         /// The limit.
-        bytes_max: usize,
+        spill_bytes_max: u64,
     },
+    /// The part of the log that is not in the table could not be kept in a local file.
+    #[error(
+        "a local file for what the table does not have yet failed: see that TMPDIR is writable and has room"
+    )]
+    Spill(#[source] ArrowError),
     /// The log was truncated again and again while the cut was taken.
     #[error("the table moved {attempts} times while the query began: try again")]
     NoCut {
@@ -239,6 +245,7 @@ impl QueryError {
             | Self::NotRecorded(_)
             | Self::NotOrdered(_)
             | Self::RecordTooSlow
+            | Self::Spill(_)
             | Self::Log(_)
             | Self::Lake(_)
             | Self::Stopping

@@ -15,6 +15,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, col, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use retrace_lake::{DataFile, PARTITION_COLUMNS, file_schema, schema};
 
@@ -22,10 +23,11 @@ use crate::barrier::RowBarrier;
 use crate::files::{self, Sorted};
 use crate::right::Right;
 use crate::source::Source;
+use crate::spill::{Spilled, SpilledScan};
 
 /// The table `events` of one query: the rows of its source that its reader may see.
 ///
-/// Three parts, in no order: files wholly below the cut, files that reach above it, and the tail. Behind a
+/// Four parts, in no order: files wholly below the cut, files that reach above it, and the tail, in memory and spilled. Behind a
 /// [`RowBarrier`] stands whatever holds a row that must not be seen: the files that reach above the cut, and for a
 /// reader who may see only their own, everything. Since that is below every view and every alias, no statement gets
 /// around it.
@@ -105,6 +107,13 @@ impl EventsTable {
         Ok(DataSourceExec::from_data_source(scan))
     }
 
+    fn scan_spilled(&self, spilled: &Arc<Spilled>, part: &Part<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+        let scan = SpilledScan::try_new(Arc::clone(spilled), indices(&schema(), &part.columns)?)?;
+        let schema = Arc::clone(scan.schema());
+        let scan = StreamingTableExec::try_new(schema, vec![Arc::new(scan)], None, [], false, None)?;
+        Ok(Arc::new(scan))
+    }
+
     fn scan_tail(&self, part: &Part<'_>) -> Result<Arc<dyn ExecutionPlan>> {
         let wanted = indices(&schema(), &part.columns)?;
         let scan = MemorySourceConfig::try_new_exec(
@@ -167,9 +176,12 @@ impl TableProvider for EventsTable {
             let part = part(across_guard);
             parts.push(guarded(state, self.scan_files(state, &across, &part)?, &part, wanted.len())?);
         }
+        let tail = part(right);
         if !self.source.tail.is_empty() {
-            let part = part(right);
-            parts.push(guarded(state, self.scan_tail(&part)?, &part, wanted.len())?);
+            parts.push(guarded(state, self.scan_tail(&tail)?, &tail, wanted.len())?);
+        }
+        if let Some(spilled) = &self.source.spilled {
+            parts.push(guarded(state, self.scan_spilled(spilled, &tail)?, &tail, wanted.len())?);
         }
         match parts.len() {
             0 => Ok(Arc::new(EmptyExec::new(Arc::new(table.project(&indices(&table, &wanted)?)?)))),

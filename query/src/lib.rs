@@ -22,6 +22,8 @@ mod cut;
 
 mod source;
 
+mod spill;
+
 mod right;
 
 mod files;

@@ -53,7 +53,7 @@ impl QueryMetrics {
     }
 
     /// Counts what a read took of the log.
-    pub(crate) fn took_tail(&self, bytes: usize) {
-        self.tail_bytes.inc_by(bytes as u64);
+    pub(crate) fn took_tail(&self, bytes: u64) {
+        self.tail_bytes.inc_by(bytes);
     }
 }

@@ -17,9 +17,11 @@ pub struct Options {
     pub tails_max: usize,
     /// Memory that all running queries share, in bytes. What the engine accounts for: joins, groups, sorts.
     pub memory_bytes_max: usize,
-    /// How much of the log a query reads beyond the table, in bytes. More means that ingest lags, and is an error: a
-    /// partial answer would be worse. (Spilling such a tail to local files is not done.)
+    /// How much of the log beyond the table a query has in memory, in bytes. More goes to a local file.
     pub tail_bytes_max: usize,
+    /// How much of such files all running queries share, in bytes. More means that ingest lags, and is an error: a partial
+    /// answer would be worse.
+    pub spill_bytes_max: u64,
     /// How often a cut is taken again because the log's start moved past the table's position meanwhile.
     pub cut_attempts_max: u32,
     /// Client connections at once; more wait in the listener's backlog.
@@ -47,6 +49,7 @@ impl Default for Options {
             tails_max: 64,
             memory_bytes_max: 512 * 1024 * 1024,
             tail_bytes_max: 256 * 1024 * 1024,
+            spill_bytes_max: 8 * 1024 * 1024 * 1024,
             cut_attempts_max: 8,
             connections_max: 256,
             handshake_ms_max: 10_000,

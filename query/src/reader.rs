@@ -20,6 +20,7 @@ use crate::evidence::{Counted, ReadRecord, Reading};
 use crate::metrics::QueryMetrics;
 use crate::right::Right;
 use crate::source::{self, Source};
+use crate::spill::SpillRoom;
 use crate::statement::Parsed;
 use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, fingerprint, statement, tail};
 
@@ -47,6 +48,8 @@ pub struct Sources {
 struct Inner {
     sources: Sources,
     options: Options,
+    /// Room for tails that memory has none for.
+    spill_room: SpillRoom,
     engine: Engine,
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
@@ -65,7 +68,8 @@ impl Reader {
         let tails = Arc::new(Semaphore::new(options.tails_max));
         let fingerprints = fingerprint::Asked::default();
         let metrics = QueryMetrics::default();
-        let inner = Inner { sources, options, engine, queries, tails, fingerprints, metrics };
+        let spill_room = SpillRoom::new(options.spill_bytes_max);
+        let inner = Inner { sources, options, spill_room, engine, queries, tails, fingerprints, metrics };
         Ok(Self(Arc::new(inner), "local"))
     }
 
@@ -227,9 +231,9 @@ impl Reader {
         permit: OwnedSemaphorePermit,
     ) -> Result<(Cut, Running, ReadRecord), QueryError> {
         let Read { kind, statement, what, right, deadline } = read;
-        let Inner { sources, options, engine, .. } = self.0.as_ref();
+        let Inner { sources, options, engine, spill_room, .. } = self.0.as_ref();
         let now_unix_us = (options.clock)();
-        let taken = Source::take(sources.log.as_ref(), &sources.table, options);
+        let taken = Source::take(sources.log.as_ref(), &sources.table, options, spill_room);
         let source = tokio::time::timeout_at(deadline.into(), taken)
             .await
             .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })??;

@@ -1,5 +1,5 @@
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -9,6 +9,7 @@ use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::{Envelope, Hash, Id, Recorded};
 
 use crate::cut::{Cut, Position};
+use crate::spill::{Spill, SpillRoom, Spilled};
 use crate::{Options, QueryError};
 
 /// How much of the log is read at a time, in bytes.
@@ -22,12 +23,14 @@ pub(crate) struct Source {
     pub(crate) cut: Cut,
     pub(crate) files: Vec<DataFile>,
     pub(crate) tail: Vec<RecordBatch>,
+    /// What of the tail is not in memory.
+    pub(crate) spilled: Option<Arc<Spilled>>,
 }
 
 impl Source {
     /// No rows: what a plan is tried on.
     pub(crate) fn empty() -> Self {
-        Self { cut: Cut::default(), files: Vec::new(), tail: Vec::new() }
+        Self { cut: Cut::default(), files: Vec::new(), tail: Vec::new(), spilled: None }
     }
 
     /// Takes a cut of log and table. Everything that is durable when this is called is below it (promise P4).
@@ -42,6 +45,7 @@ impl Source {
         log: &dyn EventLog,
         table: &Table,
         options: &Options,
+        room: &SpillRoom,
     ) -> Result<Self, QueryError> {
         let cut = ends(log).await?;
         for _attempt in 0..options.cut_attempts_max {
@@ -50,9 +54,13 @@ impl Source {
             if let Some(topic_id) = snapshot.foreign_topic(&known) {
                 return Err(QueryError::ForeignLog { topic_id });
             }
-            match read_tails(log, &snapshot, &cut, options).await {
+            let tail = Tail::new(options.tail_bytes_max, room.clone());
+            match read_tails(log, &snapshot, &cut, tail).await {
                 Err(QueryError::Log(ReadError::BelowStart { .. })) => {}
-                Ok(tail) => return Ok(Self { cut, files: snapshot.files().to_vec(), tail }),
+                Ok((tail, spilled)) => {
+                    let files = snapshot.files().to_vec();
+                    return Ok(Self { cut, files, tail, spilled: spilled.map(Arc::new) });
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -60,8 +68,13 @@ impl Source {
     }
 
     /// What the tail's rows take in memory, in bytes.
-    pub(crate) fn tail_bytes(&self) -> usize {
+    pub(crate) fn tail_memory_bytes(&self) -> usize {
         self.tail.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    /// What all of the tail takes, in bytes.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        self.tail_memory_bytes() as u64 + self.spilled.as_ref().map_or(0, |spilled| spilled.bytes())
     }
 }
 
@@ -78,8 +91,8 @@ async fn read_tails(
     log: &dyn EventLog,
     snapshot: &Snapshot,
     cut: &Cut,
-    options: &Options,
-) -> Result<Vec<RecordBatch>, QueryError> {
+    mut tail: Tail,
+) -> Result<(Vec<RecordBatch>, Option<Spilled>), QueryError> {
     let mut tails = Vec::new();
     for &Position { at, end_exclusive } in cut.positions() {
         let position = snapshot.position(log.topic_id(at.topic), at.partition);
@@ -88,12 +101,11 @@ async fn read_tails(
         }
         tails.push(Box::pin(pieces(log, at, position, end_exclusive)));
     }
-    let mut tail = Tail::new(options.tail_bytes_max);
     let mut pieces = stream::iter(tails).flatten_unordered(READS_AT_A_TIME);
     while let Some((at, records)) = pieces.try_next().await? {
-        tail.push(at, &records)?;
+        tail = tail.push(at, &records).await?;
     }
-    Ok(tail.batches)
+    tail.finish().await
 }
 
 /// The records of a topic partition from `start` to below `end`, piece by piece in order.
@@ -126,50 +138,91 @@ async fn check_not_behind(log: &dyn EventLog, at: TopicPartition, position: u64)
     if end < position { Err(QueryError::LogBehindTable { at, end, position }) } else { Ok(()) }
 }
 
-/// Rows of the log that the table does not hold yet.
+/// Events of a topic partition that are remembered to tell duplicates by, as ingest remembers them.
+const RECENT_EVENTS_MAX: usize = 65_536;
+
+/// Rows of the log that the table does not hold yet: in memory as long as there is room, then in a file.
 ///
-/// A second record of the same event within the tail becomes a duplicate, and another event under a sequence number
-/// that is taken a dead letter, as ingest makes them. One whose first record is in the table already is told apart only
-/// once ingest has seen it.
+/// A second record of the same event becomes a duplicate, and another event under a sequence number that is taken a dead
+/// letter, as ingest makes them. One whose first record is in the table already is told apart only once ingest has seen it.
 struct Tail {
     batches: Vec<RecordBatch>,
-    seen: HashMap<(Id, u64), Hash>,
+    spill: Option<Spill>,
+    room: SpillRoom,
+    recent: HashMap<TopicPartition, Recent>,
     bytes: usize,
     bytes_max: usize,
 }
 
+/// The latest events of a topic partition.
+#[derive(Default)]
+struct Recent {
+    seen: HashMap<(Id, u64), Hash>,
+    order: VecDeque<(Id, u64)>,
+}
+
 impl Tail {
-    fn new(bytes_max: usize) -> Self {
-        Self { batches: Vec::new(), seen: HashMap::new(), bytes: 0, bytes_max }
+    fn new(bytes_max: usize, room: SpillRoom) -> Self {
+        Self { batches: Vec::new(), spill: None, room, recent: HashMap::new(), bytes: 0, bytes_max }
     }
 
-    fn push(&mut self, at: TopicPartition, records: &[Record]) -> Result<(), QueryError> {
+    async fn push(mut self, at: TopicPartition, records: &[Record]) -> Result<Self, QueryError> {
         let mut rows = Rows::new();
+        let recent = self.recent.entry(at).or_default();
         for record in records {
             match Envelope::open(record.value.clone()) {
-                Ok(recorded) => self.push_opened(&mut rows, at, record, &recorded),
+                Ok(recorded) => recent.push_opened(&mut rows, at, record, &recorded),
                 Err(_) => rows.push(at, record),
             }
         }
         self.bytes += rows.bytes();
-        if self.bytes > self.bytes_max {
-            return Err(QueryError::IngestLags { bytes_max: self.bytes_max });
+        let batch = rows.finish();
+        if self.bytes <= self.bytes_max {
+            self.batches.push(batch);
+            return Ok(self);
         }
-        self.batches.push(rows.finish());
-        Ok(())
+        blocking(move || {
+            let mut spill = match self.spill.take() {
+                Some(spill) => spill,
+                None => Spill::begin(&self.room)?,
+            };
+            spill.write(&batch)?;
+            self.spill = Some(spill);
+            Ok(self)
+        })
+        .await
     }
 
+    async fn finish(self) -> Result<(Vec<RecordBatch>, Option<Spilled>), QueryError> {
+        let Self { batches, spill, .. } = self;
+        let spilled = blocking(move || spill.map(Spill::finish).transpose()).await?;
+        Ok((batches, spilled))
+    }
+}
+
+/// Writing to a file may take its time.
+async fn blocking<T: Send + 'static>(
+    write: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+) -> Result<T, QueryError> {
+    tokio::task::spawn_blocking(write).await.unwrap_or(Err(QueryError::Internal))
+}
+
+impl Recent {
     fn push_opened(&mut self, rows: &mut Rows, at: TopicPartition, record: &Record, recorded: &Recorded) {
         let place = (recorded.stream_id(), recorded.header().stream_seq);
-        match self.seen.entry(place) {
-            Entry::Vacant(free) => {
-                free.insert(recorded.hash());
+        match self.seen.get(&place) {
+            Some(first) if *first == recorded.hash() => rows.push_duplicate(at, record, recorded),
+            Some(_) => rows.push_dead_letter(at, record, "conflicting sequence"),
+            None => {
+                if self.order.len() == RECENT_EVENTS_MAX
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.seen.remove(&oldest);
+                }
+                self.seen.insert(place, recorded.hash());
+                self.order.push_back(place);
                 rows.push_opened(at, record, recorded);
             }
-            Entry::Occupied(first) if *first.get() == recorded.hash() => {
-                rows.push_duplicate(at, record, recorded);
-            }
-            Entry::Occupied(_) => rows.push_dead_letter(at, record, "conflicting sequence"),
         }
     }
 }

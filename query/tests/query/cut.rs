@@ -162,14 +162,33 @@ async fn a_log_truncated_below_the_tail_reloads_the_snapshot() {
 
 #[tokio::test]
 async fn a_tail_beyond_the_limit_is_an_error_that_names_ingest() {
-    let options = Options { tail_bytes_max: 1_000, ..Options::default() };
+    let options = Options { tail_bytes_max: 1_000, spill_bytes_max: 1_000, ..Options::default() };
     let world = World::with(MemoryLog::new(), options).await;
     Session::run(&world, "ann", 20).await;
     let error = world.sql(COUNT).await.unwrap_err();
-    assert!(matches!(error, QueryError::IngestLags { bytes_max: 1_000 }), "{error}");
+    assert!(matches!(error, QueryError::IngestLags { spill_bytes_max: 1_000 }), "{error}");
     assert!(error.to_string().contains("ingest lags"), "{error}");
     world.ingest().await;
     assert_eq!(world.number(COUNT).await, 42);
+}
+
+#[tokio::test]
+async fn a_tail_that_memory_has_no_room_for_is_in_every_answer_and_behind_the_wall() {
+    let options = Options { tail_bytes_max: 1_000, ..Options::default() };
+    let world = World::with(MemoryLog::new(), options).await;
+    for principal in ["ann", "bob"] {
+        Session::run(&world, principal, 20).await;
+    }
+    let by_principal = "SELECT principal, count(*) FROM events WHERE event_type = 'command_received' GROUP BY principal \
+                        ORDER BY principal";
+    assert_eq!(world.sql(by_principal).await.unwrap(), [["ann", "20"], ["bob", "20"]]);
+    // Read twice by one statement, and with all columns.
+    let joined = "SELECT count(*) FROM events a JOIN events b ON a.stream_id = b.stream_id AND a.stream_seq = b.stream_seq \
+                  WHERE a.principal IS NOT NULL";
+    assert_eq!(world.number(joined).await, 2 * 42);
+    assert_eq!(world.sql("SELECT * FROM events WHERE principal = 'ann'").await.unwrap().len(), 42);
+    let own = world.reader().sql(&caller("ann", EvidenceRight::Own), COUNT).await.unwrap();
+    assert_eq!(number(own).await, 42, "hers alone");
 }
 
 #[tokio::test]
