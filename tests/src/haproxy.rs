@@ -81,21 +81,6 @@ impl HaProxy {
         });
     }
 
-    /// Leads no further client to the server, as an operator does before it is stopped.
-    #[track_caller]
-    pub fn drain(&self, server: usize) {
-        let said = self.command(&format!("set server servers/s{server} state drain"));
-        assert_eq!(said.trim(), "", "the balancer takes the order");
-    }
-
-    /// Leads clients to it again, once it is found up.
-    #[track_caller]
-    pub fn take_back(&self, server: usize) {
-        let said = self.command(&format!("set server servers/s{server} state ready"));
-        assert_eq!(said.trim(), "", "the balancer takes the order");
-        self.wait_until_up(server);
-    }
-
     /// The state of each server; of none as long as the balancer does not answer.
     fn states(&self) -> Vec<String> {
         let said = self.command("show stat");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use retrace_tests::{Backend, Database, Gate, HaProxy, Kafka, Postgres, Process, S3};
+use retrace_tests::{Backend, Database, Gate, HaProxy, Health, Kafka, Postgres, Process, S3};
 
 use crate::common::{Dice, fault_rounds, soak};
 use crate::inserts::Load;
@@ -24,10 +24,11 @@ impl Fleet {
         let gate = Gate::new(database);
         gate.put_log_on(Kafka::shared());
         gate.put_lake_on(S3::shared());
+        let _ = gate.tell_health();
         // All begin at once, and find no topics and no table.
         let [proxies, ingests, mut queries] = gate.services([("proxy", 4), ("ingest", 2), ("query", 1)]);
         queries.push(gate.service("query"));
-        let backends: Vec<_> = proxies.iter().map(|proxy| Backend::at(proxy.postgres_port)).collect();
+        let backends: Vec<_> = proxies.iter().map(backend).collect();
         let balancer = HaProxy::before(&backends);
         Self { balancer, proxies, ingests, queries, gate, database }
     }
@@ -70,6 +71,12 @@ impl Fleet {
     }
 }
 
+/// A proxy as the balancer sees it.
+fn backend(proxy: &Process) -> Backend {
+    let Health(health) = proxy.health.expect("it tells of its health");
+    Backend { readiness: Some(format!("127.0.0.1:{health}")), ..Backend::at(proxy.postgres_port) }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p1_p3_p4_four_proxies_behind_a_balancer_share_the_clients_and_each_query_sees_all() {
     let fleet = Fleet::start();
@@ -94,12 +101,12 @@ async fn p1_p3_p4_p6_a_rolling_restart_of_the_proxies_tells_every_client_why() {
     for _ in 0..fault_rounds() {
         for number in dice.order(fleet.proxies.len()) {
             load.goes_on(dice.number(20..100));
-            fleet.balancer.drain(number);
+            // It says that it is not ready, and the balancer leads nobody to it when it takes nobody any more.
             let proxy = &mut fleet.proxies[number];
             assert!(proxy.stop().success(), "a clean end");
             load.goes_on(20);
             proxy.restart();
-            fleet.balancer.take_back(number);
+            fleet.balancer.wait_until_up(number);
             restarts += 1;
         }
         fleet.assert_fresh(&load, 200);
