@@ -96,11 +96,11 @@ fn drain(it: &form::Drain, source: &Source<'_>) -> Result<Drain, ConfigError> {
     })
 }
 
+/// What the file says of an address, the address, and who listens there.
+type Listens<'a> = (Option<&'a Spanned<String>>, Option<SocketAddr>, &'a str);
+
 /// Checks that no two listen at one address. A clash is shown at the later one, if the file gave its address.
-fn apart(
-    listeners: &[(Option<&Spanned<String>>, Option<SocketAddr>, &str)],
-    source: &Source<'_>,
-) -> Result<(), ConfigError> {
+fn apart(listeners: &[Listens<'_>], source: &Source<'_>) -> Result<(), ConfigError> {
     for (index, (given, address, _)) in listeners.iter().enumerate() {
         let taken = |(_, other, _): &&(_, Option<SocketAddr>, _)| address.is_some() && other == address;
         if let Some((other, _, who)) = listeners[..index].iter().find(taken)

@@ -34,6 +34,11 @@ impl Readiness {
         Part { readiness: self.clone(), index: state.parts.len() - 1 }
     }
 
+    /// Whether a part of this name is there.
+    pub(crate) fn has_part(&self, name: &str) -> bool {
+        self.lock().parts.iter().any(|(known, _)| *known == name)
+    }
+
     /// The process is about to stop: it is not ready any more.
     pub(crate) fn drain(&self) {
         self.lock().draining_since.get_or_insert_with(Instant::now);

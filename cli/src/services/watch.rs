@@ -85,7 +85,11 @@ pub(super) fn query(health: &Health, log: Arc<dyn EventLog>, table: Table) {
     table_answers(health, table);
 }
 
+/// Services of one process have one table.
 fn table_answers(health: &Health, table: Table) {
+    if health.readiness().has_part("table") {
+        return;
+    }
     let part = health.readiness().part("table");
     tokio::spawn(ask(part, move || {
         let table = table.clone();
