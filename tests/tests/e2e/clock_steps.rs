@@ -42,7 +42,8 @@ async fn p1_p3_p4_clocks_that_jump_an_hour_ahead_and_back_end_no_session_and_los
             }
             let flagged = gate.number(FLAGGED);
             wait_for("the day of a session that begins is flagged", PATIENCE, || {
-                let _ = gate.psql("SELECT 'by a clock that jumped'").expect_ok();
+                // On a busy machine the target may be late: then the next one.
+                let _ = gate.psql("SELECT 'by a clock that jumped'");
                 (gate.number(FLAGGED) > flagged).then_some(())
             });
         }

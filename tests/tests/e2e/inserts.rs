@@ -16,6 +16,12 @@ use crate::common::{PATIENCE, assert_nothing_lost_nothing_twice};
 /// Refusals that say what became of the command: the gate stops, the log is late, the outcome is unknown.
 const STATED: [&str; 3] = ["57P01", "57P03", "08007"];
 
+/// From here on clients take their time: a load of an hour must not make answers of an hour's rows.
+const HASTE_INSERTS_MAX: u64 = 10_000;
+
+/// How long they then wait between two inserts.
+const REST: Duration = Duration::from_millis(200);
+
 /// Inserts on record, as far as they can be told apart.
 const RECORDED: &str =
     "SELECT statement, parameters, status FROM commands WHERE statement LIKE 'INSERT INTO sent VALUES (%'";
@@ -148,6 +154,9 @@ async fn insert_on(connection: &Connection, shared: &Shared) -> Result<(), Error
             client.execute(&prepared, &[&bound]).await?;
         }
         shared.done().acknowledged.insert(number);
+        if number > HASTE_INSERTS_MAX {
+            tokio::time::sleep(REST).await;
+        }
     }
     Ok(())
 }
