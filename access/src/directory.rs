@@ -141,6 +141,17 @@ impl Directory {
         self.shared.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(token_id)
     }
 
+    /// Whether someone who proved who they are would still be let in, and with which rights: the token may be revoked or
+    /// expired by now, and the configuration another one.
+    pub fn still(&self, who: &Authenticated) -> Result<Authenticated, Refused> {
+        let entries = self.tokens_now()?;
+        let entry = entries.iter().find(|entry| entry.id == who.token_id).ok_or(Refused::Credential)?;
+        if !entry.is_live(time::now_unix_s()) || entry.principal != who.principal.name {
+            return Err(Refused::Credential);
+        }
+        self.authenticated(entry).ok_or(Refused::Credential)
+    }
+
     /// The principal of this token, if the file has it.
     pub fn principal_of(&self, token_id: &str) -> Result<Option<String>, Refused> {
         let entries = self.tokens_now()?;

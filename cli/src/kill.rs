@@ -54,9 +54,11 @@ fn say(Ordered { at, offset }: Ordered) {
 
 /// Looks into the evidence for what became of an order.
 async fn wait(evidence: &Evidence, session: Id) -> anyhow::Result<&'static str> {
-    let statement = format!("SELECT state, close_reason FROM sessions WHERE session_id = '{session}'");
+    let mut session = session.to_string();
     let deadline = Instant::now() + OBEYED_WAIT_MAX;
     loop {
+        let statement =
+            format!("SELECT state, close_reason, continued_by FROM sessions WHERE session_id = '{session}'");
         let Ok(answer) = evidence.sql(&statement).await else {
             // Who may end sessions need not be one who may read of them.
             return Ok(
@@ -70,14 +72,16 @@ async fn wait(evidence: &Evidence, session: Id) -> anyhow::Result<&'static str> 
         }
         let row: Vec<Option<String>> = rows.pop().unwrap_or_default();
         match row.iter().map(Option::as_deref).collect::<Vec<_>>()[..] {
-            [_, Some("killed")] => return Ok("was killed"),
-            [_, Some(_)] => return Ok("had ended by itself"),
+            [_, Some("killed"), _] => return Ok("was killed"),
+            [_, Some("rolled"), Some(next)] => session = next.to_owned(),
+            [_, Some("rolled"), None] if Instant::now() < deadline => sleep(LOOK_PAUSE).await,
+            [_, Some(_), _] => return Ok("had ended by itself"),
             [] => {
                 return Ok(
                     "is not in the evidence that you may read: if there is one of this id, its gate ends it",
                 );
             }
-            [Some("lost"), _] => return Ok("is lost: its gate is gone"),
+            [Some("lost"), ..] => return Ok("is lost: its gate is gone"),
             _ if Instant::now() >= deadline => {
                 return Ok(
                     "has not ended yet: its gate ends it as soon as it reads the order, if it is alive and the \

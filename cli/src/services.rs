@@ -105,7 +105,7 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
         watch::control(&process.health, lag.clone());
     }
     let gateway = match listeners.gate {
-        Some(_) => Some(process.gateway(targets, lag, &mut reloader)?),
+        Some(_) => Some(process.gateway(targets, lag.clone(), &mut reloader)?),
         None => None,
     };
     // Nobody is let in before it is known who may not come in any more.
@@ -120,7 +120,7 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
         services.push(process.gate(listener, gateway)?);
     }
     if let Some(doors) = listeners.doors {
-        services.push(process.query(doors, &mut reloader).await?);
+        services.push(process.query(doors, lag, &mut reloader).await?);
     }
     services.extend(control);
     services.extend(heads);
@@ -255,14 +255,14 @@ impl Process {
     }
 
     /// The query service at its doors. Either that fails ends it.
-    async fn query(&self, doors: Doors, reloader: &mut Reloader) -> anyhow::Result<Service> {
+    async fn query(&self, doors: Doors, lag: ControlLag, reloader: &mut Reloader) -> anyhow::Result<Service> {
         let table = self.table().await?;
         watch::query(&self.health, Arc::clone(&self.log), table.clone());
         let query = QueryService::new(Parts {
             log: Arc::clone(&self.log),
             table,
             directory: self.directory.clone(),
-            control: control::writer(&self.log, &self.name, &self.keys, KeyRole::Query)?,
+            control: control::for_orders(&self.log, &self.name, &self.keys, lag)?,
             instance: Arc::clone(&self.instance),
             masker: Masker::everything(fingerprint_key(&self.keys)),
             options: QueryOptions {

@@ -5,9 +5,9 @@ use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::wire::ControlSignature;
 use retrace_proto::{Event, Id, Subject};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::{Append, EventLog, InstanceStream, ReadError};
+use crate::{Append, EventLog, InstanceStream, ReadError, partition_for};
 
 /// How long ago it may be that a process knew every control record. One that knows less counts its log as down.
 pub const CONTROL_LAG_MAX: Duration = Duration::from_secs(5);
@@ -21,15 +21,32 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of control records asked for at once.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// Reads the control topic from its beginning, and on as it grows.
+/// Whether a partition of a control topic of so many is for cancels: the last one is, and nothing else belongs there. They
+/// may be many and are good for a moment, so nobody reads them from the beginning. A topic of one partition has everything in
+/// it, and this is `None`.
+#[must_use]
+pub fn is_for_cancels(partition: u32, partitions: u32) -> Option<bool> {
+    (partitions > 1).then(|| partition == partitions - 1)
+}
+
+/// Reads the control topic from its beginning, cancels from now, and on as it grows.
 #[derive(Debug)]
 pub struct ControlFollower {
     log: Arc<dyn EventLog>,
     /// The next offset of each topic partition.
     positions: Vec<(TopicPartition, u64)>,
-    /// When the topic was last known to have nothing that has not been handed over.
-    current_at: watch::Sender<Option<Instant>>,
+    has_begun: bool,
+    seen: watch::Sender<Seen>,
     periods: Periods,
+}
+
+/// What a follower has read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// When the topic was last known to have nothing that has not been handed over.
+    current_at: Option<Instant>,
+    /// Records handed over.
+    records: u64,
 }
 
 /// The times of a follower.
@@ -43,7 +60,7 @@ struct Periods {
 /// How far a [`ControlFollower`] is. Clones follow the same one.
 #[derive(Clone, Debug)]
 pub struct ControlLag {
-    current_at: watch::Receiver<Option<Instant>>,
+    seen: watch::Receiver<Seen>,
     lag_max: Duration,
 }
 
@@ -51,14 +68,24 @@ impl ControlLag {
     /// Whether every control record is known that was durable [`CONTROL_LAG_MAX`] ago.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        is_recent(*self.current_at.borrow(), self.lag_max)
+        is_recent(self.seen.borrow().current_at, self.lag_max)
     }
 
     /// Resolves once it is so; never if the follower has ended before.
     pub async fn current(mut self) {
-        if self.current_at.wait_for(|at| is_recent(*at, self.lag_max)).await.is_err() {
+        if self.seen.wait_for(|seen| is_recent(seen.current_at, self.lag_max)).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Resolves once it is so, however much there is to read; `false` if nothing was read for `stuck_after`.
+    pub async fn current_unless_stuck(mut self, stuck_after: Duration) -> bool {
+        while !self.is_current() {
+            if !matches!(timeout(stuck_after, self.seen.changed()).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -74,13 +101,13 @@ impl ControlFollower {
         let at = |partition| (TopicPartition { topic: Topic::Control, partition }, 0);
         let periods = Periods { lag_max: CONTROL_LAG_MAX, confirm: CONFIRM_INTERVAL, retry: RETRY_PAUSE };
         let positions = partitions.map(at).collect();
-        Self { positions, log, current_at: watch::Sender::new(None), periods }
+        Self { positions, log, has_begun: false, seen: watch::Sender::default(), periods }
     }
 
     /// Tells how far it is.
     #[must_use]
     pub fn lag(&self) -> ControlLag {
-        ControlLag { current_at: self.current_at.subscribe(), lag_max: self.periods.lag_max }
+        ControlLag { seen: self.seen.subscribe(), lag_max: self.periods.lag_max }
     }
 
     /// Hands every control record over, those of a topic partition in order, until `stop` resolves. What cannot be read now
@@ -121,6 +148,15 @@ impl ControlFollower {
         let asked_at = Instant::now();
         let at: Vec<_> = self.positions.iter().map(|(at, _)| *at).collect();
         let ranges = self.log.offsets_of(&at).await?;
+        if !self.has_begun {
+            let partitions = self.log.partitions(Topic::Control);
+            for ((at, position), (_, range)) in self.positions.iter_mut().zip(&ranges) {
+                if is_for_cancels(at.partition, partitions) == Some(true) {
+                    *position = range.end;
+                }
+            }
+            self.has_begun = true;
+        }
         for ((at, position), (_, range)) in self.positions.iter_mut().zip(ranges) {
             if range.end < *position {
                 return Err(ReadError::AboveEnd { end: range.end });
@@ -128,13 +164,15 @@ impl ControlFollower {
             // What the log let go of is out of date.
             *position = range.start.max(*position);
             while *position < range.end {
-                for record in self.log.read(*at, *position, READ_BYTES_MAX).await? {
-                    obey(*at, &record);
+                let records = self.log.read(*at, *position, READ_BYTES_MAX).await?;
+                for record in &records {
+                    obey(*at, record);
                     *position = record.offset + 1;
                 }
+                self.seen.send_modify(|seen| seen.records += records.len() as u64);
             }
         }
-        self.current_at.send_replace(Some(asked_at));
+        self.seen.send_modify(|seen| seen.current_at = Some(asked_at));
         Ok(())
     }
 }
@@ -150,22 +188,38 @@ pub struct ControlWriter {
     instance: String,
     clock: fn() -> i64,
     new_id: fn() -> Id,
+    /// Whether it writes cancels, and nothing else.
+    for_cancels: bool,
     sign: ControlSign,
     stream: Mutex<Option<InstanceStream>>,
 }
 
+/// The process start that writes control records.
+#[derive(Clone, Debug)]
+pub struct ControlOrigin {
+    /// What it is called.
+    pub instance: String,
+    /// The wall clock, in microseconds since the Unix epoch.
+    pub clock: fn() -> i64,
+    /// A source of new ids.
+    pub new_id: fn() -> Id,
+}
+
 impl ControlWriter {
-    /// A writer of the process start called `instance`, with the wall clock in microseconds since the Unix epoch, and a
-    /// source of new ids. Nothing is written yet.
+    /// A writer of cancels, or of everything else. Nothing is written yet.
     #[must_use]
-    pub fn new(
-        log: Arc<dyn EventLog>,
-        instance: String,
-        clock: fn() -> i64,
-        new_id: fn() -> Id,
-        sign: ControlSign,
-    ) -> Self {
-        Self { log, instance, clock, new_id, sign, stream: Mutex::new(None) }
+    pub fn new(log: Arc<dyn EventLog>, origin: ControlOrigin, for_cancels: bool, sign: ControlSign) -> Self {
+        let ControlOrigin { instance, clock, new_id } = origin;
+        Self { log, instance, clock, new_id, for_cancels, sign, stream: Mutex::new(None) }
+    }
+
+    fn place(&self, stream_id: Id) -> TopicPartition {
+        let partition = match self.log.partitions(Topic::Control) {
+            1 => 0,
+            partitions if self.for_cancels => partitions - 1,
+            partitions => partition_for(stream_id, partitions - 1),
+        };
+        TopicPartition { topic: Topic::Control, partition }
     }
 
     /// Seals, signs and queues a control record. Returns where its offset counts.
@@ -177,7 +231,8 @@ impl ControlWriter {
         }
         let stream = stream.get_or_insert_with(|| {
             let (log, instance) = (Arc::clone(&self.log), self.instance.clone());
-            InstanceStream::open_in(Topic::Control, log, instance, self.clock, (self.new_id)())
+            let stream_id = (self.new_id)();
+            InstanceStream::open_at(self.place(stream_id), log, instance, self.clock, stream_id)
         });
         let at = stream.topic_partition();
         (at, stream.record_signed(about, event, &|unsigned| (self.sign)(at.partition, unsigned)))
@@ -245,9 +300,9 @@ mod tests {
         let [lag_max, confirm, retry] = [500, 5, 5].map(Duration::from_millis);
         let following = follow(&log, Some(Periods { lag_max, confirm, retry }));
         following.lag.clone().current().await;
-        let first = *following.lag.current_at.borrow();
-        let mut current_at = following.lag.current_at.clone();
-        current_at.wait_for(|at| at.unwrap() > first.unwrap() + lag_max).await.unwrap();
+        let first = following.lag.seen.borrow().current_at.unwrap();
+        let mut seen = following.lag.seen.clone();
+        seen.wait_for(|seen| seen.current_at.unwrap() > first + lag_max).await.unwrap();
         assert!(following.lag.is_current(), "though no record came for as long as it may lag");
 
         // At one in 5 ms they outlast by far what it may lag.
@@ -257,6 +312,43 @@ mod tests {
         }
         following.lag.clone().current().await;
         assert!(following.lag.is_current(), "once the log answers again");
+    }
+
+    #[tokio::test]
+    async fn cancels_are_read_from_now_on_and_everything_else_from_the_beginning() {
+        let log = MemoryLog::with_partitions(1, 3);
+        let at = |partition| TopicPartition { topic: Topic::Control, partition };
+        let new_id = || Id::from_parts(1, [0; 10]);
+        let writer = |for_cancels| {
+            let origin = ControlOrigin { instance: "test".to_owned(), clock: || 5, new_id };
+            let unsigned = Box::new(|_, _: &[u8]| ControlSignature::default());
+            ControlWriter::new(Arc::new(log.clone()), origin, for_cancels, unsigned)
+        };
+        let (orders, cancels) = (writer(false), writer(true));
+        let write = async |writer: &ControlWriter| {
+            let event = Event::token_revoked("abcd".to_owned(), Masked::default());
+            let (at, append) = writer.record(Subject::default(), event);
+            append.await.unwrap();
+            at
+        };
+        assert_eq!(write(&cancels).await, at(2));
+        assert!(write(&orders).await != at(2));
+        let mut following = follow(&log, None);
+        assert!(following.lag.clone().current_unless_stuck(Duration::from_secs(30)).await);
+        let first = Envelope::open(following.obeyed.recv().await.unwrap()).unwrap();
+        assert_eq!(first.header().stream_seq, 0);
+        assert!(following.obeyed.try_recv().is_err(), "the cancel of before is not read");
+        write(&cancels).await;
+        let next = Envelope::open(following.obeyed.recv().await.unwrap()).unwrap();
+        assert_eq!(next.header().stream_seq, 1);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_gives_nothing_is_told_from_one_that_has_much() {
+        let log = MemoryLog::new();
+        log.faults().fail_next_reads(100_000, ReadError::Unavailable);
+        let following = follow(&log, None);
+        assert!(!following.lag.clone().current_unless_stuck(Duration::from_millis(50)).await);
     }
 
     #[tokio::test]
@@ -278,8 +370,8 @@ mod tests {
         };
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let new_id = || Id::from_parts(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed), [0; 10]);
-        let writer =
-            ControlWriter::new(Arc::new(log.clone()), "test".to_owned(), || 5, new_id, Box::new(sign));
+        let origin = ControlOrigin { instance: "test".to_owned(), clock: || 5, new_id };
+        let writer = ControlWriter::new(Arc::new(log.clone()), origin, false, Box::new(sign));
         let record = || {
             let event = Event::token_revoked("abcd".to_owned(), Masked::default());
             writer.record(Subject::default(), event)

@@ -62,18 +62,18 @@ impl InstanceStream {
     /// the Unix epoch. The id must be new. Nothing is written yet.
     #[must_use]
     pub fn open(log: Arc<dyn EventLog>, instance: String, clock: fn() -> i64, stream_id: Id) -> Self {
-        Self::open_in(Topic::Events, log, instance, clock, stream_id)
+        let partition = partition_for(stream_id, log.partitions(Topic::Events));
+        Self::open_at(TopicPartition { topic: Topic::Events, partition }, log, instance, clock, stream_id)
     }
 
-    /// The same in another topic.
-    pub(crate) fn open_in(
-        topic: Topic,
+    /// The same in a certain topic partition.
+    pub(crate) fn open_at(
+        partition: TopicPartition,
         log: Arc<dyn EventLog>,
         instance: String,
         clock: fn() -> i64,
         stream_id: Id,
     ) -> Self {
-        let partition = TopicPartition { topic, partition: partition_for(stream_id, log.partitions(topic)) };
         let state = State {
             writer: StreamWriter::new(stream_id, StreamKind::Instance),
             under_way: VecDeque::new(),

@@ -20,13 +20,17 @@ const SIGNED_CONTEXT: &[u8] = b"retrace control v1\0";
 /// what was ordered so long ago must be in the configuration by then.
 pub const CONTROL_LIFETIME_US_MAX: i64 = 30 * 24 * 3600 * 1_000_000;
 
+/// How long a cancel is good for, by the clocks of its writer, the log and the reader, in microseconds. What a session does
+/// later is something else.
+pub const CANCEL_LIFETIME_US_MAX: i64 = 60 * 1_000_000;
+
 /// How much earlier than its writer's clock says the log may have taken a record, in microseconds: clocks differ.
 const CLOCK_DIFFERENCE_US_MAX: i64 = 3600 * 1_000_000;
 
 /// Longest id of a token, in bytes.
 const TOKEN_ID_BYTES_MAX: usize = 64;
 
-/// Streams whose last place is remembered. Each is one start of a process that wrote a control record.
+/// Streams of a role whose last place is remembered. Each is one start of a process that wrote a control record.
 const STREAMS_MAX: usize = 65_536;
 
 /// Signs the control records of one process.
@@ -117,9 +121,25 @@ pub enum NotObeyed {
     /// Something at this place of its stream or behind it was obeyed already.
     #[error("it is a copy of an earlier record, or overtaken by a later one")]
     Copied,
-    /// It was written longer ago than a control record is good for, or is dated after the log took it.
-    #[error("it is out of date")]
+    /// It was written longer ago than such a record is good for, or is dated after the log took it.
+    #[error("it is out of date, or the clocks of its writer and of the log differ by too much")]
     OutOfDate,
+    /// It stands among records that are read from the beginning, though it is good for a moment, or the other way round.
+    #[error("it stands in a partition of the topic where such records do not belong")]
+    Misplaced,
+}
+
+/// Where and when the log has a control record.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The partition of the topic.
+    pub partition: u32,
+    /// Whether cancels belong there, and nothing else does. `None` if the topic has one partition, for everything.
+    pub is_for_cancels: Option<bool>,
+    /// When the log took it, in microseconds since the Unix epoch.
+    pub appended_at_unix_us: i64,
+    /// The reader's clock.
+    pub now_unix_us: i64,
 }
 
 /// Reads the control topic of one gateway, each topic partition in order and from its beginning.
@@ -127,8 +147,9 @@ pub enum NotObeyed {
 pub struct ControlReader {
     keys: ControlKeys,
     topic_id: Id,
-    /// The last place that was obeyed of each stream.
-    last: HashMap<Id, Place>,
+    /// The last place that was obeyed of each stream, by the role and key that sign it: nobody's record comes in the way of
+    /// another's, whatever it says of its stream.
+    last: HashMap<KeyRole, HashMap<(String, Id), Place>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,49 +165,61 @@ impl ControlReader {
         Self { keys, topic_id, last: HashMap::new() }
     }
 
-    /// What the next record of a partition orders, which the log took at `appended_at_unix_us`.
+    /// What the next record of a partition orders.
     ///
     /// # Errors
     /// If it is not to be obeyed. What is read after it stands as if it had not been there.
-    pub fn read(
-        &mut self,
-        partition: u32,
-        recorded: &Recorded,
-        appended_at_unix_us: i64,
-    ) -> Result<Order, NotObeyed> {
+    pub fn read(&mut self, recorded: &Recorded, standing: Standing) -> Result<Order, NotObeyed> {
         let signature = recorded.signature().ok_or(NotObeyed::NotSigned)?;
         let (order, may_sign) = order(recorded)?;
         let role = signature.role();
         let keys = self.keys.of(role).filter(|_| may_sign.contains(&role)).ok_or(NotObeyed::Role)?;
-        let message = signed_bytes(role, (self.topic_id, partition), &recorded.unsigned_bytes());
+        let is_cancel = matches!(order, Order::Cancel { .. });
+        if standing.is_for_cancels.is_some_and(|is_for_cancels| is_for_cancels != is_cancel) {
+            return Err(NotObeyed::Misplaced);
+        }
+        // Asked before the signature, which costs more: there may be many.
+        let header = recorded.header();
+        if !standing.is_good(header.occurred_at_unix_us, is_cancel) {
+            return Err(NotObeyed::OutOfDate);
+        }
+        let place = (self.topic_id, standing.partition);
+        let message = signed_bytes(role, place, &recorded.unsigned_bytes());
         if !keys.verify(&signature.key_id, &message, &signature.signature) {
             return Err(NotObeyed::Signature);
         }
-        let header = recorded.header();
-        let age_us = appended_at_unix_us.saturating_sub(header.occurred_at_unix_us);
-        if !(-CLOCK_DIFFERENCE_US_MAX..=CONTROL_LIFETIME_US_MAX).contains(&age_us) {
-            return Err(NotObeyed::OutOfDate);
-        }
         let place = Place { seq: header.stream_seq, occurred_at_unix_us: header.occurred_at_unix_us };
-        self.go_to(recorded.stream_id(), place)?;
+        self.go_to(role, (signature.key_id.clone(), recorded.stream_id()), place)?;
         Ok(order)
     }
 
     /// A stream goes forward only.
-    fn go_to(&mut self, stream: Id, place: Place) -> Result<(), NotObeyed> {
-        if self.last.get(&stream).is_some_and(|last| last.seq >= place.seq) {
+    fn go_to(&mut self, role: KeyRole, stream: (String, Id), place: Place) -> Result<(), NotObeyed> {
+        let last = self.last.entry(role).or_default();
+        if last.get(&stream).is_some_and(|last| last.seq >= place.seq) {
             return Err(NotObeyed::Copied);
         }
-        if self.last.len() >= STREAMS_MAX && !self.last.contains_key(&stream) {
+        if last.len() >= STREAMS_MAX && !last.contains_key(&stream) {
             // Copies of what is forgotten are out of date: whoever could write so many streams in 30 days has a key.
-            let newest = self.last.values().map(|last| last.occurred_at_unix_us).max().unwrap_or(0);
-            self.last.retain(|_, last| newest - last.occurred_at_unix_us <= CONTROL_LIFETIME_US_MAX);
-            if self.last.len() >= STREAMS_MAX {
+            let newest = last.values().map(|last| last.occurred_at_unix_us).max().unwrap_or(0);
+            last.retain(|_, last| newest - last.occurred_at_unix_us <= CONTROL_LIFETIME_US_MAX);
+            if last.len() >= STREAMS_MAX {
                 return Err(NotObeyed::Copied);
             }
         }
-        self.last.insert(stream, place);
+        last.insert(stream, place);
         Ok(())
+    }
+}
+
+impl Standing {
+    /// Whether a record that was written then is still good.
+    fn is_good(&self, occurred_at_unix_us: i64, is_cancel: bool) -> bool {
+        let lifetime_us_max = if is_cancel { CANCEL_LIFETIME_US_MAX } else { CONTROL_LIFETIME_US_MAX };
+        let age_us = self.appended_at_unix_us.saturating_sub(occurred_at_unix_us);
+        let kept_us = self.now_unix_us.saturating_sub(self.appended_at_unix_us);
+        (-CLOCK_DIFFERENCE_US_MAX..=lifetime_us_max).contains(&age_us)
+            && (!is_cancel || kept_us <= lifetime_us_max)
     }
 }
 

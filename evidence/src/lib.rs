@@ -20,7 +20,10 @@ mod state;
 
 mod control;
 
-pub use control::{CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, NotObeyed, Order};
+pub use control::{
+    CANCEL_LIFETIME_US_MAX, CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, NotObeyed,
+    Order, Standing,
+};
 pub use heads::{HEADS_PER_EVENT_MAX, Head, Heads, HeadsError, Part, Place, SignedRoot};
 pub use key::{KeyError, PublicKey, SEED_BYTES, SigningKey, TrustedKeys};
 pub use state::{HEADS_INTERVAL_US, InstanceSeen, SILENCE_US_MAX, SessionState, Stream, Witness};

@@ -1,6 +1,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use retrace_eventlog::ReadError;
+use retrace_eventlog::{ReadError, is_for_cancels};
 use retrace_evidence::CONTROL_LIFETIME_US_MAX;
 use retrace_proto::log::{Topic, TopicPartition};
 
@@ -14,16 +14,18 @@ const KEPT_LONGER_US: i64 = 24 * 3600 * 1_000_000;
 
 impl Ingest {
     /// Lets the log go of what the table has. Control records stay in the log for as long as they are good for, since every
-    /// process that starts reads them there.
+    /// process that starts reads them there; but for cancels, which are good for a moment.
     ///
     /// The log keeping more than it must is no failure: the next commit asks again.
     pub(crate) async fn truncate(&self, at: TopicPartition, position: u64) {
         let truncated = match at.topic {
-            Topic::Events => self.truncate_below(at, position).await,
-            Topic::Control => match self.out_of_date_below(at, position).await {
-                Ok(below) => self.truncate_below(at, below).await,
-                Err(error) => Err(error),
-            },
+            Topic::Control if position > 0 && !self.is_for_cancels(at) => {
+                match self.out_of_date_below(at, position).await {
+                    Ok(below) => self.truncate_below(at, below).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Topic::Events | Topic::Control => self.truncate_below(at, position).await,
         };
         if let Err(error) = truncated {
             tracing::warn!(%at, position, %error, "the log was not truncated, it keeps what the table has");
@@ -37,10 +39,18 @@ impl Ingest {
         self.log.truncate_below(at, offset).await
     }
 
-    /// The offset below which, and below the position, every control record is out of date.
+    fn is_for_cancels(&self, at: TopicPartition) -> bool {
+        is_for_cancels(at.partition, self.log.partitions(at.topic)) == Some(true)
+    }
+
+    /// The offset below which, and below the position, every control record is out of date: by this machine's clock, and by
+    /// the log's, of which the newest record knows. A clock that is wrong deletes no order.
     async fn out_of_date_below(&self, at: TopicPartition, position: u64) -> Result<u64, ReadError> {
         let start = self.log.offsets(at).await?.start;
-        let kept_since_us = now_unix_us().saturating_sub(CONTROL_LIFETIME_US_MAX + KEPT_LONGER_US);
+        let newest = self.log.read(at, position - 1, 1).await?;
+        let log_unix_us = newest.first().map_or(0, |record| record.appended_at_unix_us);
+        let now_unix_us = now_unix_us().min(log_unix_us);
+        let kept_since_us = now_unix_us.saturating_sub(CONTROL_LIFETIME_US_MAX + KEPT_LONGER_US);
         let records = self.log.read(at, start, LOOK_BYTES_MAX).await?;
         let out_of_date = records.iter().take_while(|record| record.appended_at_unix_us < kept_since_us);
         let below = out_of_date.last().map_or(start, |record| record.offset + 1);

@@ -57,7 +57,9 @@ pub(crate) struct Driver {
     pub(crate) target_cancel: CancelKey,
     pub(crate) place: SessionPlace,
     pub(crate) orders: mpsc::Receiver<SessionOrder>,
-    /// Resolves when this process knows every control record again, if it does not now.
+    /// Whether the machine was told that this process knows every order.
+    pub(crate) knows_orders: bool,
+    /// Resolves when it does again, if it does not now.
     pub(crate) control_lags: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     pub(crate) stages: watch::Receiver<Stage>,
     /// How far the machine was told that the process is on its way out.
@@ -318,6 +320,12 @@ impl Driver {
             self.tell(if stage == Stage::Draining { Input::Drain } else { Input::Shutdown });
             return Poll::Ready(());
         }
+        let knows_orders = self.gateway.control.lag.is_current();
+        if knows_orders != self.knows_orders {
+            self.knows_orders = knows_orders;
+            self.tell(Input::OrdersKnown(knows_orders));
+            return Poll::Ready(());
+        }
         if let Poll::Ready(Some(order)) = self.orders.poll_recv(context) {
             self.tell(match order {
                 SessionOrder::Cancel(control) => Input::CancelRequested(control),
@@ -357,10 +365,10 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Ready while this process knows every control record. Otherwise an order to end this session may be among those it
-    /// does not, and the session is not told that its records are durable: to it the log is down.
+    /// Ready while this process knows every order. Otherwise one to end this session may be among those it does not, and the
+    /// session is not told that its records are durable: to it the log is down.
     fn poll_knows_control(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.gateway.control.lag.is_current() {
+        if !self.knows_orders {
             let current = self.gateway.control.lag.clone().current();
             ready!(self.control_lags.get_or_insert_with(|| Box::pin(current)).as_mut().poll(context));
         }

@@ -109,6 +109,11 @@ async fn connection(
         let refusal = unavailable(login, answer);
         return refuse(&gateway, Some(stream), address, refusal).await;
     };
+    if !gateway.control.lag.is_current() {
+        let message = "retrace: the gate may not know yet who may come in no more";
+        let answer = error_response(Severity::Fatal, "57P03", message, "Try again in a moment.");
+        return refuse(&gateway, Some(stream), address, unavailable(login, answer)).await;
+    }
     let dialling = timeout(gateway.limits.dial_wait_max, dial::dial(&login.target, &login.startup));
     let dialled = match dialling.await.unwrap_or(Err(DialError::Deadline)) {
         Ok(dialled) => dialled,
@@ -124,6 +129,12 @@ async fn connection(
             return refuse(&gateway, Some(stream), address, refusal).await;
         }
     };
+    if !Arc::ptr_eq(&login.loaded, &gateway.latest.now()) {
+        // Nobody begins with a configuration that counts no more.
+        let message = "retrace: the configuration of the gate has just changed";
+        let answer = error_response(Severity::Fatal, "57P03", message, "Connect again.");
+        return refuse(&gateway, Some(stream), address, unavailable(login, answer)).await;
+    }
     let entrance = Entrance {
         principal: login.who.to_wire(),
         loaded: login.loaded,

@@ -1,7 +1,7 @@
 //! The sessions of this proxy, found by what orders name: the key of a cancel request, a session's id, a token.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +24,9 @@ const ID_BYTES: usize = 16;
 
 /// The minor version of protocol 3 that has long keys first.
 const LONG_KEYS_SINCE_MINOR: u16 = 2;
+
+/// Ids of a rolled connection that are known beside its first, the latest.
+const ROLLED_IDS_MAX: usize = 256;
 
 /// Orders that wait for one session: one of each kind, since a second would say the same.
 const ORDERS_MAX: usize = 2;
@@ -61,8 +64,8 @@ pub(crate) struct Entrant {
 struct Registered {
     key: CancelKey,
     connection_id: Id,
-    /// The id under which it goes on, if it has rolled.
-    session_id: Id,
+    /// The ids under which it went on, the latest last.
+    rolled: VecDeque<Id>,
     principal: String,
     token_id: String,
     orders: mpsc::Sender<SessionOrder>,
@@ -128,7 +131,7 @@ impl Registry {
                 let registered = vacant.insert(Registered {
                     key: key.clone(),
                     connection_id: entrant.session_id,
-                    session_id: entrant.session_id,
+                    rolled: VecDeque::new(),
                     principal: entrant.principal,
                     token_id: entrant.token_id,
                     orders,
@@ -167,8 +170,13 @@ impl Registry {
 
     /// Passes on what another proxy was asked. It has looked at the key.
     pub(crate) fn cancel(&self, process_id: u32, connection_id: Option<Id>, control: ControlReference) {
+        // A short key names no session, and so counts for none whose own key does.
+        let is_meant = |session: &Registered| match connection_id {
+            Some(id) => id == session.connection_id,
+            None => session.key.secret.len() == SHORT_SECRET_BYTES,
+        };
         if let Some(session) = self.lock().by_process_id.get(&process_id)
-            && connection_id.is_none_or(|id| id == session.connection_id)
+            && is_meant(session)
         {
             session.cancel(Some(control));
         }
@@ -177,7 +185,7 @@ impl Registry {
     /// Ends a session, if it is here and `only_principal`'s.
     pub(crate) fn kill(&self, session_id: Id, only_principal: Option<&str>, control: &ControlReference) {
         for session in self.lock().by_process_id.values() {
-            let is_meant = session.session_id == session_id || session.connection_id == session_id;
+            let is_meant = session.connection_id == session_id || session.rolled.contains(&session_id);
             if is_meant && only_principal.is_none_or(|name| name == session.principal) {
                 session.kill(control.clone());
             }
@@ -241,7 +249,10 @@ impl SessionPlace {
     /// The session goes on under another id.
     pub(crate) fn rolled(&self, session_id: Id) {
         if let Some(session) = self.registry.lock().by_process_id.get_mut(&self.key.process_id) {
-            session.session_id = session_id;
+            if session.rolled.len() == ROLLED_IDS_MAX {
+                session.rolled.pop_front();
+            }
+            session.rolled.push_back(session_id);
         }
     }
 }
@@ -330,6 +341,9 @@ mod tests {
             assert_eq!(connection_id.is_some(), minor == 2);
             there.cancel(process_id ^ 1, connection_id, control(1));
             there.cancel(process_id, Some(clock::new_id()), control(2));
+            if minor == 2 {
+                there.cancel(process_id, None, control(2));
+            }
             assert!(orders.try_recv().is_err(), "those are others");
             there.cancel(process_id, connection_id, control(3));
             assert_eq!(orders.try_recv(), Ok(SessionOrder::Cancel(Some(control(3)))));
@@ -350,6 +364,7 @@ mod tests {
         assert!(orders.try_recv().is_err(), "those are others'");
         let next_id = clock::new_id();
         place.rolled(next_id);
+        place.rolled(clock::new_id());
         registry.ask_cancel(&place.key());
         registry.kill(next_id, Some("jo"), &control(3));
         registry.kill(first_id, None, &control(4));

@@ -66,6 +66,7 @@ pub(crate) async fn run(
         target_cancel: dialled.cancel,
         place,
         orders,
+        knows_orders: true,
         control_lags: None,
         next_stage: Box::pin(Stage::Serving.passed(stages.clone())),
         stages,

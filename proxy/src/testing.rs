@@ -10,7 +10,7 @@ use retrace_access::{
     Ca, CertificateCheck, Directory, EvidenceRight, Keys, Principal, Secret, ServerIdentity,
     TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
 };
-use retrace_eventlog::{ControlFollower, ControlWriter, EventLog, InstanceStream, MemoryLog};
+use retrace_eventlog::{ControlFollower, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog};
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{Topic, TopicPartition};
@@ -155,8 +155,9 @@ impl Gate {
         let lag = follower.lag();
         tokio::spawn(follower.run(|_, _| {}, std::future::pending()));
         let unsigned = Box::new(|_, _: &[u8]| wire::ControlSignature::default());
-        let writer =
-            ControlWriter::new(events.clone(), "test".to_owned(), clock::unix_us, clock::new_id, unsigned);
+        let origin =
+            ControlOrigin { instance: "test".to_owned(), clock: clock::unix_us, new_id: clock::new_id };
+        let writer = ControlWriter::new(events.clone(), origin, true, unsigned);
         let gateway = Gateway::new(GatewayParts {
             control: Control { writer: Arc::new(writer), lag },
             directory: Directory::new(vec![principal], tokens, keys.mock.clone()).unwrap(),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retrace_access::{Authenticated, Directory, KillRight};
-use retrace_eventlog::{AppendError, ControlWriter};
+use retrace_eventlog::{AppendError, EventLog, VALUE_BYTES_MAX};
 use retrace_policy::mask::Masker;
 use retrace_proto::log::TopicPartition;
 use retrace_proto::{Event, Id, Masked, Subject};
 
 use crate::QueryError;
+use crate::service::Control;
 
 /// Longest reason of an order, in bytes.
 const REASON_BYTES_MAX: usize = 1024;
@@ -30,7 +31,8 @@ pub struct Ordered {
 /// Gives orders.
 #[derive(Debug)]
 pub(crate) struct Commander {
-    pub(crate) writer: Arc<ControlWriter>,
+    pub(crate) control: Control,
+    pub(crate) log: Arc<dyn EventLog>,
     pub(crate) directory: Directory,
     pub(crate) masker: Masker,
 }
@@ -80,12 +82,17 @@ impl Commander {
     }
 
     async fn order(&self, about: Subject, event: Event) -> Result<Ordered, QueryError> {
-        let (at, append) = self.writer.record(about, event);
-        match tokio::time::timeout(RECORD_WAIT_MAX, append).await {
-            Ok(Ok(offset)) => Ok(Ordered { at, offset }),
-            Ok(Err(error)) => Err(QueryError::NotOrdered(error)),
-            Err(_elapsed) => Err(QueryError::NotOrdered(AppendError::Unknown)),
-        }
+        let (at, append) = self.control.writer.record(about, event);
+        let offset = match tokio::time::timeout(RECORD_WAIT_MAX, append).await {
+            Ok(Ok(offset)) => offset,
+            Ok(Err(error)) => return Err(QueryError::NotOrdered(error)),
+            Err(_elapsed) => return Err(QueryError::NotOrdered(AppendError::Unknown)),
+        };
+        // Read as everybody reads it: whoever gave the order is not to believe in one that nobody obeys.
+        let records = self.log.read(at, offset, VALUE_BYTES_MAX).await?;
+        let record = records.first().ok_or(QueryError::Internal)?;
+        (self.control.check)(at, record).map_err(QueryError::NotObeyed)?;
+        Ok(Ordered { at, offset })
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use retrace_access::{Authenticated, Directory, Refused};
-use retrace_eventlog::InstanceStream;
+use retrace_eventlog::{ControlLag, InstanceStream};
 use retrace_proto::wire::{LoginRefused, RetentionClass, login_refused::Reason};
 use retrace_proto::{Event, Masked, Subject};
 use tonic::metadata::MetadataMap;
@@ -15,10 +15,14 @@ const REFUSALS_RECORDED_MAX: u32 = 20;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether someone may still read who is given events without asking.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
 /// Who may come in over the network: by bearer token (RFC 6750, section 2.1), or by proving one.
 #[derive(Debug)]
 pub(crate) struct Door {
     directory: Directory,
+    lag: ControlLag,
     instance: Arc<InstanceStream>,
     refusals: Mutex<Refusals>,
 }
@@ -32,24 +36,43 @@ struct Refusals {
 }
 
 impl Door {
-    pub(crate) fn new(directory: Directory, instance: Arc<InstanceStream>) -> Self {
+    pub(crate) fn new(directory: Directory, lag: ControlLag, instance: Arc<InstanceStream>) -> Self {
         let refusals = Refusals { window_began: Instant::now(), recorded: 0, uncounted: 0 };
-        Self { directory, instance, refusals: Mutex::new(refusals) }
+        Self { directory, lag, instance, refusals: Mutex::new(refusals) }
     }
 
     /// Who sends this request. Whoever is refused is recorded; what they sent is not.
     pub(crate) fn admit(&self, request: &MetadataMap, client: &str) -> Result<Authenticated, QueryError> {
+        self.knows_orders()?;
         let admitted = match bearer(request) {
             Some(token) => self.directory.bearer(token),
             None => Err(Refused::Credential),
         };
         admitted.map_err(|refused| {
             self.record(Reason::Credential, client);
-            match refused {
-                Refused::Credential => QueryError::Unauthenticated,
-                Refused::Unavailable => QueryError::TokensUnreadable,
-            }
+            told(refused)
         })
+    }
+
+    /// Whether someone who came in before may still read, and with which rights.
+    pub(crate) fn still(&self, who: &Authenticated) -> Result<Authenticated, QueryError> {
+        self.knows_orders()?;
+        self.directory.still(who).map_err(told)
+    }
+
+    /// Resolves when someone may read no more, within a second of it, and says why.
+    pub(crate) async fn no_longer(&self, who: &Authenticated) -> QueryError {
+        loop {
+            tokio::time::sleep(LOOK_PERIOD).await;
+            if let Err(error) = self.still(who) {
+                return error;
+            }
+        }
+    }
+
+    /// While an order may be unknown, so may be that a token is not to be taken any more.
+    pub(crate) fn knows_orders(&self) -> Result<(), QueryError> {
+        if self.lag.is_current() { Ok(()) } else { Err(QueryError::OrdersUnknown) }
     }
 
     /// Who may come in, for a client that proves its token without showing it.
@@ -89,6 +112,13 @@ impl Refusals {
         }
         self.recorded += 1;
         Some(std::mem::take(&mut self.uncounted))
+    }
+}
+
+fn told(refused: Refused) -> QueryError {
+    match refused {
+        Refused::Credential => QueryError::Unauthenticated,
+        Refused::Unavailable => QueryError::TokensUnreadable,
     }
 }
 

@@ -2,6 +2,7 @@ use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use retrace_eventlog::{AppendError, ReadError};
+use retrace_evidence::NotObeyed;
 use retrace_lake::{LakeError, RowError};
 use tonic::Code;
 
@@ -64,6 +65,15 @@ pub enum QueryError {
         /// The limit.
         bytes_max: usize,
     },
+    /// An order is on record, and nobody will do what it says.
+    #[error(
+        "the order is on record, but not obeyed: {0}; see that the clocks of this machine and of the log agree, and that \
+         keys/query.key is the one that the proxies know"
+    )]
+    NotObeyed(NotObeyed),
+    /// This process may not know yet who may come in no more.
+    #[error("the service may not know the latest orders, and so lets nobody in: try again in a moment")]
+    OrdersUnknown,
     /// An order could not be recorded; if that is not certain, it may be obeyed.
     #[error("the order could not be recorded: {0}; giving it again does no harm")]
     NotOrdered(AppendError),
@@ -244,6 +254,7 @@ impl QueryError {
             | Self::NoCut { .. }
             | Self::NotRecorded(_)
             | Self::NotOrdered(_)
+            | Self::OrdersUnknown
             | Self::RecordTooSlow
             | Self::Spill(_)
             | Self::Log(_)
@@ -253,6 +264,7 @@ impl QueryError {
             | Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::LogBehindTable { .. }
             | Self::ForeignLog { .. }
+            | Self::NotObeyed(_)
             | Self::Row(_)
             | Self::Encoding(_)
             | Self::NotUnderstood

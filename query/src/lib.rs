@@ -88,4 +88,4 @@ pub use error::{ErrorKind, QueryError};
 pub use options::Options;
 pub use reader::{Reader, Sources};
 pub use server::{GRPC_ALPN, ServeError};
-pub use service::{End, Parts, QueryService};
+pub use service::{Control, End, OrderCheck, Parts, QueryService};

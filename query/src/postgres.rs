@@ -153,6 +153,7 @@ async fn client(hall: Hall, stream: TcpStream, address: SocketAddr) {
         stream: BufReader::new(stream),
         reader: hall.reader.clone(),
         who: login.who,
+        door: Arc::clone(&hall.door),
         application_name: login.application_name,
         place: hall.cancels.register(login.takes_long_key),
         is_draining: hall.is_draining.clone(),

@@ -5,17 +5,19 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use retrace_access::{Authenticated, Directory};
-use retrace_eventlog::{ControlWriter, EventLog, InstanceStream};
+use retrace_eventlog::{ControlLag, ControlWriter, EventLog, InstanceStream};
+use retrace_evidence::NotObeyed;
 use retrace_lake::Table;
 use retrace_policy::mask::Masker;
 use retrace_proto::Id;
+use retrace_proto::log::{Record, TopicPartition};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::control::{Commander, Ordered};
 use crate::door::Door;
 use crate::ipc::Encoder;
-use crate::wire::control_server::Control;
+use crate::wire::control_server::Control as ControlCalls;
 use crate::wire::query_server::Query;
 use crate::wire::sql_response::Part;
 use crate::wire::{
@@ -30,6 +32,26 @@ const EVENTS_TOGETHER_MAX: usize = 256;
 /// Largest message of events, in bytes of their envelopes. A single event may be 256 KiB.
 const EVENTS_BYTES_MAX: usize = 1024 * 1024;
 
+/// Whether an order is obeyed that the log has so.
+pub type OrderCheck = dyn Fn(TopicPartition, &Record) -> Result<(), NotObeyed> + Send + Sync;
+
+/// The query service's part of the control topic.
+#[derive(Clone)]
+pub struct Control {
+    /// Writes orders to the gateway, signed as a query service.
+    pub writer: Arc<ControlWriter>,
+    /// How far this process has read it. While it lags, nobody is let in.
+    pub lag: ControlLag,
+    /// Whether an order is obeyed that the log has so.
+    pub check: Arc<OrderCheck>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("writer", &self.writer).finish_non_exhaustive()
+    }
+}
+
 /// What the query service is made of.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -39,8 +61,8 @@ pub struct Parts {
     pub table: Table,
     /// Who may come in.
     pub directory: Directory,
-    /// Writes orders to the gateway, signed as a query service.
-    pub control: Arc<ControlWriter>,
+    /// The control topic.
+    pub control: Control,
     /// The stream of this process, where reads and refused logins are recorded.
     pub instance: Arc<InstanceStream>,
     /// Masks statements before they are recorded; [`Masker::everything`] is meant for it.
@@ -79,8 +101,8 @@ impl QueryService {
     /// If the operating system gives no threads for queries.
     pub fn new(parts: Parts) -> Result<Self, std::io::Error> {
         let Parts { log, table, directory, control, instance, masker, options } = parts;
-        let commander = Commander { writer: control, directory: directory.clone(), masker: masker.clone() };
-        let door = Arc::new(Door::new(directory, Arc::clone(&instance)));
+        let door = Arc::new(Door::new(directory.clone(), control.lag.clone(), Arc::clone(&instance)));
+        let commander = Commander { control, log: Arc::clone(&log), directory, masker: masker.clone() };
         let sources = Sources { log, table, instance, masker };
         let reader = Reader::new(sources, options.clone())?;
         Ok(Self { reader, door, commander: Arc::new(commander), options })
@@ -114,14 +136,9 @@ impl Calls {
     /// The answer until it ends, fails, or must end.
     fn respond<T: Send + 'static>(
         parts: impl Stream<Item = Result<T, QueryError>> + Send + 'static,
-        must_end: &watch::Receiver<bool>,
+        must_end: impl Future<Output = QueryError> + Send + 'static,
     ) -> Response<BoxStream<'static, Result<T, Status>>> {
-        let mut must_end = must_end.clone();
-        let stopped = async move {
-            // The sender goes away only with the server.
-            drop(must_end.wait_for(|must_end| *must_end).await);
-        };
-        let stopping = stream::once(stopped).map(|()| Err(QueryError::Stopping));
+        let stopping = stream::once(must_end).map(Err);
         let parts = parts.map(Some).chain(stream::iter([None]));
         let either = stream::select(parts, stopping.map(Some));
         let until_end = either.scan(false, |is_over, part| {
@@ -143,7 +160,7 @@ impl Query for Calls {
         let caller = self.admit(&request)?;
         let answer = self.reader.sql(&caller, &request.get_ref().statement).await;
         let parts = answer.and_then(sql_parts).map_err(|error| error.to_status())?;
-        Ok(Self::respond(parts, &self.is_stopping))
+        Ok(Self::respond(parts, stopped(&self.is_stopping)))
     }
 
     async fn session(
@@ -153,7 +170,7 @@ impl Query for Calls {
         let caller = self.admit(&request)?;
         let id = session_id(&request.get_ref().session_id).map_err(|error| error.to_status())?;
         let answer = self.reader.session(&caller, id).await.map_err(|error| error.to_status())?;
-        Ok(Self::respond(event_parts(answer), &self.is_stopping))
+        Ok(Self::respond(event_parts(answer), stopped(&self.is_stopping)))
     }
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
@@ -162,12 +179,20 @@ impl Query for Calls {
         let id = (!asked.is_empty()).then(|| session_id(asked)).transpose();
         let id = id.map_err(|error| error.to_status())?;
         let answer = self.reader.tail(&caller, id).await.map_err(|error| error.to_status())?;
-        Ok(Self::respond(event_parts(answer), &self.is_draining))
+        let (door, draining) = (Arc::clone(&self.door), stopped(&self.is_draining));
+        // It ends neither by itself nor with the right to it.
+        let must_end = async move {
+            tokio::select! {
+                error = draining => error,
+                error = door.no_longer(&caller) => error,
+            }
+        };
+        Ok(Self::respond(event_parts(answer), must_end))
     }
 }
 
 #[tonic::async_trait]
-impl Control for Calls {
+impl ControlCalls for Calls {
     async fn kill(&self, request: Request<KillRequest>) -> Result<Response<ControlResponse>, Status> {
         let caller = self.admit(&request)?;
         let KillRequest { session_id: asked, reason } = request.get_ref();
@@ -182,6 +207,15 @@ impl Control for Calls {
         let caller = self.admit(&request)?;
         let RevokeTokenRequest { token_id, reason } = request.get_ref();
         ordered(self.commander.revoke_token(&caller, token_id, reason).await)
+    }
+}
+
+fn stopped(stops: &watch::Receiver<bool>) -> impl Future<Output = QueryError> + Send + use<> {
+    let mut stops = stops.clone();
+    async move {
+        // The sender goes away only with the server.
+        drop(stops.wait_for(|stops| *stops).await);
+        QueryError::Stopping
     }
 }
 

@@ -62,7 +62,10 @@ fn a_token_that_was_revoked_elsewhere_is_taken_no_longer_whatever_the_file_says(
     let (text, entry) = gateway.token("ann");
     let (other, _) = gateway.token("ann");
     assert_eq!(gateway.directory.principal_of(&entry.id), Ok(Some("ann".to_owned())));
+    let who = gateway.directory.bearer(&text).unwrap();
+    assert!(gateway.directory.still(&who).is_ok());
     gateway.directory.clone().revoke(&entry.id);
+    assert_eq!(gateway.directory.still(&who).unwrap_err(), Refused::Credential);
     assert_eq!(gateway.directory.bearer(&text).unwrap_err(), Refused::Credential);
     assert!(gateway.directory.bearer(&other).is_ok());
     assert!(gateway.directory.has_revoked(&entry.id));

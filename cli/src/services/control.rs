@@ -1,10 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::bail;
 use retrace_access::{Directory, Keys};
-use retrace_eventlog::{ControlFollower, ControlLag, ControlWriter, EventLog};
-use retrace_evidence::{ControlReader, NotObeyed, Order};
+use retrace_eventlog::{ControlFollower, ControlLag, ControlOrigin, ControlWriter, EventLog, is_for_cancels};
+use retrace_evidence::{ControlReader, NotObeyed, Order, Standing};
 use retrace_proto::Envelope;
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::wire::{ControlReference, KeyRole};
@@ -13,8 +13,11 @@ use retrace_proxy::Gateway;
 use super::run::{Service, Stop};
 use crate::{clock, control_keys};
 
-/// How long reading the control topic to its end may take at a start.
-const CONTROL_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long nothing of the control topic may come in at a start before it counts as unreadable.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// How long ago the log took a record of which nobody needs to hear that it is out of date, in microseconds.
+const OLD_NEWS_US: i64 = 3600 * 1_000_000;
 
 /// Writes control records in a role.
 pub(super) fn writer(
@@ -25,13 +28,42 @@ pub(super) fn writer(
 ) -> anyhow::Result<Arc<ControlWriter>> {
     let signer = control_keys::signer(keys, role, log.topic_id(Topic::Control))?;
     let sign = Box::new(move |partition, unsigned: &[u8]| signer.sign(partition, unsigned));
-    let (log, instance) = (Arc::clone(log), instance.to_owned());
-    Ok(Arc::new(ControlWriter::new(log, instance, clock::now_unix_us, clock::new_id, sign)))
+    let origin =
+        ControlOrigin { instance: instance.to_owned(), clock: clock::now_unix_us, new_id: clock::new_id };
+    Ok(Arc::new(ControlWriter::new(Arc::clone(log), origin, role == KeyRole::Proxy, sign)))
+}
+
+/// What the query service needs of the control topic.
+pub(super) fn for_orders(
+    log: &Arc<dyn EventLog>,
+    instance: &str,
+    keys: &Keys,
+    lag: ControlLag,
+) -> anyhow::Result<retrace_query::Control> {
+    let trusted = control_keys::trusted(keys)?;
+    let (topic_id, partitions) = (log.topic_id(Topic::Control), log.partitions(Topic::Control));
+    let check = move |at: TopicPartition, record: &Record| {
+        let recorded = Envelope::open(record.value.clone()).map_err(|_| NotObeyed::NoOrder)?;
+        let mut reader = ControlReader::new(trusted.clone(), topic_id);
+        reader.read(&recorded, standing(at, partitions, record)).map(drop)
+    };
+    let writer = writer(log, instance, keys, KeyRole::Query)?;
+    Ok(retrace_query::Control { writer, lag, check: Arc::new(check) })
+}
+
+fn standing(at: TopicPartition, partitions: u32, record: &Record) -> Standing {
+    Standing {
+        partition: at.partition,
+        is_for_cancels: is_for_cancels(at.partition, partitions),
+        appended_at_unix_us: record.appended_at_unix_us,
+        now_unix_us: clock::now_unix_us(),
+    }
 }
 
 /// Whoever does what control records order.
 pub(super) struct Obeying {
     reader: ControlReader,
+    partitions: u32,
     directory: Directory,
     gateway: Option<Arc<Gateway>>,
 }
@@ -44,7 +76,7 @@ impl Obeying {
         gateway: Option<Arc<Gateway>>,
     ) -> anyhow::Result<Self> {
         let reader = ControlReader::new(control_keys::trusted(keys)?, log.topic_id(Topic::Control));
-        Ok(Self { reader, directory, gateway })
+        Ok(Self { reader, partitions: log.partitions(Topic::Control), directory, gateway })
     }
 
     /// Reads the control topic from now on; returns once it was read to its end.
@@ -54,12 +86,12 @@ impl Obeying {
         let following = follower.run(move |at, record| self.obey(at, record), stop.wait());
         let service =
             Service::start("the reading of control records", stop, async move { Ok(following.await?) });
-        tokio::time::timeout(CONTROL_WAIT_MAX, lag.current()).await.with_context(|| {
-            format!(
-                "the control topic could not be read to its end within {} s: see the log output for why",
-                CONTROL_WAIT_MAX.as_secs()
-            )
-        })?;
+        if !lag.current_unless_stuck(STUCK_AFTER).await {
+            bail!(
+                "nothing of the control topic could be read for {} s: see the log output for why",
+                STUCK_AFTER.as_secs()
+            );
+        }
         Ok(service)
     }
 
@@ -67,9 +99,12 @@ impl Obeying {
         let Ok(recorded) = Envelope::open(record.value.clone()) else {
             return tracing::warn!(%at, record.offset, "a record of the control topic is no envelope");
         };
-        let order = match self.reader.read(at.partition, &recorded, record.appended_at_unix_us) {
+        let standing = standing(at, self.partitions, record);
+        let order = match self.reader.read(&recorded, standing) {
             Ok(order) => order,
-            Err(NotObeyed::OutOfDate) => return,
+            Err(NotObeyed::OutOfDate) if standing.now_unix_us - record.appended_at_unix_us > OLD_NEWS_US => {
+                return;
+            }
             Err(reason) => {
                 return tracing::warn!(%at, record.offset, %reason, "a record of the control topic is not obeyed");
             }

@@ -153,10 +153,22 @@ pub(super) async fn run(
             }
         }
         service.stop.tell(Stage::Stopping);
-        outcome = outcome.and(service.join().await);
+        let stopped = tokio::select! {
+            stopped = service.join() => stopped,
+            // A log that takes nothing holds up whoever has a last word. Closing it lets them go.
+            () = sleep(STOP_WAIT_MAX) => Err(anyhow!(
+                "{} did not end within {} s: its last records may be missing",
+                service.name,
+                STOP_WAIT_MAX.as_secs()
+            )),
+        };
+        outcome = outcome.and(stopped);
     }
     outcome
 }
+
+/// How long a service may take to end once it is told to. A gate with clients that take nothing takes 30 seconds.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(45);
 
 /// Waits for a signal, or for a service that ends by itself: none should, so its end is the end of the process.
 async fn wait_for_end(

@@ -6,8 +6,8 @@
 
 use std::ffi::{CStr, CString, NulError, c_char, c_int};
 use std::ptr::NonNull;
-use std::time::Duration;
-use std::{ptr, slice};
+use std::time::{Duration, Instant};
+use std::{ptr, slice, thread};
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
@@ -15,6 +15,9 @@ use rdkafka_sys as sys;
 
 /// How much longer than the request's own time its answer is waited for, in milliseconds.
 const ANSWER_MARGIN_MS: c_int = 1000;
+
+/// How often it is looked for.
+const ANSWER_PAUSE: Duration = Duration::from_micros(500);
 
 /// The least time a request is given. With hardly any, librdkafka 2.12 reads what its own timer has just freed: the timer
 /// must not ring before the call that set it returns (rd_kafka_topic_partition_list_query_leaders_async).
@@ -206,17 +209,29 @@ fn request<C: ClientContext>(
     check(set)?;
     send(client, options.as_ptr(), queue.as_ptr());
     // The request ends with its time at the latest, and then with an error, so an answer comes before this does.
-    // SAFETY: the queue lives.
-    let event =
-        unsafe { sys::rd_kafka_queue_poll(queue.as_ptr(), timeout_ms.saturating_add(ANSWER_MARGIN_MS)) };
-    if event.is_null() {
-        return Err(AdminError::Kafka(RDKafkaErrorCode::OperationTimedOut));
-    }
-    let event = Owned::new(event, sys::rd_kafka_event_destroy);
+    let wait_ms = timeout_ms.saturating_add(ANSWER_MARGIN_MS).unsigned_abs();
+    let event = answer(&queue, Duration::from_millis(wait_ms.into()))?;
     // SAFETY: the event lives.
     let code = unsafe { sys::rd_kafka_event_error(event.as_ptr()) };
     check(code)?;
     Ok(event)
+}
+
+/// Waits for what comes into a queue. Not by the library, which waits until a time of day: a clock that is set meanwhile would
+/// end that at once, or an hour late.
+fn answer(queue: &Owned<sys::rd_kafka_queue_t>, wait_max: Duration) -> Result<Event, AdminError> {
+    let began = Instant::now();
+    loop {
+        // SAFETY: the queue lives.
+        let event = unsafe { sys::rd_kafka_queue_poll(queue.as_ptr(), 0) };
+        if !event.is_null() {
+            return Ok(Owned::new(event, sys::rd_kafka_event_destroy));
+        }
+        if began.elapsed() >= wait_max {
+            return Err(AdminError::Kafka(RDKafkaErrorCode::OperationTimedOut));
+        }
+        thread::sleep(ANSWER_PAUSE);
+    }
 }
 
 fn check(code: sys::rd_kafka_resp_err_t) -> Result<(), AdminError> {

@@ -16,8 +16,9 @@ use tokio::time::sleep;
 const REPLICAS_MIN: usize = 3;
 /// Replicas in sync below which an acknowledgement says too little.
 const IN_SYNC_MIN: u32 = 2;
-/// The least that a record must be kept, should ingest stand still: seven days.
-const RETENTION_MS_MIN: i64 = 7 * 24 * 60 * 60 * 1000;
+/// The least that a record must be kept: as long as a control record is good for and a day more, and longer than ingest may
+/// stand still.
+const RETENTION_MS_MIN: i64 = 31 * 24 * 60 * 60 * 1000;
 /// A batch of one record of the largest size, with what Kafka adds.
 const MESSAGE_BYTES_MIN: u64 = crate::VALUE_BYTES_MAX as u64 + 16 * 1024;
 
@@ -139,7 +140,7 @@ const RULES: [Rule; 7] = [
     Rule {
         setting: "retention.ms",
         holds: |found| found.parse().is_ok_and(|found: i64| found == -1 || found >= RETENTION_MS_MIN),
-        wanted: "it must be -1, or 604800000 (seven days) or more: records go once the lake has them, not before",
+        wanted: "it must be -1, or 2678400000 (31 days) or more: records go once the lake has them, and orders once they are out of date, not before",
     },
     Rule {
         setting: "retention.bytes",

@@ -17,6 +17,7 @@ use super::message::{self, Bind, Frontend, MESSAGE_BYTES_MAX, Named, put, put_ba
 use super::setting::{self, Setting};
 use super::types::Wire;
 use super::{decode, split};
+use crate::door::Door;
 use crate::reader::Question;
 use crate::statement::PARAMETERS_MAX;
 use crate::{QueryError, Reader};
@@ -45,6 +46,7 @@ pub(super) struct Connection<S> {
     pub(super) stream: BufReader<S>,
     pub(super) reader: Reader,
     pub(super) who: Authenticated,
+    pub(super) door: Arc<Door>,
     pub(super) application_name: String,
     pub(super) place: Place,
     pub(super) is_draining: watch::Receiver<bool>,
@@ -327,6 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let declared = type_oids.iter().zip(1..).map(|(oid, number)| declared(*oid, number));
         let declared = declared.collect::<Result<Vec<_>, _>>()?;
+        self.look_again()?;
         self.place.requests.borrow_and_update();
         let describe = self.reader.describe(&self.who, &text, declared);
         let description = interruptible(&mut self.place, &mut self.is_stopping, describe).await?;
@@ -441,8 +444,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         put_bare(&mut self.state.out, b'3');
     }
 
+    /// Whether the client may still read, and with which rights, is found out for each statement anew. One that may not is
+    /// let go of.
+    fn look_again(&mut self) -> Result<(), Failure> {
+        self.who = self.door.still(&self.who).map_err(|error| match Failure::from(error) {
+            failure if failure.sqlstate == "28000" => Failure { is_fatal: true, ..failure },
+            failure => failure,
+        })?;
+        Ok(())
+    }
+
     /// Asks the evidence. The read is recorded, durably, when this returns.
     async fn ask(&mut self, question: Question<'_>, formats: &[u16]) -> Result<Answer, Failure> {
+        self.look_again()?;
         self.place.requests.borrow_and_update();
         let deadline = Instant::now() + self.reader.query_time_max();
         let ask = self.reader.ask(&self.who, question);

@@ -176,6 +176,9 @@ pub(super) async fn authenticate(
         return Err(Refusal::new(Reason::Unsupported, failure));
     }
     negotiate(stream, minor, parameters).await?;
+    if let Err(error) = door.knows_orders() {
+        return Err(Failure::fatal("57P03", error.to_string()).into());
+    }
     let who = prove(door, stream, user).await?;
     let application_name = value("application_name").to_owned();
     Ok(Login { who, application_name, takes_long_key: minor >= NEWEST_MINOR_VERSION })

@@ -8,7 +8,10 @@ use arrow::datatypes::Int64Type;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use retrace_access::{Authenticated, Directory, EvidenceRight, KillRight, Principal, Secret, TokenFile};
-use retrace_eventlog::{ControlWriter, EventLog, InstanceStream, MemoryLog, ReadError, partition_for};
+use retrace_eventlog::{
+    ControlFollower, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog, ReadError,
+    partition_for,
+};
 use retrace_lake::{Advance, Location, Rows, Table};
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
@@ -17,7 +20,7 @@ use retrace_proto::{
     CommandReceived, CommandTexts, Envelope, Event, Id, ResponseContent, ResponseEnd, StreamWriter, Subject,
 };
 use retrace_query::{
-    EventRecord, EventsAnswer, Options, Parts, QueryError, QueryService, Reader, Sources, SqlAnswer,
+    Control, EventRecord, EventsAnswer, Options, Parts, QueryError, QueryService, Reader, Sources, SqlAnswer,
 };
 
 pub(crate) const NOW_UNIX_US: i64 = MemoryLog::STARTS_AT_UNIX_US;
@@ -31,6 +34,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) tokens: TokenFile,
     pub(crate) instance: Arc<InstanceStream>,
+    control: Control,
 }
 
 impl World {
@@ -51,17 +55,18 @@ impl World {
         let stream = Id::from_parts(NOW_UNIX_US as u64 / 1000, [0xee; 10]);
         let dynamic: Arc<dyn EventLog> = log.clone();
         let instance = Arc::new(InstanceStream::open(dynamic, "test".into(), || NOW_UNIX_US, stream));
+        let control = control(&log).await;
         let service = QueryService::new(Parts {
             log: log.clone(),
             table: table.clone(),
             directory: directory.clone(),
-            control: control(&log),
+            control: control.clone(),
             instance: Arc::clone(&instance),
             masker: Masker::everything(FingerprintKey::new(b"key")),
             options,
         })
         .unwrap();
-        Self { folder, log, table, service, directory, tokens, instance }
+        Self { folder, log, table, service, directory, tokens, instance, control }
     }
 
     /// A service over the same log and table, to be served.
@@ -71,7 +76,7 @@ impl World {
             log,
             table: self.table.clone(),
             directory: self.directory.clone(),
-            control: control(&self.log),
+            control: self.control.clone(),
             instance: Arc::clone(&self.instance),
             masker: Masker::everything(FingerprintKey::new(b"key")),
             options,
@@ -139,8 +144,8 @@ impl World {
     }
 }
 
-/// Writes orders whose signature says only that somebody signed.
-fn control(log: &Arc<MemoryLog>) -> Arc<ControlWriter> {
+/// A control topic that is read to its end. Its orders are signed in a way that says only that somebody signed.
+async fn control(log: &Arc<MemoryLog>) -> Control {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let new_id = || {
         let mut random = [0xcc; 10];
@@ -149,7 +154,13 @@ fn control(log: &Arc<MemoryLog>) -> Arc<ControlWriter> {
     };
     let sign = |_, _: &[u8]| wire::ControlSignature { key_id: "test".into(), ..Default::default() };
     let log: Arc<dyn EventLog> = log.clone();
-    Arc::new(ControlWriter::new(log, "test".into(), || NOW_UNIX_US, new_id, Box::new(sign)))
+    let origin = ControlOrigin { instance: "test".into(), clock: || NOW_UNIX_US, new_id };
+    let follower = ControlFollower::new(Arc::clone(&log));
+    let lag = follower.lag();
+    tokio::spawn(follower.run(|_, _| {}, std::future::pending()));
+    lag.clone().current().await;
+    let writer = Arc::new(ControlWriter::new(log, origin, false, Box::new(sign)));
+    Control { writer, lag, check: Arc::new(|_, _| Ok(())) }
 }
 
 /// Puts everything durable now into one commit.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 
 use bytes::Bytes;
 use retrace_eventlog::{EventLog, KafkaLog, KafkaOptions};
@@ -164,8 +165,19 @@ fn a_revoked_token_opens_nothing_any_more_anywhere_and_its_sessions_end() {
     let mut other = fleet.log_in(0, &fleet.gate.dev_token()).expect("a login");
     let _ = fleet.gate.sql_as(Some(&bad), "SELECT 1 AS n");
 
+    let mut tail = fleet.gate.retrace_command(Some(&bad), &["tail"]);
+    let mut tail = tail.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    wait_for("the tail is open", PATIENCE, || {
+        let tails = "SELECT count(*) AS n FROM events WHERE command_kind = 'tail'";
+        (fleet.gate.number(tails) == 1).then_some(())
+    });
+
     let said = fleet.gate.retrace(&["kill", "--token", &bad_id]).err();
     assert!(said.contains("is taken no longer"), "{said}");
+    let ended = wait_for("who was given events is given no more", PATIENCE, || {
+        tail.try_wait().expect("a child can be waited for")
+    });
+    assert!(!ended.success(), "and is told so");
     for session in &mut sessions {
         let told = session.wire.read_to_close().expect("the gate closes");
         assert_eq!(refusal(&told).0, "57P01");

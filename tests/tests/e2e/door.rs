@@ -73,6 +73,26 @@ async fn a_driver_prepares_binds_and_reads_binary_rows_in_portions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_token_is_revoked_reads_no_more_on_a_connection_that_is_open() {
+    let gate = Gate::started(Postgres::shared().database());
+    let token = gate.new_token("dev");
+    let connection = at_evidence(&gate, "dev", &token).await;
+    connection.client.batch_execute("SELECT count(*) FROM events").await.expect("it may");
+    let id = token.split('_').nth(1).expect("rt_<id>_<secret>");
+    let _ = gate.retrace(&["kill", "--token", id]);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let refused = loop {
+        match connection.client.batch_execute("SELECT count(*) FROM events").await {
+            Ok(()) => assert!(tokio::time::Instant::now() < deadline, "the token is still taken"),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.code().expect("it is told").code(), "28000");
+    let after = connection.client.batch_execute("SELECT 1").await.expect_err("the connection has ended");
+    assert!(after.is_closed(), "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p8_a_question_by_the_wire_is_on_record_with_its_parameters_before_its_rows() {
     let gate = Gate::started(Postgres::shared().database());
     let connection = at_evidence(&gate, "dev", &gate.dev_token()).await;

@@ -12,8 +12,8 @@ use retrace_access::{
     Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TargetAuth, TokenFile, tls,
 };
 use retrace_eventlog::{
-    Append, AppendError, ControlFollower, ControlLag, ControlWriter, EventLog, InstanceStream, MemoryLog,
-    ReadError,
+    Append, AppendError, ControlFollower, ControlLag, ControlOrigin, ControlWriter, EventLog, InstanceStream,
+    MemoryLog, ReadError,
 };
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
@@ -130,7 +130,8 @@ impl Proxy {
         tokio::spawn(follower.run(|_, _| {}, std::future::pending()));
         let new_id = || Id::from_parts(1, [2; 10]);
         let unsigned = Box::new(|_, _: &[u8]| ControlSignature::default());
-        let writer = ControlWriter::new(shared.clone(), "test".to_owned(), now_unix_us, new_id, unsigned);
+        let origin = ControlOrigin { instance: "test".to_owned(), clock: now_unix_us, new_id };
+        let writer = ControlWriter::new(shared.clone(), origin, true, unsigned);
         let control = Control { writer: Arc::new(writer), lag: lag.clone() };
         let gateway = Gateway::new(GatewayParts {
             control,

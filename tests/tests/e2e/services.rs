@@ -72,8 +72,11 @@ async fn p1_p6_brokers_that_die_refuse_commands_and_serve_again_when_they_are_ba
                 refused.err()
             );
             assert!(gate.runs(), "the gate waits for its log");
-            let why = health.wait_until_unready();
-            assert!(why.lines().any(|line| line.starts_with("log: ")), "{why}");
+            wait_for("the gate says what is the matter", PATIENCE, || {
+                let (_, why) = health.ask("GET /readyz");
+                let names = |part| why.lines().any(|line| line.starts_with(part));
+                (names("log: ") && names("control: ")).then_some(())
+            });
             assert_eq!(health.ask("GET /healthz").0, 200, "it lives all the same");
             kafka.restart(first);
             kafka.restart(second);

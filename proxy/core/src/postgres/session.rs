@@ -3,6 +3,7 @@ mod client;
 mod copy;
 mod expect;
 mod gate;
+mod interface;
 mod omit;
 mod opening;
 mod record;
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use retrace_policy::mask::{ContentBuilder, Masker};
 use retrace_policy::statement::Backslash;
 use retrace_proto::wire::{self, RecordResponses, command_completed, session_closed};
-use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter};
+use retrace_proto::{Event, Masked};
 
 use self::copy::Copying;
 use self::expect::{Confirmed, Expected};
@@ -35,6 +36,7 @@ use crate::Now;
 use crate::audit::Audit;
 use crate::guesses::Guesses;
 
+pub use self::interface::{Input, LogFailure, Output};
 pub use self::omit::{Beyond, Recording};
 pub use self::opening::{Greeting, Opening, SessionLimits};
 pub use self::tally::Tally;
@@ -53,80 +55,6 @@ const SILENCE_US: u64 = 2_000;
 /// What a target may answer to a client that is gone, in bytes: enough for what changes something, and too little for one
 /// that asked for much and left to keep target and log busy.
 const ORPHAN_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The client sent bytes, split anywhere.
-    ClientBytes(&'a [u8]),
-    /// The client will send nothing more, or is gone.
-    ClientClosed,
-    /// The target sent bytes, split anywhere.
-    TargetBytes(&'a [u8]),
-    /// The target will send nothing more, or is gone.
-    TargetClosed,
-    /// Every event of the session's stream below this sequence number is durable.
-    Durable {
-        /// Half-open.
-        end: u64,
-    },
-    /// An event of the stream will not become durable, or nobody can tell.
-    LogFailed(LogFailure),
-    /// What was found out about the statement, or the catalogue, of [`Output::Analyse`].
-    Analysed(Analysed),
-    /// The stream of [`Output::WantsStream`].
-    NextStream(StreamWriter),
-    /// A valid cancel request for this session came in, here or, as this control record says, at another instance.
-    CancelRequested(Option<wire::ControlReference>),
-    /// This control record wants the session to end.
-    Killed(wire::ControlReference),
-    /// The instance is about to stop: the session ends as soon as nothing is under way between client and target.
-    Drain,
-    /// The instance stops.
-    Shutdown,
-    /// The time of [`Session::poll_deadline`] has come.
-    DeadlinePassed,
-}
-
-/// How the log failed the stream; the stream gets no further event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFailure {
-    /// The log refused for good.
-    Permanent,
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub enum Output {
-    /// Append to the log, in this order.
-    Append {
-        /// The next event of the stream.
-        envelope: Envelope,
-        /// Whether something waits for it. If not, the log may take its time.
-        awaited: bool,
-    },
-    /// Write to the target, in this order.
-    ToTarget(Bytes),
-    /// Write to the client, in this order.
-    ToClient(Bytes),
-    /// Find out the facts of a statement and the target's catalogue, or the catalogue alone. Answered by
-    /// [`Input::Analysed`], by a catalogue that is at most as old as that answer.
-    Analyse {
-        /// The statement, if its facts are wanted.
-        sql: Option<Bytes>,
-    },
-    /// Make a new stream, for the session to go on in. Answered by [`Input::NextStream`].
-    WantsStream,
-    /// What is appended from here on is of this stream, and so are the numbers of [`Input::Durable`]. Of the stream before
-    /// all but its last event is durable.
-    BeginStream(Id),
-    /// What was read of the target's catalogue before now is out of date.
-    CatalogueIsOld,
-    /// Send the target a cancel request for its connection.
-    ForwardCancel,
-    /// Write out what was said, then close both sides. Nothing follows.
-    Close,
-}
 
 /// A command that was forwarded and is not answered yet.
 #[derive(Debug, Default)]
@@ -330,6 +258,10 @@ impl Session {
             Input::Killed(control) => self.handle_kill(now, control),
             Input::Drain => {
                 self.draining = true;
+                Ok(())
+            }
+            Input::OrdersKnown(known) => {
+                self.gate.hold_commands(!known);
                 Ok(())
             }
             Input::Shutdown => Err(Fault::Shutdown),

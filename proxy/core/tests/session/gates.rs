@@ -229,6 +229,28 @@ fn a_kill_cancels_what_runs_lets_nothing_more_through_and_says_so() {
 }
 
 #[test]
+fn a_session_that_waits_for_nothing_waits_while_orders_may_be_unknown() {
+    let mut bench =
+        Bench::opening_with(true, |opening| opening.subject.durability = wire::Durability::Relaxed);
+    bench.log_is_healthy = false;
+    bench.client(&query("select 1"));
+    assert_eq!(bench.take_target(), query("select 1"), "nothing waits");
+    bench.target(&[complete("SELECT 1"), ready(b'I')].concat());
+    bench.make_durable();
+    bench.input(Input::OrdersKnown(false));
+    bench.client(&query("select 2"));
+    assert_eq!(bench.take_target(), b"");
+    bench.deadline();
+    assert!(contains(&bench.take_client(), b"C57P03\0"), "refused, and the session goes on");
+    bench.input(Input::OrdersKnown(true));
+    bench.make_durable();
+    bench.take_target();
+    bench.target(&[error("26000", "x"), ready(b'I')].concat());
+    bench.client(&query("select 3"));
+    assert!(contains(&bench.take_target(), b"select 3"));
+}
+
+#[test]
 fn a_kill_of_a_session_in_which_nothing_runs_cancels_nothing() {
     let mut bench = Bench::open();
     bench.input(Input::Killed(wire::ControlReference::default()));

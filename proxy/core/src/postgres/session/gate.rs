@@ -54,7 +54,10 @@ struct Undurable {
 /// The two queues and the one position they wait for.
 #[derive(Debug)]
 pub(super) struct Gate {
+    /// By the target's durability.
     commands_wait: bool,
+    /// For now, whatever that is.
+    commands_held: bool,
     responses_wait: bool,
     /// The record lags too far behind what passed without waiting.
     lags: bool,
@@ -74,6 +77,7 @@ impl Gate {
     pub(super) fn new(durability: Durability) -> Self {
         Self {
             commands_wait: durability != Durability::Relaxed,
+            commands_held: false,
             responses_wait: !matches!(durability, Durability::Relaxed | Durability::Command),
             lags: false,
             durable_end: 0,
@@ -89,7 +93,12 @@ impl Gate {
 
     /// Whether commands wait for their records.
     pub(super) fn commands_wait(&self) -> bool {
-        self.commands_wait
+        self.commands_wait || self.commands_held
+    }
+
+    /// Lets commands from now on wait for their records though they need not, or no longer.
+    pub(super) fn hold_commands(&mut self, held: bool) {
+        self.commands_held = held;
     }
 
     /// Whether responses do.
@@ -160,7 +169,7 @@ impl Gate {
     }
 
     pub(super) fn push_unit(&mut self, mut unit: Unit) {
-        if !self.commands_wait {
+        if !self.commands_wait() {
             unit.needs = 0;
         }
         self.to_target_bytes += unit.len();
