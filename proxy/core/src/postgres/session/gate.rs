@@ -115,7 +115,7 @@ impl Gate {
 
     /// Sees whether the record lags too far behind. Where everything waits for its record it cannot.
     pub(super) fn note_time(&mut self, now_us: u64) {
-        self.lags = !self.commands_wait
+        self.lags = !self.commands_wait()
             && (self.undurable_bytes >= RELAXED_UNDURABLE_BYTES_MAX
                 || self.undurable_since_us().is_some_and(|since| now_us >= since + RELAXED_LAG_US_MAX));
     }
@@ -127,13 +127,13 @@ impl Gate {
 
     /// When the record will lag too far behind, if it does not move.
     pub(super) fn lag_deadline_us(&self) -> Option<u64> {
-        let waits = self.commands_wait || self.lags;
+        let waits = self.commands_wait() || self.lags;
         if waits { None } else { self.undurable_since_us().map(|since| since + RELAXED_LAG_US_MAX) }
     }
 
     /// Whether the log is so far behind that nothing more may be sealed.
     pub(super) fn is_behind(&self) -> bool {
-        let bytes_max = if self.commands_wait { UNDURABLE_BYTES_MAX } else { RELAXED_UNDURABLE_BYTES_MAX };
+        let bytes_max = if self.commands_wait() { UNDURABLE_BYTES_MAX } else { RELAXED_UNDURABLE_BYTES_MAX };
         self.lags || self.undurable_bytes >= bytes_max
     }
 
