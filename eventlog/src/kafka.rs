@@ -49,6 +49,9 @@ use readers::{Failure, Readers};
 /// How long a question to the brokers may take while the log is in use.
 const ASK_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long one attempt at it may: a broker that died is waited for no longer, since another one leads soon.
+const ASK_ONCE_MAX: Duration = Duration::from_millis(1500);
+
 /// The pause before the brokers are asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -167,7 +170,7 @@ impl Shared {
         // While leaders change, some of them do not answer: that passes within seconds.
         let ask = |end| loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match offsets(client, &of, end, left) {
+            match offsets(client, &of, end, left.min(ASK_ONCE_MAX)) {
                 Ok(found) => break Ok(found),
                 Err(error) if Instant::now() >= deadline => {
                     tracing::warn!(%error, "the brokers did not tell where the log begins and ends");
@@ -177,7 +180,7 @@ impl Shared {
             }
             thread::sleep(ASK_PAUSE);
             // The library does not ask by itself who leads now if a leader said that it is of another epoch.
-            if let Err(error) = client.fetch_metadata(None, left) {
+            if let Err(error) = client.fetch_metadata(None, left.min(ASK_ONCE_MAX)) {
                 tracing::debug!(%error, "nobody says who leads");
             }
         };

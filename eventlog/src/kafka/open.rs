@@ -79,7 +79,7 @@ pub(super) async fn find(
             Err(_) => return Err(KafkaOpenError::Other { reason: "the library panicked".to_owned() }),
         }
     };
-    topics::check(admin, options, &name, replicas, OPEN_WAIT_MAX).await?;
+    topics::check(admin, options, topic, replicas, OPEN_WAIT_MAX).await?;
     let id = topic_id(producer, name).await?;
     Ok(Found { partitions, id })
 }

@@ -16,9 +16,10 @@ use tokio::time::sleep;
 const REPLICAS_MIN: usize = 3;
 /// Replicas in sync below which an acknowledgement says too little.
 const IN_SYNC_MIN: u32 = 2;
-/// The least that a record must be kept: as long as a control record is good for and a day more, and longer than ingest may
-/// stand still.
-const RETENTION_MS_MIN: i64 = 31 * 24 * 60 * 60 * 1000;
+/// The least that a record must be kept, should ingest stand still: seven days.
+const RETENTION_MS_MIN: i64 = 7 * 24 * 60 * 60 * 1000;
+/// The same of a control record: as long as it is good for, and a day more.
+const CONTROL_RETENTION_MS_MIN: i64 = 31 * 24 * 60 * 60 * 1000;
 /// A batch of one record of the largest size, with what Kafka adds.
 const MESSAGE_BYTES_MIN: u64 = crate::VALUE_BYTES_MAX as u64 + 16 * 1024;
 
@@ -82,12 +83,13 @@ pub(super) fn shape<C: ClientContext>(
 pub(super) async fn check(
     admin: &AdminClient<Listener>,
     options: &KafkaOptions,
-    name: &str,
+    topic: Topic,
     replicas: usize,
     timeout: Duration,
 ) -> Result<(), KafkaOpenError> {
+    let name = options.topic(topic);
     let unsafe_topic = |setting, found: String, wanted| KafkaOpenError::UnsafeTopic {
-        topic: name.to_owned(),
+        topic: name.clone(),
         setting,
         found,
         wanted,
@@ -97,7 +99,7 @@ pub(super) async fn check(
             "three are needed to lose one broker and go on; `accept_fewer_replicas = true` takes it as it is";
         return Err(unsafe_topic("replication factor", replicas.to_string(), wanted));
     }
-    let settings = settings(admin, name, timeout).await?;
+    let settings = settings(admin, &name, timeout).await?;
     for rule in &RULES {
         let found = settings.get(rule.setting).cloned().unwrap_or_default();
         if rule.setting == "min.insync.replicas" && options.accept_fewer_replicas {
@@ -107,7 +109,17 @@ pub(super) async fn check(
             return Err(unsafe_topic(rule.setting, found, rule.wanted));
         }
     }
+    let retention = settings.get("retention.ms").cloned().unwrap_or_default();
+    if topic == Topic::Control && !is_kept(&retention, CONTROL_RETENTION_MS_MIN) {
+        let wanted = "it must be -1, or 2678400000 (31 days) or more: orders are good for 30 days";
+        return Err(unsafe_topic("retention.ms", retention, wanted));
+    }
     Ok(())
+}
+
+/// Whether a retention keeps records for so long.
+fn is_kept(retention_ms: &str, ms_min: i64) -> bool {
+    retention_ms.parse().is_ok_and(|found: i64| found == -1 || found >= ms_min)
 }
 
 struct Rule {
@@ -139,8 +151,8 @@ const RULES: [Rule; 7] = [
     },
     Rule {
         setting: "retention.ms",
-        holds: |found| found.parse().is_ok_and(|found: i64| found == -1 || found >= RETENTION_MS_MIN),
-        wanted: "it must be -1, or 2678400000 (31 days) or more: records go once the lake has them, and orders once they are out of date, not before",
+        holds: |found| is_kept(found, RETENTION_MS_MIN),
+        wanted: "it must be -1, or 604800000 (seven days) or more: records go once the lake has them, not before",
     },
     Rule {
         setting: "retention.bytes",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use retrace_tests::{Database, Gate, Kafka, Postgres, Process, S3, S3Fault, S3Faults, wait_for};
 
-use crate::common::{Dice, fault_rounds};
+use crate::common::{Dice, PATIENCE, fault_rounds};
 use crate::inserts::Load;
 
 /// A store that comes back must have been found again within this: clients of a store wait longer after each failure.
@@ -30,7 +30,10 @@ async fn p1_p3_p4_p6_a_rolling_restart_of_the_brokers_tells_every_client_why() {
             load.goes_on(dice.number(50..150));
             kafka.restart(broker);
             kafka.wait_until_in_sync();
-            load.assert_fresh(&gate, &query).expect("an answer, with every broker there");
+            // For a moment nobody may know yet where the log ends.
+            wait_for("an answer, with every broker there", PATIENCE, || {
+                load.assert_fresh(&gate, &query).ok()
+            });
         }
     }
     load.goes_on(100);

@@ -87,6 +87,11 @@ async fn topics_with_unsafe_settings_are_refused_by_name() {
         let named = format!("the topic {}.events has {setting} = {value}, ", options.topic_prefix);
         assert!(said.starts_with(&named), "{said}");
     }
+    let forgetful = options(kafka.servers());
+    let control = format!("{}.control", forgetful.topic_prefix);
+    kafka.create_topic(&control, 3, &[("retention.ms", "604800000")]).await;
+    let said = refusal(&forgetful).await.to_string();
+    assert!(said.starts_with(&format!("the topic {control} has retention.ms = 604800000, ")), "{said}");
     let alone = options(kafka.servers());
     kafka.create_topic(&format!("{}.events", alone.topic_prefix), 1, &[]).await;
     let said = refusal(&alone).await.to_string();
