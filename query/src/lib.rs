@@ -68,6 +68,8 @@ mod door;
 
 mod service;
 
+mod lingering;
+
 mod server;
 
 mod postgres;

@@ -26,7 +26,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use retrace_access::ListenerTls;
 use retrace_proto::wire::login_refused::Reason;
-use tokio::io::{AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -34,6 +34,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::door::Door;
+use crate::lingering::Lingering;
 use crate::{End, QueryService, Reader};
 use cancel::Cancels;
 use connection::{Connection, State};
@@ -163,7 +164,12 @@ async fn client(hall: Hall, stream: TcpStream, address: SocketAddr) {
     connection.run().await;
 }
 
-async fn refuse(hall: &Hall, stream: Option<impl AsyncWrite + Unpin>, address: SocketAddr, refusal: Refusal) {
+async fn refuse(
+    hall: &Hall,
+    stream: Option<impl AsyncRead + AsyncWrite + Unpin>,
+    address: SocketAddr,
+    refusal: Refusal,
+) {
     hall.door.record(refusal.reason, &address.to_string());
     // To whom the protocol is foreign, an answer in it says nothing.
     if let Some(stream) = stream.filter(|_| !refusal.failure.is_gone) {
@@ -171,7 +177,8 @@ async fn refuse(hall: &Hall, stream: Option<impl AsyncWrite + Unpin>, address: S
     }
 }
 
-async fn tell(mut stream: impl AsyncWrite + Unpin, failure: &Failure) {
+async fn tell(stream: impl AsyncRead + AsyncWrite + Unpin, failure: &Failure) {
+    let mut stream = Lingering::new(stream);
     let mut out = BytesMut::new();
     message::put_error(&mut out, failure);
     let words = async {

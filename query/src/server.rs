@@ -17,6 +17,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::QueryService;
+use crate::lingering::Lingering;
 use crate::service::{Calls, End};
 use crate::wire::control_server::ControlServer;
 use crate::wire::query_server::QueryServer;
@@ -129,7 +130,7 @@ impl Connections {
         let accepting = TlsAcceptor::from(Arc::clone(&self.tls.now().config)).accept(socket);
         let accepting = timeout(self.handshake_wait_max, accepting);
         self.handshakes.spawn(async move {
-            let stream = accepting.await.ok()?.ok()?;
+            let stream = Lingering::new(accepting.await.ok()?.ok()?);
             Some(Connection { stream, _place: place })
         });
     }
@@ -151,7 +152,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 /// A client's connection, which gives its place back when it ends.
 #[derive(Debug)]
 struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: Lingering<TlsStream<TcpStream>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -159,7 +160,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.get_ref().0.connect_info()
+        self.stream.get_ref().get_ref().0.connect_info()
     }
 }
 

@@ -18,6 +18,7 @@ use super::setting::{self, Setting};
 use super::types::Wire;
 use super::{decode, split};
 use crate::door::Door;
+use crate::lingering::Lingering;
 use crate::reader::Question;
 use crate::statement::PARAMETERS_MAX;
 use crate::{QueryError, Reader};
@@ -97,7 +98,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             message::put_error(&mut self.state.out, &failure);
             let deadline = Instant::now() + MESSAGE_WAIT_MAX;
             // Whether it takes it or not, that was the last word.
-            let _ = self.flush(deadline).await;
+            if self.flush(deadline).await.is_ok() {
+                let _ = timeout_at(deadline, Lingering::new(self.stream).shutdown()).await;
+            }
         }
     }
 

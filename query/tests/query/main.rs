@@ -15,6 +15,8 @@ mod docs;
 
 mod network;
 
+mod orders;
+
 mod record;
 
 mod refusals;

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::world::{Session, World, caller, events, now_unix_s, number, rows};
 
 /// A service that serves.
-struct Serving {
+pub(crate) struct Serving {
     address: SocketAddr,
     ca_pem: String,
     stop: Option<oneshot::Sender<()>>,
@@ -24,7 +24,7 @@ struct Serving {
 }
 
 /// Serves the world's service; the rest of the world stays.
-async fn serve(world: &World, options: Options) -> Serving {
+pub(crate) async fn serve(world: &World, options: Options) -> Serving {
     // Fails if another test was first, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let folder = world.folder.path().join("tls");
@@ -48,7 +48,7 @@ async fn serve(world: &World, options: Options) -> Serving {
 }
 
 impl Serving {
-    async fn client(&self, token: &str) -> Client {
+    pub(crate) async fn client(&self, token: &str) -> Client {
         Client::connect(&self.address.to_string(), &self.ca_pem, token).await.unwrap()
     }
 }

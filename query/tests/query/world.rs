@@ -34,7 +34,7 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) tokens: TokenFile,
     pub(crate) instance: Arc<InstanceStream>,
-    control: Control,
+    pub(crate) control: Control,
 }
 
 impl World {
