@@ -1,6 +1,6 @@
 use std::future::Future;
-use std::pin::pin;
-use std::time::Duration;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use futures::future::{BoxFuture, select_all};
@@ -10,7 +10,7 @@ use retrace_query::End;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::health::Readiness;
 
@@ -124,7 +124,7 @@ pub(super) async fn run(
     drain: Drain,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let mut outcome = wait_for_end(&mut services, instance, &mut signals).await;
+    let outcome = wait_for_end(&mut services, instance, &mut signals).await;
     readiness.drain();
     let drains = outcome.is_ok();
     let mut is_hurried = !drains;
@@ -139,36 +139,51 @@ pub(super) async fn run(
             .filter(|service| service.drains)
             .for_each(|service| service.stop.tell(Stage::Draining));
     }
-    let mut hurry = pin!(async {
+    let hurry = pin!(async {
         tokio::select! {
             () = sleep(drain.wait_max) => tracing::warn!("what is still under way is ended"),
             () = signals.next() => {}
         }
     });
-    for service in &mut services {
-        if service.drains && !is_hurried {
+    outcome.and(end(&mut services, (!is_hurried).then_some(hurry), STOP_WAIT_MAX).await)
+}
+
+/// How long the services may take to end once they are told to, all together. A gate with clients that take nothing takes
+/// 30 seconds.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Ends the services in order, each after the one before. Until `hurry` resolves, those that drain are waited for before
+/// they are told to stop.
+async fn end(
+    services: &mut [Service],
+    mut hurry: Option<Pin<&mut impl Future<Output = ()>>>,
+    stop_max: Duration,
+) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    let mut left = stop_max;
+    for service in services {
+        if service.drains
+            && let Some(hurries) = &mut hurry
+        {
             tokio::select! {
                 ended = service.join() => outcome = outcome.and(ended),
-                () = &mut hurry => is_hurried = true,
+                () = hurries => hurry = None,
             }
         }
         service.stop.tell(Stage::Stopping);
-        let stopped = tokio::select! {
-            stopped = service.join() => stopped,
-            // A log that takes nothing holds up whoever has a last word. Closing it lets them go.
-            () = sleep(STOP_WAIT_MAX) => Err(anyhow!(
-                "{} did not end within {} s: its last records may be missing",
-                service.name,
-                STOP_WAIT_MAX.as_secs()
-            )),
-        };
-        outcome = outcome.and(stopped);
+        let told_at = Instant::now();
+        // A log that takes nothing holds up whoever has a last word. Closing it lets them go.
+        let stopped = timeout(left, service.join()).await;
+        left = left.saturating_sub(told_at.elapsed());
+        outcome = outcome.and(stopped.unwrap_or_else(|_| {
+            let (name, stop_max) = (service.name, stop_max.as_secs());
+            Err(anyhow!(
+                "{name} was not done when {stop_max} s of stopping were over: its last records may be missing"
+            ))
+        }));
     }
     outcome
 }
-
-/// How long a service may take to end once it is told to. A gate with clients that take nothing takes 30 seconds.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(45);
 
 /// Waits for a signal, or for a service that ends by itself: none should, so its end is the end of the process.
 async fn wait_for_end(
@@ -196,5 +211,53 @@ async fn poisoned(instance: &InstanceStream) {
     let mut every_second = tokio::time::interval(std::time::Duration::from_secs(1));
     while !instance.is_poisoned() {
         every_second.tick().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// A service that ends when it is told to stop, and one that does not.
+    fn service(name: &'static str, ends: bool) -> (Service, watch::Receiver<Stage>) {
+        let stop = Stop::new();
+        let (stopped, stage) = (stop.wait(), stop.watch());
+        let service = Service::start(name, stop, async move {
+            stopped.await;
+            if ends { Ok(()) } else { pending().await }
+        });
+        (service, stage)
+    }
+
+    #[tokio::test]
+    async fn services_that_end_when_they_are_told_to_end_in_order() {
+        let (gate, gate_stage) = service("the gate", true);
+        let (ingest, ingest_stage) = service("ingest", true);
+        let mut services = [gate.draining(), ingest];
+        // Nobody has told the gate to drain: it is waited for until that is hurried.
+        let hurry = pin!(async {
+            tokio::task::yield_now().await;
+            assert_eq!([*gate_stage.borrow(), *ingest_stage.borrow()], [Stage::Serving; 2]);
+        });
+        end(&mut services, Some(hurry), STOP_WAIT_MAX).await.unwrap();
+        assert_eq!([*gate_stage.borrow(), *ingest_stage.borrow()], [Stage::Stopping; 2]);
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_end_keeps_no_process_alive_and_is_named() {
+        let (gate, _) = service("the gate", false);
+        let (heads, heads_stage) = service("the signing of heads", true);
+        let (ingest, ingest_stage) = service("ingest", false);
+        let mut services = [gate.draining(), heads, ingest];
+        let hurry = pin!(ready(()));
+        let ended = end(&mut services, Some(hurry), Duration::from_millis(20)).await;
+        assert!(ended.unwrap_err().to_string().starts_with("the gate was not done"), "the first is named");
+        assert_eq!(
+            [*heads_stage.borrow(), *ingest_stage.borrow()],
+            [Stage::Stopping; 2],
+            "the others are told"
+        );
     }
 }
