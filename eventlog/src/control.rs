@@ -36,17 +36,9 @@ pub struct ControlFollower {
     /// The next offset of each topic partition.
     positions: Vec<(TopicPartition, u64)>,
     has_begun: bool,
-    seen: watch::Sender<Seen>,
+    /// When the topic was last known to have nothing that has not been handed over. It rings for everything that is read.
+    current_at: watch::Sender<Option<Instant>>,
     periods: Periods,
-}
-
-/// What a follower has read.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// When the topic was last known to have nothing that has not been handed over.
-    current_at: Option<Instant>,
-    /// Records handed over.
-    records: u64,
 }
 
 /// The times of a follower.
@@ -60,7 +52,7 @@ struct Periods {
 /// How far a [`ControlFollower`] is. Clones follow the same one.
 #[derive(Clone, Debug)]
 pub struct ControlLag {
-    seen: watch::Receiver<Seen>,
+    current_at: watch::Receiver<Option<Instant>>,
     lag_max: Duration,
 }
 
@@ -68,12 +60,12 @@ impl ControlLag {
     /// Whether every control record is known that was durable [`CONTROL_LAG_MAX`] ago.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        is_recent(self.seen.borrow().current_at, self.lag_max)
+        is_recent(*self.current_at.borrow(), self.lag_max)
     }
 
     /// Resolves once it is so; never if the follower has ended before.
     pub async fn current(mut self) {
-        if self.seen.wait_for(|seen| is_recent(seen.current_at, self.lag_max)).await.is_err() {
+        if self.current_at.wait_for(|at| is_recent(*at, self.lag_max)).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -81,7 +73,7 @@ impl ControlLag {
     /// Resolves once it is so, however much there is to read; `false` if nothing was read for `stuck_after`.
     pub async fn current_unless_stuck(mut self, stuck_after: Duration) -> bool {
         while !self.is_current() {
-            if !matches!(timeout(stuck_after, self.seen.changed()).await, Ok(Ok(()))) {
+            if !matches!(timeout(stuck_after, self.current_at.changed()).await, Ok(Ok(()))) {
                 return false;
             }
         }
@@ -101,13 +93,13 @@ impl ControlFollower {
         let at = |partition| (TopicPartition { topic: Topic::Control, partition }, 0);
         let periods = Periods { lag_max: CONTROL_LAG_MAX, confirm: CONFIRM_INTERVAL, retry: RETRY_PAUSE };
         let positions = partitions.map(at).collect();
-        Self { positions, log, has_begun: false, seen: watch::Sender::default(), periods }
+        Self { positions, log, has_begun: false, current_at: watch::Sender::default(), periods }
     }
 
     /// Tells how far it is.
     #[must_use]
     pub fn lag(&self) -> ControlLag {
-        ControlLag { seen: self.seen.subscribe(), lag_max: self.periods.lag_max }
+        ControlLag { current_at: self.current_at.subscribe(), lag_max: self.periods.lag_max }
     }
 
     /// Hands every control record over, those of a topic partition in order, until `stop` resolves. What cannot be read now
@@ -169,10 +161,10 @@ impl ControlFollower {
                     obey(*at, record);
                     *position = record.offset + 1;
                 }
-                self.seen.send_modify(|seen| seen.records += records.len() as u64);
+                self.current_at.send_modify(|_| {});
             }
         }
-        self.seen.send_modify(|seen| seen.current_at = Some(asked_at));
+        self.current_at.send_replace(Some(asked_at));
         Ok(())
     }
 }
@@ -300,9 +292,9 @@ mod tests {
         let [lag_max, confirm, retry] = [500, 5, 5].map(Duration::from_millis);
         let following = follow(&log, Some(Periods { lag_max, confirm, retry }));
         following.lag.clone().current().await;
-        let first = following.lag.seen.borrow().current_at.unwrap();
-        let mut seen = following.lag.seen.clone();
-        seen.wait_for(|seen| seen.current_at.unwrap() > first + lag_max).await.unwrap();
+        let first = following.lag.current_at.borrow().unwrap();
+        let mut current_at = following.lag.current_at.clone();
+        current_at.wait_for(|at| at.unwrap() > first + lag_max).await.unwrap();
         assert!(following.lag.is_current(), "though no record came for as long as it may lag");
 
         // At one in 5 ms they outlast by far what it may lag.

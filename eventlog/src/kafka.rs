@@ -161,20 +161,35 @@ impl Shared {
         ranges.into_iter().next().ok_or(ReadError::Unavailable)
     }
 
-    /// The same of many topic partitions: each broker is asked once for all that it leads.
+    /// The same of many topic partitions.
     fn ranges(&self, lanes: &[Arc<Lane>]) -> Result<Vec<OffsetRange>, ReadError> {
+        let deadline = Instant::now() + ASK_WAIT_MAX;
+        // The ends are asked for last, so that none can lie below its start.
+        let starts = self.ask(lanes, End::Earliest, deadline)?;
+        let ends = self.ends(lanes, deadline)?;
+        Ok(starts.into_iter().zip(ends).map(|(start, end)| start..end).collect())
+    }
+
+    /// The ends of many topic partitions, which are known from then on.
+    fn ends(&self, lanes: &[Arc<Lane>], deadline: Instant) -> Result<Vec<u64>, ReadError> {
+        let ends = self.ask(lanes, End::Latest, deadline)?;
+        lanes.iter().zip(&ends).for_each(|(lane, end)| lane.known_end.raise(*end));
+        Ok(ends)
+    }
+
+    /// Asks each broker once for all that it leads, and again until the deadline.
+    fn ask(&self, lanes: &[Arc<Lane>], end: End, deadline: Instant) -> Result<Vec<u64>, ReadError> {
         let connection = self.producer.connection();
         let client = producer::client(&connection);
         let of: Vec<_> = lanes.iter().map(|lane| (&*lane.topic, lane.partition)).collect();
-        let deadline = Instant::now() + ASK_WAIT_MAX;
         // While leaders change, some of them do not answer: that passes within seconds.
-        let ask = |end| loop {
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match offsets(client, &of, end, left.min(ASK_ONCE_MAX)) {
-                Ok(found) => break Ok(found),
+                Ok(found) => return Ok(found),
                 Err(error) if Instant::now() >= deadline => {
                     tracing::warn!(%error, "the brokers did not tell where the log begins and ends");
-                    break Err(ReadError::Unavailable);
+                    return Err(ReadError::Unavailable);
                 }
                 Err(error) => tracing::debug!(%error, "the brokers are asked again"),
             }
@@ -183,17 +198,7 @@ impl Shared {
             if let Err(error) = client.fetch_metadata(None, left.min(ASK_ONCE_MAX)) {
                 tracing::debug!(%error, "nobody says who leads");
             }
-        };
-        // The ends are asked for last, so that none can lie below its start.
-        let starts = ask(End::Earliest)?;
-        let ends = ask(End::Latest)?;
-        let mut ranges = Vec::with_capacity(lanes.len());
-        for ((lane, start), end) in lanes.iter().zip(starts).zip(ends) {
-            let range = start..end;
-            lane.known_end.raise(range.end);
-            ranges.push(range);
         }
-        Ok(ranges)
     }
 
     /// What is known to be there is read without asking first; the brokers are asked where that does not suffice.
@@ -298,18 +303,7 @@ impl EventLog for KafkaLog {
     }
 
     async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
-        let lane = self.lane(of)?;
-        let mut own = std::pin::pin!(lane.known_end.wait_past(end_exclusive));
-        loop {
-            tokio::select! {
-                biased;
-                known = &mut own => return known,
-                () = sleep(END_POLL_PERIOD) => {}
-            }
-            // An end that cannot be told now is asked for again: whoever waits has no other use for it.
-            let known = self.offsets(of).await;
-            tracing::trace!(?known, "asked for the end");
-        }
+        self.wait_past_any(&[(of, end_exclusive)]).await
     }
 
     /// The brokers are asked for all of them at once.
@@ -328,7 +322,7 @@ impl EventLog for KafkaLog {
             }
             let (shared, lanes) = (Arc::clone(self.shared()), lanes.clone());
             // Ends that cannot be told now are asked for again: whoever waits has no other use for them.
-            if let Err(error) = blocking(move || shared.ranges(&lanes)).await {
+            if let Err(error) = blocking(move || shared.ends(&lanes, Instant::now() + ASK_WAIT_MAX)).await {
                 tracing::trace!(%error, "the ends are not known");
             }
         }

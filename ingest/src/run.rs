@@ -4,8 +4,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use retrace_lake::Sweeper;
 use retrace_proto::log::TopicPartition;
 use tokio::time::sleep;
@@ -158,14 +156,11 @@ impl Ingest {
                 std::future::pending::<()>().await;
             }
         };
-        let waits = self
-            .positions
-            .iter()
-            .map(|(at, position)| Box::pin(self.log.wait_past(*at, position.saturating_add(records))));
-        let mut waits: FuturesUnordered<_> = waits.collect();
+        let ends: Vec<_> =
+            self.positions.iter().map(|(at, position)| (*at, position.saturating_add(records))).collect();
         tokio::select! {
             () = changed => {}
-            Some(waited) = waits.next() => {
+            waited = self.log.wait_past_any(&ends) => {
                 if let Err(error) = waited {
                     tracing::debug!(%error, "waiting for the log failed");
                     sleep(PAUSE_MIN).await;
