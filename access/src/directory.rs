@@ -20,8 +20,8 @@ pub use principals::Principals;
 
 /// Who may come in. Clones share one directory.
 ///
-/// The principals are those of the configuration that was read last. The tokens are those of the file at the moment of the login: before
-/// each, the file is looked at, and read again if it changed. While it cannot be read nobody comes in.
+/// The principals are those of the configuration that was read last. The tokens are those of the file at the moment of the
+/// login: before each, the file is looked at, and read again if it changed. While it cannot be read nobody comes in.
 #[derive(Clone)]
 pub struct Directory {
     shared: Arc<Shared>,
@@ -137,7 +137,7 @@ impl Directory {
 
     /// Whether [`Directory::revoke`] named this token.
     #[must_use]
-    pub fn has_revoked(&self, token_id: &str) -> bool {
+    pub(crate) fn has_revoked(&self, token_id: &str) -> bool {
         self.shared.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(token_id)
     }
 

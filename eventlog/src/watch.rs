@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use crate::append::Outcome;
 use crate::{Append, AppendError, EventLog, ReadError, Timing};
 
-/// Seconds that are told apart among the records under way. None is under way for longer: Kafka's own deadline is a third
-/// of it.
-const SECONDS_MAX: u64 = 1024;
+/// Seconds that are told apart among the records under way: 18 hours. One under way for longer is taken for a younger
+/// one.
+const SECONDS_MAX: u64 = 65_536;
 
 /// What a process knows of its log from the records it appends.
 #[derive(Debug)]

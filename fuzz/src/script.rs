@@ -33,6 +33,10 @@ pub(crate) enum Step {
     LogFailed,
     /// The instance stops.
     Shutdown,
+    /// The instance takes nothing new.
+    Drain,
+    /// Whether the instance knows the latest orders.
+    OrdersKnown(bool),
     /// A control record wants the session to end.
     Kill,
 }
@@ -89,6 +93,8 @@ impl<'a> Script<'a> {
             15 if argument < 32 => Step::LogFailed,
             15 if argument < 64 => Step::Shutdown,
             15 if argument < 96 => Step::Kill,
+            15 if argument < 160 => Step::OrdersKnown(argument % 2 == 0),
+            15 if argument < 192 => Step::Drain,
             _ => Step::Durable { events: 1 },
         })
     }

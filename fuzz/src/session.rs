@@ -139,6 +139,8 @@ impl Bench {
             Step::TargetClosed => self.input(Input::TargetClosed),
             Step::LogFailed => self.input(Input::LogFailed(LogFailure::Permanent)),
             Step::Shutdown => self.input(Input::Shutdown),
+            Step::Drain => self.input(Input::Drain),
+            Step::OrdersKnown(known) => self.input(Input::OrdersKnown(known)),
             Step::Kill => self.input(Input::Killed(wire::ControlReference::default())),
         }
     }

@@ -11,8 +11,8 @@ use tonic::Code;
 pub enum QueryError {
     /// The caller has not proved who they are.
     #[error(
-        "the token was not accepted: send a valid one as `authorization: Bearer rt_…`; \
-         `retrace token create` makes one"
+        "the token was not accepted: send a valid one, as `authorization: Bearer rt_…` or as the password of your \
+         principal; `retrace token create` makes one"
     )]
     Unauthenticated,
     /// Nobody can be let in, since the tokens cannot be read.

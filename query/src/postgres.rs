@@ -1,8 +1,8 @@
 //! PostgreSQL's wire protocol, so that psql and every driver can ask the evidence.
 //!
-//! In reading order: [`QueryService::serve_postgres`] accepts; `login` lets in; `connection` answers one client;
-//! `setting` knows what drivers say besides asking; `answer`, `encode` and `decode` are values on the wire; `message` is
-//! the wire.
+//! In reading order: [`QueryService::serve_postgres`] accepts; `login` lets in; `connection` answers one client, with its
+//! `state`; `setting` knows what drivers say besides asking; `answer`, `encode` and `decode` are values on the wire;
+//! `message` is the wire.
 //!
 //! It is one more door and no way around: every statement goes through [`crate::Reader`], which checks the right of who
 //! asks and records the read before its first row is here.
@@ -17,6 +17,7 @@ mod login;
 mod message;
 mod setting;
 mod split;
+mod state;
 mod types;
 
 use std::net::SocketAddr;
@@ -37,9 +38,10 @@ use crate::door::Door;
 use crate::lingering::Lingering;
 use crate::{End, QueryService, Reader};
 use cancel::Cancels;
-use connection::{Connection, State};
+use connection::Connection;
 use error::Failure;
 use login::{Opened, Refusal};
+use state::State;
 
 pub(crate) use types::Wire;
 

@@ -1,8 +1,7 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::DataType;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use retrace_access::Authenticated;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -15,6 +14,7 @@ use super::encode;
 use super::error::Failure;
 use super::message::{self, Bind, Frontend, MESSAGE_BYTES_MAX, Named, put, put_bare, put_complete};
 use super::setting::{self, Setting};
+use super::state::{Asks, Portal, Prepared, State};
 use super::types::Wire;
 use super::{decode, split};
 use crate::door::Door;
@@ -53,40 +53,6 @@ pub(super) struct Connection<S> {
     pub(super) is_draining: watch::Receiver<bool>,
     pub(super) is_stopping: watch::Receiver<bool>,
     pub(super) state: State,
-}
-
-/// What a connection keeps between messages.
-#[derive(Default)]
-pub(super) struct State {
-    out: BytesMut,
-    prepared: HashMap<String, Arc<Prepared>>,
-    portals: HashMap<String, Portal>,
-    in_transaction: bool,
-    /// After an error in the extended protocol nothing is looked at up to the next Sync.
-    skips: bool,
-}
-
-/// A statement that Parse named.
-struct Prepared {
-    text: String,
-    asks: Asks,
-    parameters: Vec<Wire>,
-    /// `None` for a statement that answers with no rows.
-    schema: Option<SchemaRef>,
-}
-
-enum Asks {
-    Nothing,
-    Setting,
-    Evidence,
-}
-
-struct Portal {
-    statement: Arc<Prepared>,
-    parameters: Vec<datafusion::common::ScalarValue>,
-    formats: Vec<u16>,
-    /// What is left of its rows once it has begun.
-    answer: Option<Answer>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {

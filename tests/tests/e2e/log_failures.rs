@@ -159,13 +159,17 @@ impl Proxy {
     }
 
     async fn connect(&self) -> Client {
+        self.try_connect().await.expect("a login")
+    }
+
+    async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
         let mut config = Config::new();
         config.host("127.0.0.1").port(self.port).user("dev").password(&self.token).dbname("shop");
         config.ssl_mode(SslMode::Require);
         let tls = Tls::trusting(&Ca::certificate_path(self.dir.path()));
-        let (client, connection) = config.connect(tls).await.expect("a login");
+        let (client, connection) = config.connect(tls).await?;
         tokio::spawn(connection);
-        client
+        Ok(client)
     }
 
     async fn wait_for(&self, event: &str) {
@@ -337,6 +341,8 @@ async fn p6_a_gate_that_does_not_know_what_was_ordered_lets_nothing_pass_until_i
     }
     let refused =
         client.batch_execute("CREATE TABLE not_this_one ()").await.expect_err("its log counts as down");
+    assert_eq!(code(&refused), "57P03", "{}", sentence(&refused));
+    let refused = proxy.try_connect().await.map(drop).expect_err("whoever comes now may have been shut out");
     assert_eq!(code(&refused), "57P03", "{}", sentence(&refused));
     proxy.lag.clone().current().await;
     client.batch_execute("CREATE TABLE this_one ()").await.expect("the same session goes on");

@@ -146,6 +146,8 @@ enum Step {
     Deadline,
     Cancel,
     Kill,
+    Drain,
+    OrdersKnown(bool),
     ClientClosed,
     TargetClosed,
 }
@@ -195,6 +197,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Deadline),
         1 => Just(Step::Cancel),
         1 => Just(Step::Kill),
+        1 => Just(Step::Drain),
+        1 => any::<bool>().prop_map(Step::OrdersKnown),
         1 => Just(Step::ClientClosed),
         1 => Just(Step::TargetClosed),
     ];
@@ -219,6 +223,8 @@ proptest! {
                 Step::Deadline => {}
                 Step::Cancel => bench.input(Input::CancelRequested(None)),
                 Step::Kill => bench.input(Input::Killed(wire::ControlReference::default())),
+                Step::Drain => bench.input(Input::Drain),
+                Step::OrdersKnown(known) => bench.input(Input::OrdersKnown(known)),
                 Step::ClientClosed => bench.input(Input::ClientClosed),
                 Step::TargetClosed => bench.input(Input::TargetClosed),
             }

@@ -23,7 +23,7 @@ pub struct Tally {
 impl Tally {
     /// Values that were masked in the record, by kind, and how many no event lists by their kind.
     pub fn take_masked(&mut self) -> impl Iterator<Item = (MaskKind, u64)> + use<> {
-        let counts = self.masked.take().unwrap_or_default();
+        let counts = self.masked.take().into_iter().flatten();
         let kinds = (0..).zip(counts).filter(|(_, count)| *count > 0);
         kinds.map(|(kind, count)| (MaskKind::try_from(kind).unwrap_or(MaskKind::Unspecified), count))
     }
