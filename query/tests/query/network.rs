@@ -156,6 +156,26 @@ async fn bad_tokens_are_refused_alike_and_recorded() {
 }
 
 #[tokio::test]
+async fn a_tail_ends_once_its_token_is_revoked() {
+    let world = World::new().await;
+    let serving = serve(&world, Options::default()).await;
+    let (token, entry) = world.tokens.create("auditor", Duration::from_secs(60), now_unix_s()).unwrap();
+    let client = serving.client(std::str::from_utf8(token.expose()).unwrap()).await;
+    let mut tail = client.tail(None).await.unwrap();
+    world.tokens.revoke(&entry.id, now_unix_s() - 1).unwrap();
+    let ended = async {
+        loop {
+            if let Err(error) = tail.events.next().await.expect("it ends with a reason") {
+                break error;
+            }
+        }
+    };
+    let error =
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it is looked every second");
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+}
+
+#[tokio::test]
 async fn rights_hold_over_the_network() {
     let world = World::new().await;
     Session::run(&world, "ann", 2).await;
