@@ -49,7 +49,8 @@ pub const UNHURRIED_WAIT_MAX: Duration = Duration::from_millis(10);
 /// it must stop and say so, never start over. [`ReadError::AboveEnd`] is how `read` says it.
 #[async_trait]
 pub trait EventLog: Send + Sync + std::fmt::Debug {
-    /// How many partitions a topic has, at least one; fixed for the life of the log.
+    /// How many partitions a topic has, at least one; fixed for the life of the log, which is another one if they become
+    /// more ([`ReadError::Changed`]).
     fn partitions(&self, topic: Topic) -> u32;
 
     /// The topic's identity, made when it was created. Lake commits name it, so that a log made anew at the same place
@@ -116,6 +117,11 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// [`ReadError::Unavailable`] if the process cannot ask for one.
     fn ingest_share(&self) -> Result<watch::Receiver<Vec<TopicPartition>>, ReadError> {
         Ok(watch::Sender::new(topic_partitions(|topic| self.partitions(topic))).subscribe())
+    }
+
+    /// Whether this process was told what its share is, be it nothing, once it asked. One that never is may lack a right.
+    fn is_share_assigned(&self) -> bool {
+        true
     }
 
     /// Whether other processes may have a share too.

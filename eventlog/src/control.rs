@@ -107,7 +107,7 @@ impl ControlFollower {
     ///
     /// # Errors
     /// [`ReadError::AboveEnd`] if the log has lost its end: an alarm, and never a reason to start over.
-    /// [`ReadError::Closed`] if it was closed.
+    /// [`ReadError::Changed`] if it is not the log that it was. [`ReadError::Closed`] if it was closed.
     pub async fn run(
         mut self,
         mut obey: impl FnMut(TopicPartition, &Record),
@@ -118,7 +118,9 @@ impl ControlFollower {
             let caught_up = self.catch_up(&mut obey).await;
             let pause = match caught_up {
                 Ok(()) => self.periods.confirm,
-                Err(error @ (ReadError::AboveEnd { .. } | ReadError::Closed)) => return Err(error),
+                Err(error @ (ReadError::AboveEnd { .. } | ReadError::Changed | ReadError::Closed)) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the control topic cannot be read now");
                     self.periods.retry

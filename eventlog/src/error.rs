@@ -55,6 +55,12 @@ pub enum ReadError {
         /// The first offset that cannot be read.
         offset: u64,
     },
+    /// A topic has other partitions than it had when the log was opened, or was deleted and made anew. What was written to
+    /// partitions that are not known here would be missing, so nothing is given out any more.
+    #[error(
+        "a topic of the log has other partitions than when this process started, or was made anew: restart the process"
+    )]
+    Changed,
     /// It did not answer this time; try again.
     #[error("the log could not be read: try again, and see the log output for why")]
     Unavailable,

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::Client;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use retrace_kafka_admin::{End, offsets};
+use retrace_kafka_admin::{AdminError, End, TopicShape, offsets, topic_shapes};
 use retrace_proto::Id;
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use tokio::sync::watch;
@@ -43,8 +44,9 @@ pub use options::KafkaOptions;
 use group::Member;
 use listener::Listener;
 use open::{find, library, reach};
-use producer::{Lane, Producer};
+use producer::{Deliveries, Lane, Producer};
 use readers::{Failure, Readers};
+use topics::Found;
 
 /// How long a question to the brokers may take while the log is in use.
 const ASK_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -72,6 +74,9 @@ const END_POLL_PERIOD: Duration = Duration::from_millis(100);
 /// yet that it was replaced, says less than there is: for the seconds until it learns it, a reader that reaches only
 /// that broker misses what was written elsewhere.
 ///
+/// A topic whose partitions become more, or that is deleted and made anew, is another log: whoever asks where it ends is
+/// told, and from then on everything that reads says [`ReadError::Changed`]. It takes a restart of the process.
+///
 /// Append times are the brokers' clocks in milliseconds: when another broker becomes leader they can step back.
 ///
 /// Dropping it closes it, and blocks until what is on its way is acknowledged, for ten seconds at most.
@@ -91,6 +96,10 @@ struct Shared {
     producer: Producer,
     readers: Readers,
     lanes: [Vec<Arc<Lane>>; 2],
+    /// The topics as they were at the start, in the order of [`Topic::ALL`].
+    topics: Vec<Found>,
+    /// Whether one of them was seen to be another since.
+    is_changed: AtomicBool,
 }
 
 impl KafkaLog {
@@ -109,12 +118,13 @@ impl KafkaLog {
             found.push(find(&producer, &admin, options, topic).await?);
         }
         let lanes = Topic::ALL.map(|topic| {
-            let name: Arc<str> = options.topic(topic).into();
-            let partitions = 0..i32::try_from(found[topic as usize].partitions).unwrap_or(i32::MAX);
-            partitions.map(|partition| Arc::new(Lane::new(Arc::clone(&name), partition))).collect()
+            let Found { name, shape } = &found[topic as usize];
+            let partitions = 0..i32::try_from(shape.partitions).unwrap_or(i32::MAX);
+            partitions.map(|partition| Arc::new(Lane::new(Arc::clone(name), partition))).collect()
         });
-        let topic_ids = Topic::ALL.map(|topic| found[topic as usize].id);
-        let shared = Arc::new(Shared { producer, readers, lanes });
+        let topic_ids = Topic::ALL.map(|topic| found[topic as usize].id());
+        let is_changed = AtomicBool::new(false);
+        let shared = Arc::new(Shared { producer, readers, lanes, topics: found, is_changed });
         let member_config = options.member()?;
         let (member, is_closed) = (Mutex::new(None), AtomicBool::new(false));
         let (shared, admin) = (Some(shared), Some(admin));
@@ -143,6 +153,7 @@ impl KafkaLog {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(ReadError::Closed);
         }
+        self.shared().check_unchanged()?;
         Ok(Arc::clone(lane))
     }
 }
@@ -164,6 +175,8 @@ impl Shared {
     /// The same of many topic partitions.
     fn ranges(&self, lanes: &[Arc<Lane>]) -> Result<Vec<OffsetRange>, ReadError> {
         let deadline = Instant::now() + ASK_WAIT_MAX;
+        // First, since of a topic that has fewer partitions now not all can be asked.
+        self.check_shapes(lanes, deadline)?;
         // The ends are asked for last, so that none can lie below its start.
         let starts = self.ask(lanes, End::Earliest, deadline)?;
         let ends = self.ends(lanes, deadline)?;
@@ -177,15 +190,24 @@ impl Shared {
         Ok(ends)
     }
 
-    /// Asks each broker once for all that it leads, and again until the deadline.
+    /// Asks each broker once for all that it leads.
     fn ask(&self, lanes: &[Arc<Lane>], end: End, deadline: Instant) -> Result<Vec<u64>, ReadError> {
+        let of: Vec<_> = lanes.iter().map(|lane| (&*lane.topic, lane.partition)).collect();
+        self.ask_until(deadline, |client, timeout| offsets(client, &of, end, timeout))
+    }
+
+    /// Asks, and again until the deadline.
+    fn ask_until<T>(
+        &self,
+        deadline: Instant,
+        ask: impl Fn(&Client<Deliveries>, Duration) -> Result<T, AdminError>,
+    ) -> Result<T, ReadError> {
         let connection = self.producer.connection();
         let client = producer::client(&connection);
-        let of: Vec<_> = lanes.iter().map(|lane| (&*lane.topic, lane.partition)).collect();
         // While leaders change, some of them do not answer: that passes within seconds.
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match offsets(client, &of, end, left.min(ASK_ONCE_MAX)) {
+            match ask(client, left.min(ASK_ONCE_MAX)) {
                 Ok(found) => return Ok(found),
                 Err(error) if Instant::now() >= deadline => {
                     tracing::warn!(%error, "the brokers did not tell where the log begins and ends");
@@ -199,6 +221,29 @@ impl Shared {
                 tracing::debug!(%error, "nobody says who leads");
             }
         }
+    }
+
+    /// Whether the topics of these lanes are still what they were. What was durable before this is called in a partition
+    /// that was added makes it fail.
+    fn check_shapes(&self, lanes: &[Arc<Lane>], deadline: Instant) -> Result<(), ReadError> {
+        let known = || self.topics.iter().filter(|known| lanes.iter().any(|lane| lane.topic == known.name));
+        let names: Vec<_> = known().map(|known| &*known.name).collect();
+        let now = self.ask_until(deadline, |client, timeout| topic_shapes(client, &names, timeout))?;
+        // A broker that says fewer has not heard of the others yet: none is ever taken away.
+        let differs = |known: &Found, now: &TopicShape| {
+            known.shape.id != now.id || known.shape.partitions < now.partitions
+        };
+        for (known, now) in known().zip(now).filter(|(known, now)| differs(known, now)) {
+            if !self.is_changed.swap(true, Ordering::AcqRel) {
+                let (topic, before) = (&*known.name, &known.shape);
+                tracing::error!(topic, ?before, ?now, "the topic is not what it was: restart this process");
+            }
+        }
+        self.check_unchanged()
+    }
+
+    fn check_unchanged(&self) -> Result<(), ReadError> {
+        if self.is_changed.load(Ordering::Acquire) { Err(ReadError::Changed) } else { Ok(()) }
     }
 
     /// What is known to be there is read without asking first; the brokers are asked where that does not suffice.
@@ -297,6 +342,9 @@ impl EventLog for KafkaLog {
         of: &[TopicPartition],
     ) -> Result<Vec<(TopicPartition, OffsetRange)>, ReadError> {
         let lanes = of.iter().map(|at| self.open_lane(*at)).collect::<Result<Vec<_>, _>>()?;
+        if lanes.is_empty() {
+            return Ok(Vec::new());
+        }
         let shared = Arc::clone(self.shared());
         let ranges = blocking(move || shared.ranges(&lanes)).await?;
         Ok(of.iter().copied().zip(ranges).collect())
@@ -320,6 +368,7 @@ impl EventLog for KafkaLog {
                 Some(known) = own.next() => return known,
                 () = sleep(END_POLL_PERIOD) => {}
             }
+            self.shared().check_unchanged()?;
             let (shared, lanes) = (Arc::clone(self.shared()), lanes.clone());
             // Ends that cannot be told now are asked for again: whoever waits has no other use for them.
             if let Err(error) = blocking(move || shared.ends(&lanes, Instant::now() + ASK_WAIT_MAX)).await {
@@ -341,6 +390,10 @@ impl EventLog for KafkaLog {
                 Err(ReadError::Unavailable)
             }
         }
+    }
+
+    fn is_share_assigned(&self) -> bool {
+        self.member().as_ref().is_some_and(Member::is_assigned)
     }
 
     fn is_shared(&self) -> bool {

@@ -249,6 +249,10 @@ impl EventLog for WatchedLog {
         self.log.ingest_share()
     }
 
+    fn is_share_assigned(&self) -> bool {
+        self.log.is_share_assigned()
+    }
+
     fn is_shared(&self) -> bool {
         self.log.is_shared()
     }

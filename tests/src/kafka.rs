@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::MetadataPartition;
 use rustix::process::{Pid, Signal, kill_process};
@@ -133,6 +133,27 @@ impl Kafka {
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let made = admin.create_topics([&topic], &options).await.expect("the cluster answers");
         made.into_iter().for_each(|made| drop(made.expect("the topic is made")));
+    }
+
+    /// Gives a topic more partitions: so many in all.
+    ///
+    /// # Panics
+    /// If the cluster does not.
+    pub async fn add_partitions(&self, name: &str, in_all: usize) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let wanted = NewPartitions::new(name, in_all);
+        let made = self.admin().create_partitions([&wanted], &options).await.expect("the cluster answers");
+        made.into_iter().for_each(|made| drop(made.expect("the partitions are added")));
+    }
+
+    /// Deletes a topic with all that is in it.
+    ///
+    /// # Panics
+    /// If the cluster does not.
+    pub async fn delete_topic(&self, name: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let gone = self.admin().delete_topics(&[name], &options).await.expect("the cluster answers");
+        gone.into_iter().for_each(|gone| drop(gone.expect("the topic is deleted")));
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

@@ -1,5 +1,5 @@
-//! Two admin requests that librdkafka has and its Rust bindings lack: what id a topic has, and where many topic
-//! partitions begin or end, asked in one request per broker.
+//! Two admin requests that librdkafka has and its Rust bindings lack: what id and how many partitions a topic has, and
+//! where many topic partitions begin or end, asked in one request per broker.
 //!
 //! This is the one place of the project with `unsafe` code. Each call waits for the broker's answer, for a second at
 //! least if it does not come: keep it away from threads that must not wait.
@@ -46,14 +46,22 @@ pub enum End {
     Latest,
 }
 
-/// The ids that the cluster gave the topics when they were made, in the order asked for (KIP-516).
-///
-/// A topic that is deleted and made anew under its name has another id.
-pub fn topic_ids<C: ClientContext>(
+/// What tells whether a topic is still the one that it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicShape {
+    /// The id that the cluster gave it when it was made (KIP-516). One that is deleted and made anew under its name has
+    /// another.
+    pub id: [u8; 16],
+    /// How many partitions it has. More can be added.
+    pub partitions: u32,
+}
+
+/// The topics as the cluster has them, in the order asked for. None is made by asking.
+pub fn topic_shapes<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     timeout: Duration,
-) -> Result<Vec<[u8; 16]>, AdminError> {
+) -> Result<Vec<TopicShape>, AdminError> {
     let owned = topics.iter().map(|topic| CString::new(*topic)).collect::<Result<Vec<_>, _>>()?;
     let mut names: Vec<*const c_char> = owned.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: the names live until the end of this function; the library copies them.
@@ -71,7 +79,7 @@ pub fn topic_ids<C: ClientContext>(
     let described = unsafe { sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count) };
     // SAFETY: the library says that there are so many, and they live as long as the event.
     let described = unsafe { array(described, count) };
-    owned.iter().map(|name| topic_id(described, name)).collect()
+    owned.iter().map(|name| topic_shape(described, name)).collect()
 }
 
 /// # Safety
@@ -85,10 +93,10 @@ unsafe fn array<'a, T>(first: *mut T, count: usize) -> &'a [T] {
 }
 
 /// The topics must be those of a living answer.
-fn topic_id(
+fn topic_shape(
     described: &[*const sys::rd_kafka_TopicDescription_t],
     name: &CStr,
-) -> Result<[u8; 16], AdminError> {
+) -> Result<TopicShape, AdminError> {
     let has_name = |topic: &&*const sys::rd_kafka_TopicDescription_t| {
         // SAFETY: it belongs to an answer that lives.
         let found = unsafe { sys::rd_kafka_TopicDescription_name(**topic) };
@@ -117,10 +125,13 @@ fn topic_id(
     if high == 0 && low == 0 {
         return Err(AdminError::TooOld);
     }
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&high.to_be_bytes());
-    bytes[8..].copy_from_slice(&low.to_be_bytes());
-    Ok(bytes)
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&high.to_be_bytes());
+    id[8..].copy_from_slice(&low.to_be_bytes());
+    let mut partitions = 0;
+    // SAFETY: it belongs to an answer that lives; the count is written, and the array is not looked into.
+    unsafe { sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions) };
+    Ok(TopicShape { id, partitions: u32::try_from(partitions).unwrap_or(u32::MAX) })
 }
 
 /// Where the topic partitions begin or end, in the order asked for. The leaders are asked, each once.

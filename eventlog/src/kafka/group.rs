@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, Offset};
 use retrace_proto::log::{Topic, TopicPartition};
 use tokio::sync::watch;
 
-use super::listener::Listener;
+use super::listener::{Listener, is_denied};
 use crate::contract::topic_partitions;
 
 /// Processes that may commit to the lake at a time: more of them commit less (they wait for each other's versions).
@@ -29,6 +29,7 @@ const POLL_WAIT_MAX: Duration = Duration::from_millis(100);
 /// more than four have anything. Nothing is consumed through the group and no offset is committed to it.
 pub(super) struct Member {
     share: watch::Receiver<Vec<TopicPartition>>,
+    is_assigned: Arc<AtomicBool>,
     leaves: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,7 +41,13 @@ impl Member {
         partitions: [u32; 2],
     ) -> KafkaResult<Self> {
         let (sender, share) = watch::channel(Vec::new());
-        let context = Shares { listener: Listener::default(), partitions, sender };
+        let is_assigned = Arc::new(AtomicBool::new(false));
+        let context = Shares {
+            listener: Listener::default(),
+            partitions,
+            sender,
+            is_assigned: Arc::clone(&is_assigned),
+        };
         let consumer: BaseConsumer<Shares> = BaseConsumer::from_config_and_context(config, context)?;
         consumer.subscribe(&[control_topic])?;
         let leaves = Arc::new(AtomicBool::new(false));
@@ -49,11 +56,16 @@ impl Member {
             .name("ingest-group".to_owned())
             .spawn(move || poll(&consumer, &seen))
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        Ok(Self { share, leaves, thread: Some(thread) })
+        Ok(Self { share, is_assigned, leaves, thread: Some(thread) })
     }
 
     pub(super) fn share(&self) -> watch::Receiver<Vec<TopicPartition>> {
         self.share.clone()
+    }
+
+    /// Whether the group has told it what its share is, which may be nothing.
+    pub(super) fn is_assigned(&self) -> bool {
+        self.is_assigned.load(Ordering::Acquire)
     }
 }
 
@@ -72,7 +84,11 @@ fn poll(consumer: &BaseConsumer<Shares>, leaves: &AtomicBool) {
     while !leaves.load(Ordering::Acquire) {
         // What is assigned is paused, so that nothing but changes of the group comes here.
         if let Some(Err(error)) = consumer.poll(POLL_WAIT_MAX) {
-            tracing::debug!(%error, "the group of ingest");
+            if error.rdkafka_error_code().is_some_and(is_denied) {
+                tracing::warn!(%error, "the brokers do not let this process into the group of ingest");
+            } else {
+                tracing::debug!(%error, "the group of ingest");
+            }
         }
     }
 }
@@ -81,6 +97,7 @@ struct Shares {
     listener: Listener,
     partitions: [u32; 2],
     sender: watch::Sender<Vec<TopicPartition>>,
+    is_assigned: Arc<AtomicBool>,
 }
 
 impl ClientContext for Shares {
@@ -107,12 +124,14 @@ impl ConsumerContext for Shares {
                 let share = share_of(&slots, self.partitions);
                 tracing::info!(partitions = share.len(), "a share of the log is this process's to ingest");
                 self.sender.send_replace(share);
+                self.is_assigned.store(true, Ordering::Release);
                 assigned
                     .set_all_offsets(Offset::End)
                     .and_then(|()| consumer.assign(assigned))
                     .and_then(|()| consumer.pause(assigned))
             }
             _ => {
+                self.is_assigned.store(false, Ordering::Release);
                 self.sender.send_replace(Vec::new());
                 consumer.unassign()
             }

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use retrace_kafka_admin::{AdminError, topic_ids};
-use retrace_proto::Id;
+use retrace_kafka_admin::{AdminError, TopicShape, topic_shapes};
 use retrace_proto::log::Topic;
 use tokio::time::sleep;
 
@@ -60,11 +59,11 @@ pub(super) async fn find(
     let name = options.topic(topic);
     let started = Instant::now();
     let mut was_made = false;
-    let (partitions, replicas) = loop {
+    let replicas = loop {
         let (connection, asked) = (producer.connection(), name.clone());
-        let asking = move || topics::shape(producer::client(&connection), &asked, OPEN_WAIT_MAX);
+        let asking = move || topics::replicas(producer::client(&connection), &asked, OPEN_WAIT_MAX);
         match tokio::task::spawn_blocking(asking).await {
-            Ok(Ok(Some(shape))) => break shape,
+            Ok(Ok(Some(replicas))) => break replicas,
             Ok(Ok(None)) if !was_made => {
                 topics::create(admin, options, topic, OPEN_WAIT_MAX).await?;
                 was_made = true;
@@ -80,24 +79,22 @@ pub(super) async fn find(
         }
     };
     topics::check(admin, options, topic, replicas, OPEN_WAIT_MAX).await?;
-    let id = topic_id(producer, name).await?;
-    Ok(Found { partitions, id })
+    let shape = shape(producer, name.clone()).await?;
+    Ok(Found { name: name.into(), shape })
 }
 
-/// The topic's id. A broker that has not heard of a new topic yet does not know it.
-async fn topic_id(producer: &Producer, name: String) -> Result<Id, KafkaOpenError> {
+/// The topic's id and partitions. A broker that has not heard of a new topic yet does not know it.
+async fn shape(producer: &Producer, name: String) -> Result<TopicShape, KafkaOpenError> {
     let other = |reason: String| KafkaOpenError::Other { reason };
     let started = Instant::now();
     loop {
         let (connection, asked) = (producer.connection(), name.clone());
-        let asking = move || topic_ids(producer::client(&connection), &[&asked], OPEN_WAIT_MAX);
+        let asking = move || topic_shapes(producer::client(&connection), &[&asked], OPEN_WAIT_MAX);
         let answer = tokio::task::spawn_blocking(asking).await;
         match answer.map_err(|_| other("the library panicked".to_owned()))? {
-            Ok(ids) => {
-                let id = ids.first().map(|id| Id::from_slice(id));
-                return id
-                    .and_then(Result::ok)
-                    .ok_or_else(|| other("the brokers gave no topic id".to_owned()));
+            Ok(shapes) => {
+                let shape = shapes.first().copied();
+                return shape.ok_or_else(|| other("the brokers gave no topic id".to_owned()));
             }
             Err(AdminError::Kafka(
                 RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition,

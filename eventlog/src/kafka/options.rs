@@ -90,8 +90,10 @@ const READER: [(&str, &str); 10] = [
     ("fetch.error.backoff.ms", "50"),
 ];
 
-/// What a member of the group of ingest is told beside what readers are.
-const MEMBER: [(&str, &str); 2] = [("partition.assignment.strategy", "range"), ("group.protocol", "classic")];
+/// What a member of the group of ingest is told beside what readers are. Slots go round, so that the first few of them,
+/// which alone have work, are not all one member's.
+const MEMBER: [(&str, &str); 2] =
+    [("partition.assignment.strategy", "roundrobin"), ("group.protocol", "classic")];
 
 /// Other names of what the log decides, and what would undo it.
 const OTHER_OWN: [&str; 13] = [

@@ -8,7 +8,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use retrace_proto::log::{OffsetRange, Record};
 
-use super::listener::Listener;
+use super::listener::{Listener, is_denied};
 use super::producer::Lane;
 use crate::ReadError;
 
@@ -158,6 +158,10 @@ impl Reader {
                     _ => return Err(Failure::Error(ReadError::Damaged { offset })),
                 },
                 Some(Err(error)) if is_out_of_range(&error) => return Err(Failure::OutOfRange),
+                Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_denied) => {
+                    tracing::warn!(%error, "the brokers do not let this process read");
+                    return Err(Failure::Error(ReadError::Unavailable));
+                }
                 Some(Err(error)) => tracing::debug!(%error, "reading goes on"),
                 None if left.is_zero() => return Ok(None),
                 None => {}

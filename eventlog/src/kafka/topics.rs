@@ -1,9 +1,11 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use retrace_kafka_admin::TopicShape;
 use retrace_proto::Id;
 use retrace_proto::log::Topic;
 
@@ -29,8 +31,14 @@ pub(super) const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// A topic as the cluster has it.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) partitions: u32,
-    pub(super) id: Id,
+    pub(super) name: Arc<str>,
+    pub(super) shape: TopicShape,
+}
+
+impl Found {
+    pub(super) fn id(&self) -> Id {
+        Id::from_slice(&self.shape.id).expect("it has 16 bytes")
+    }
 }
 
 /// Makes a topic with safe settings, unless it is there.
@@ -62,21 +70,19 @@ pub(super) async fn create(
     }
 }
 
-/// How many partitions the topic has and, of the one that has fewest, how many replicas. `None` if it is not there.
-pub(super) fn shape<C: ClientContext>(
+/// How many replicas that partition of the topic has that has fewest. `None` if it is not there.
+pub(super) fn replicas<C: ClientContext>(
     client: &Client<C>,
     name: &str,
     timeout: Duration,
-) -> Result<Option<(u32, usize)>, KafkaError> {
+) -> Result<Option<usize>, KafkaError> {
     // Of all topics, since asking for one by name can make it, with whatever settings the brokers have as defaults.
     let metadata = client.fetch_metadata(None, timeout)?;
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
     if topic.error().is_some() || topic.partitions().is_empty() {
         return Ok(None);
     }
-    let partitions = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
-    let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
-    Ok(Some((partitions, replicas)))
+    Ok(topic.partitions().iter().map(|partition| partition.replicas().len()).min())
 }
 
 /// Refuses a topic on which the log's promises would not hold, naming the setting.

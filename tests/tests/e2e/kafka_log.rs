@@ -1,8 +1,13 @@
 //! The log on Kafka: the contract of `EventLog` on three real brokers, and what it does not begin on.
 
-use retrace_eventlog::{KafkaLog, KafkaOpenError, KafkaOptions};
+use std::time::Duration;
+
+use bytes::Bytes;
+use retrace_eventlog::{EventLog, KafkaLog, KafkaOpenError, KafkaOptions, ReadError};
+use retrace_proto::log::{Topic, TopicPartition};
 use retrace_tests::{KAFKA_USER, Kafka};
 
+use crate::common::PATIENCE;
 use crate::suite::conformance;
 
 fn options(servers: String) -> KafkaOptions {
@@ -27,14 +32,54 @@ async fn refusal(options: &KafkaOptions) -> KafkaOpenError {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_finds_the_same_topics_and_a_topic_made_anew_has_another_id() {
-    use retrace_eventlog::EventLog;
-    use retrace_proto::log::Topic;
     let one = options(Kafka::shared().servers());
     let ids = |log: &KafkaLog| Topic::ALL.map(|topic| log.topic_id(topic));
     let first = ids(&KafkaLog::open(&one).await.expect("the cluster serves"));
     assert_eq!(ids(&KafkaLog::open(&one).await.expect("the cluster serves")), first);
     let other = ids(&KafkaLog::open(&options(Kafka::shared().servers())).await.expect("the cluster serves"));
     assert!(first.iter().all(|id| !other.contains(id)));
+}
+
+/// Asks where the log ends until it does not say any more, and gives why.
+async fn alarm(log: &KafkaLog) -> ReadError {
+    let asked = async {
+        loop {
+            match log.all_offsets().await {
+                // A broker may not have heard of it yet, and one that has may still look for who leads.
+                Ok(_) | Err(ReadError::Unavailable) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => return error,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("it is noticed")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_a_topic_that_gets_more_partitions_or_is_made_anew_is_not_read_as_if_it_had_not() {
+    let kafka = Kafka::shared();
+    for topic in Topic::ALL {
+        let options = options(kafka.servers());
+        let log = KafkaLog::open(&options).await.expect("the cluster serves");
+        let at = TopicPartition { topic, partition: 0 };
+        let written = log.append(at, Bytes::from_static(b"k"), Bytes::from_static(b"v")).await;
+        assert_eq!((written, log.all_offsets().await.is_ok()), (Ok(0), true));
+        let waits = log.wait_past(at, 1);
+        let name = format!("{}.{}", options.topic_prefix, ["events", "control"][topic as usize]);
+        kafka.add_partitions(&name, 3).await;
+        assert_eq!(alarm(&log).await, ReadError::Changed);
+        // From then on nothing is said of what is known either, to nobody.
+        assert_eq!(log.read(at, 0, 1).await, Err(ReadError::Changed));
+        assert_eq!(log.offsets(at).await, Err(ReadError::Changed));
+        let waited = tokio::time::timeout(PATIENCE, waits).await.expect("it is told too");
+        assert_eq!(waited, Err(ReadError::Changed));
+        let again = KafkaLog::open(&options).await.expect("the cluster serves");
+        assert_eq!((again.partitions(topic), again.read(at, 0, 1).await.map(|read| read.len())), (3, Ok(1)));
+
+        kafka.delete_topic(&name).await;
+        let anew = KafkaLog::open(&options).await.expect("it is made anew");
+        assert_ne!(anew.topic_id(topic), again.topic_id(topic));
+        assert_eq!(alarm(&again).await, ReadError::Changed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
