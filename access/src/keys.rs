@@ -32,8 +32,8 @@ pub struct Keys {
     pub mock: Secret,
     /// Authenticates the cancel keys that the gate hands out.
     pub cancel: Secret,
-    /// The seed of the key that signs where the streams of the gateway stand.
-    pub heads: Secret,
+    /// The key by which proxies sign where their streams stand.
+    pub heads: RoleKey,
     /// The key by which proxies sign control records.
     pub proxy: RoleKey,
     /// The key by which query services sign control records.
@@ -69,7 +69,8 @@ pub enum KeyError {
     /// A gateway that was made before it signed, or one whose key was taken away.
     #[error(
         "there is no {}, which signs where the streams of this gateway stand: `retrace heads-key --create` makes one, \
-         but if there was one before, restore it from a backup, since what it signed is not verified by another", .0.display()
+         but if there was one before, restore it from a backup, since what it signed is not verified by another; where no \
+         gate is, a file ending in .pub with what `retrace heads-key` prints does", .0.display()
     )]
     NoHeadsKey(PathBuf),
     /// Neither the key of a role nor its public half.
@@ -91,6 +92,17 @@ impl Keys {
     /// Reads the keys of `dir/keys`.
     pub fn load(dir: &Path) -> Result<Self, KeyError> {
         Self::each(dir, load)
+    }
+
+    /// Reads [`Keys::heads`] alone.
+    pub fn load_heads(dir: &Path) -> Result<RoleKey, KeyError> {
+        role_key(&heads_path(dir), load)
+    }
+
+    /// Reads [`Keys::proxy`] and [`Keys::query`] alone.
+    pub fn load_control(dir: &Path) -> Result<[RoleKey; 2], KeyError> {
+        let [proxy, query] = [PROXY_KEY, QUERY_KEY].map(|name| role_key(&folder(dir).join(name), load));
+        Ok([proxy?, query?])
     }
 
     /// Makes the keys by which control records are signed, those that are missing in both halves.
@@ -115,7 +127,7 @@ impl Keys {
             mask: key(&folder.join("mask.key"))?,
             mock: key(&folder.join("mock.key"))?,
             cancel: key(&folder.join("cancel.key"))?,
-            heads: key(&heads_path(dir))?,
+            heads: role_key(&heads_path(dir), &key)?,
             proxy: role_key(&folder.join(PROXY_KEY), &key)?,
             query: role_key(&folder.join(QUERY_KEY), &key)?,
         })
@@ -170,6 +182,13 @@ mod tests {
 
     use super::*;
 
+    fn seed(key: &RoleKey) -> &Secret {
+        match key {
+            RoleKey::Seed(seed) => seed,
+            RoleKey::Public(_) => panic!("only the public half"),
+        }
+    }
+
     #[test]
     fn keys_come_back_differ_and_are_private() {
         let dir = tempfile::tempdir().unwrap();
@@ -179,13 +198,13 @@ mod tests {
             (&made.mask, &read.mask),
             (&made.mock, &read.mock),
             (&made.cancel, &read.cancel),
-            (&made.heads, &read.heads),
+            (seed(&made.heads), seed(&read.heads)),
         ] {
             assert_eq!(made.expose(), read.expose());
             assert_eq!(made.expose().len(), 32);
         }
         assert!(made.mask.expose() != made.mock.expose() && made.mock.expose() != made.cancel.expose());
-        assert!(made.heads.expose() != made.mask.expose());
+        assert!(seed(&made.heads).expose() != made.mask.expose());
         for name in ["mask.key", "mock.key", "cancel.key", "heads.key", "proxy.key", "query.key"] {
             assert_eq!(fs::metadata(folder(dir.path()).join(name)).unwrap().mode() & 0o777, 0o600);
         }
@@ -240,7 +259,7 @@ mod tests {
         assert!(matches!(error, KeyError::NoHeadsKey(_)), "{error}");
         assert!(error.to_string().contains("heads-key --create"), "{error}");
         Keys::create_heads(dir.path()).unwrap();
-        assert_eq!(Keys::load(dir.path()).unwrap().heads.expose().len(), 32);
+        assert_eq!(seed(&Keys::load(dir.path()).unwrap().heads).expose().len(), 32);
         assert_eq!(fs::metadata(heads_path(dir.path())).unwrap().mode() & 0o777, 0o600);
     }
 }

@@ -113,7 +113,7 @@ pub(crate) struct Target {
     pub(crate) auth: TargetAuth,
     /// The newest minor version of protocol 3 that the gate asks for.
     pub(crate) protocol_minor_max: u16,
-    /// How long the lake keeps its sessions.
+    /// The class of its rows in the table.
     pub(crate) retention_class: wire::RetentionClass,
 }
 

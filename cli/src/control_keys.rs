@@ -14,9 +14,9 @@ pub(crate) fn control_keys(config: &Config, create: bool) -> anyhow::Result<()> 
     if create {
         Keys::create_control(config.dir())?;
     }
-    let keys = Keys::load(config.dir())?;
+    let [proxy, query] = Keys::load_control(config.dir())?;
     let mut out = Output::stdout();
-    for (name, key) in [("proxy", &keys.proxy), ("query", &keys.query)] {
+    for (name, key) in [("proxy", &proxy), ("query", &query)] {
         out.line(format_args!("{name} {}", public(key, name)?))?;
     }
     out.flush()?;
@@ -47,7 +47,8 @@ pub(crate) fn trusted(keys: &Keys) -> anyhow::Result<ControlKeys> {
     })
 }
 
-fn public(key: &RoleKey, name: &str) -> anyhow::Result<PublicKey> {
+/// The public half of a key, whose files are called `name`.
+pub(crate) fn public(key: &RoleKey, name: &str) -> anyhow::Result<PublicKey> {
     match key {
         RoleKey::Seed(seed) => Ok(SigningKey::from_seed(seed.expose())?.public()),
         RoleKey::Public(text) => text.parse().with_context(|| format!("keys/{name}.pub")),

@@ -4,6 +4,8 @@
 //! stops first: the gate, so that no session loses its end; the query service; the reading of control records; whoever signs
 //! heads, with a last word; ingest, with a last commit; the log.
 
+mod admission;
+
 mod control;
 
 mod reload;
@@ -18,28 +20,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
-use retrace_eventlog::{ControlLag, EventLog, InstanceStream, WatchedLog};
+use retrace_eventlog::{EventLog, InstanceStream, WatchedLog};
 use retrace_ingest::Ingest;
 use retrace_lake::Table;
-use retrace_policy::mask::Masker;
-use retrace_proto::wire::{InstanceStarted, KeyRole};
+use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Id, Subject};
-use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
-use retrace_query::{GRPC_ALPN, Options as QueryOptions, Parts, QueryService};
 use tokio::net::TcpListener;
 
 use crate::clock;
 use crate::config::{self, Config};
-use crate::heads_key;
 use crate::health::Health;
 use crate::output::Output;
 use crate::storage;
-use control::Obeying;
+use admission::Admission;
 use reload::Reloader;
 pub(crate) use run::Drain;
 use run::{Service, Stop, run};
-use targets::{fingerprint_key, targets};
 
 /// How long the log may take for the first records of a process.
 const LOG_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -79,10 +75,10 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
         );
     }
     // What the configuration names is there, and the addresses are free, before anything is opened or written.
-    let keys = Keys::load(config.dir())?;
-    let tokens = TokenFile::load(&config.tokens_file())?;
-    let directory = Directory::new(config.principals.clone(), tokens, keys.mock.clone())?;
-    let targets = targets(&config, &keys)?;
+    let admission = match roles {
+        [Role::Ingest] => None,
+        _ => Some(Admission::load(&config, roles)?),
+    };
     let listeners = Listeners::bind(&config, roles).await?;
     let ready = listeners.announced()?;
 
@@ -98,32 +94,12 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     let name = instance_name(roles, stream_id);
     let instance = open_instance(&log, &config, roles, &name, stream_id).await?;
     watch::log(&health, log_watch, Arc::clone(&instance));
-    let mut reloader = Reloader::new(&config, &keys, &directory, &instance, &health);
-    let process = Process { config, keys, directory, log, name, instance, health };
-    let (follower, lag) = control::follower(&process.log);
-    if roles != [Role::Ingest] {
-        watch::control(&process.health, lag.clone());
-    }
-    let gateway = match listeners.gate {
-        Some(_) => Some(process.gateway(targets, lag.clone(), &mut reloader)?),
-        None => None,
+    let mut reloader = Reloader::new(&config, &instance, &health);
+    let process = Process { config, log, name, instance, health };
+    let mut services = match admission {
+        Some(admission) => process.let_in(admission, listeners.gate, listeners.doors, &mut reloader).await?,
+        None => Vec::new(),
     };
-    // Nobody is let in before it is known who may not come in any more.
-    let control = match roles {
-        [Role::Ingest] => None,
-        _ => Some(process.obey(gateway.clone())?.start(follower).await?),
-    };
-    let mut services = Vec::new();
-    let mut heads = None;
-    if let (Some(listener), Some(gateway)) = (listeners.gate, gateway) {
-        heads = Some(process.heads(&gateway)?);
-        services.push(process.gate(listener, gateway)?);
-    }
-    if let Some(doors) = listeners.doors {
-        services.push(process.query(doors, lag, &mut reloader).await?);
-    }
-    services.extend(control);
-    services.extend(heads);
     if roles.contains(&Role::Ingest) {
         services.push(process.ingest().await?);
     }
@@ -191,8 +167,6 @@ impl Listeners {
 /// What the services of one process share.
 struct Process {
     config: Config,
-    keys: Keys,
-    directory: Directory,
     log: Arc<dyn EventLog>,
     name: String,
     instance: Arc<InstanceStream>,
@@ -200,100 +174,10 @@ struct Process {
 }
 
 impl Process {
-    fn gateway(
-        &self,
-        targets: Vec<Target>,
-        lag: ControlLag,
-        reloader: &mut Reloader,
-    ) -> anyhow::Result<Arc<Gateway>> {
-        let identity = ServerIdentity::in_dir(self.config.dir());
-        let writer = control::writer(&self.log, &self.name, &self.keys, KeyRole::Proxy)?;
-        let gateway = Arc::new(Gateway::new(GatewayParts {
-            directory: self.directory.clone(),
-            targets,
-            log: Arc::clone(&self.log),
-            proxy_id: self.name.clone(),
-            instance: Arc::clone(&self.instance),
-            policy_version: self.config.policy_version().to_owned(),
-            control: Control { writer, lag },
-            cancel_key: self.keys.cancel.clone(),
-            fingerprint_key: fingerprint_key(&self.keys),
-            tls: tls::server_tls(&identity.certificate, &identity.key)?,
-            limits: GatewayLimits::default(),
-        }));
-        reloader.gateway(Arc::clone(&gateway));
-        gateway.metrics().register(&mut self.health.registry());
-        Ok(gateway)
-    }
-
-    fn gate(&self, listener: TcpListener, gateway: Arc<Gateway>) -> anyhow::Result<Service> {
-        // Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
-        let workers = Workers::start(None).context("cannot start the gate's threads")?;
-        let stop = Stop::new();
-        let gate = retrace_proxy::serve(gateway, listener, workers, stop.watch());
-        let gate = Service::start("the gate", stop, async move {
-            gate.await;
-            Ok(())
-        });
-        Ok(gate.draining())
-    }
-
-    /// The signing of heads, which outlives the sessions.
-    fn heads(&self, gateway: &Gateway) -> anyhow::Result<Service> {
-        let heads = HeadSigner {
-            streams: gateway.open_streams(),
-            instance: Arc::clone(&self.instance),
-            key: heads_key::signing_key(&self.keys)?,
-        };
-        let stop = Stop::new();
-        let heads = heads.run(stop.wait());
-        Ok(Service::start("the signing of heads", stop, async move { Ok(heads.await?) }))
-    }
-
-    fn obey(&self, gateway: Option<Arc<Gateway>>) -> anyhow::Result<Obeying> {
-        Obeying::new(&self.log, &self.keys, self.directory.clone(), gateway)
-    }
-
-    /// The query service at its doors. Either that fails ends it.
-    async fn query(&self, doors: Doors, lag: ControlLag, reloader: &mut Reloader) -> anyhow::Result<Service> {
-        let table = self.table().await?;
-        watch::query(&self.health, Arc::clone(&self.log), table.clone());
-        let query = QueryService::new(Parts {
-            log: Arc::clone(&self.log),
-            table,
-            directory: self.directory.clone(),
-            control: control::for_orders(&self.log, &self.name, &self.keys, lag)?,
-            instance: Arc::clone(&self.instance),
-            masker: Masker::everything(fingerprint_key(&self.keys)),
-            options: QueryOptions {
-                head_keys: heads_key::trusted_keys(&self.keys)?,
-                ..QueryOptions::default()
-            },
-        })?;
-        query.reader().register(&mut self.health.registry());
-        let stop = Stop::new();
-        let postgres = match doors.postgres {
-            Some(listener) => Some(query.serve_postgres(listener, reloader.door(&[])?, stop.end())),
-            None => None,
-        };
-        let grpc = query.serve(doors.grpc, reloader.door(&[GRPC_ALPN])?, stop.end());
-        Ok(Service::start("the query service", stop, async move {
-            let postgres = async {
-                if let Some(postgres) = postgres {
-                    postgres.await;
-                }
-                Ok(())
-            };
-            tokio::try_join!(grpc, postgres)?;
-            Ok(())
-        })
-        .draining())
-    }
-
     async fn ingest(&self) -> anyhow::Result<Service> {
         let table = self.table().await?;
         let ingest = Ingest::new(Arc::clone(&self.log), table.clone(), retrace_ingest::Options::default())?;
-        watch::ingest(&self.health, &ingest, table);
+        watch::ingest(&self.health, Arc::clone(&self.log), &ingest, table);
         let stop = Stop::new();
         let running = ingest.run(stop.wait());
         Ok(Service::start("ingest", stop, async move { Ok(running.await?) }))

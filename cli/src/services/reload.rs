@@ -22,23 +22,17 @@ const RECORD_WAIT_MAX: Duration = Duration::from_secs(10);
 /// What reads a process's configuration again, and what it hands it to.
 pub(super) struct Reloader {
     config: Config,
-    keys: Keys,
-    directory: Directory,
     instance: Arc<InstanceStream>,
-    gateway: Option<Arc<Gateway>>,
+    /// Who may come in, where somebody may.
+    directory: Option<Directory>,
+    gateway: Option<(Arc<Gateway>, Keys)>,
     doors: Vec<ListenerTls>,
     done: Counter,
     failed: Counter,
 }
 
 impl Reloader {
-    pub(super) fn new(
-        config: &Config,
-        keys: &Keys,
-        directory: &Directory,
-        instance: &Arc<InstanceStream>,
-        health: &Health,
-    ) -> Self {
+    pub(super) fn new(config: &Config, instance: &Arc<InstanceStream>, health: &Health) -> Self {
         let (done, failed) = (Counter::default(), Counter::default());
         let mut registry = health.registry();
         let help = "How often the configuration was read again and taken over";
@@ -47,9 +41,8 @@ impl Reloader {
         registry.register("retrace_config_reload_failures", help, failed.clone());
         Self {
             config: config.clone(),
-            keys: keys.clone(),
-            directory: directory.clone(),
             instance: Arc::clone(instance),
+            directory: None,
             gateway: None,
             doors: Vec::new(),
             done,
@@ -57,9 +50,14 @@ impl Reloader {
         }
     }
 
-    /// What it hands to a gate.
-    pub(super) fn gateway(&mut self, gateway: Arc<Gateway>) {
-        self.gateway = Some(gateway);
+    /// Who may come in.
+    pub(super) fn directory(&mut self, directory: Directory) {
+        self.directory = Some(directory);
+    }
+
+    /// What it hands to a gate, whose masks are made by these keys.
+    pub(super) fn gateway(&mut self, gateway: Arc<Gateway>, keys: Keys) {
+        self.gateway = Some((gateway, keys));
     }
 
     /// The TLS of a listener, which gets a new certificate with the others.
@@ -102,27 +100,28 @@ impl Reloader {
         }
         // Whatever can fail does so before anything changes.
         let principals = Principals::new(next.principals.clone())?;
-        let targets = targets(&next, &self.keys)?;
-        let gate_tls = server_tls(&next)?;
+        let gate = match &self.gateway {
+            Some((gateway, keys)) => Some((gateway, targets(&next, keys)?, server_tls(&next)?)),
+            None => None,
+        };
         let mut door_tls = Vec::new();
         for _door in &self.doors {
             door_tls.push(server_tls(&next)?);
         }
-        let loaded = Event::policy_loaded(next.policy_version().to_owned());
+        let policy_version = next.policy_version().to_owned();
+        let loaded = Event::policy_loaded(policy_version.clone());
         let recorded = timeout(RECORD_WAIT_MAX, self.instance.record(Subject::default(), loaded)).await;
         recorded.context("the log did not take its record in time")?.context("it could not be recorded")?;
 
         for (door, tls) in self.doors.iter().zip(door_tls) {
             door.replace(tls);
         }
-        match &self.gateway {
-            Some(gateway) => gateway.reload(Reload {
-                principals,
-                targets,
-                policy_version: next.policy_version().to_owned(),
-                tls: gate_tls,
-            }),
-            None => self.directory.replace(principals),
+        match (gate, &self.directory) {
+            (Some((gateway, targets, tls)), _) => {
+                gateway.reload(Reload { principals, targets, policy_version, tls });
+            }
+            (None, Some(directory)) => directory.replace(principals),
+            (None, None) => {}
         }
         self.config = next;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use retrace_eventlog::{CONTROL_LAG_MAX, ControlLag, EventLog, InstanceStream, LogState, LogWatch};
 use retrace_ingest::{Ingest, Status};
@@ -60,17 +60,26 @@ fn writable(state: LogState) -> Result<(), String> {
     }
 }
 
-/// Whether ingest gets on.
-pub(super) fn ingest(health: &Health, ingest: &Ingest, table: Table) {
+/// Whether ingest gets on, and was told what its share of the log is.
+pub(super) fn ingest(health: &Health, log: Arc<dyn EventLog>, ingest: &Ingest, table: Table) {
     ingest.register(&mut health.registry());
     table_answers(health, table);
     let part = health.readiness().part("ingest");
     let status: watch::Receiver<Status> = ingest.status();
+    let mut assigned_at = Instant::now();
     tokio::spawn(every(LOOK_PERIOD, move || {
-        let failing = status.borrow().failing_since.map(|since| since.elapsed());
-        part.set(match failing.filter(|failing| *failing > INGEST_FAILS_MAX) {
-            Some(failing) => Err(format!("its steps fail for {} s", failing.as_secs())),
-            None => Ok(()),
+        if log.is_share_assigned() {
+            assigned_at = Instant::now();
+        }
+        let failing = status.borrow().failing_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let unassigned = assigned_at.elapsed();
+        part.set(if failing > INGEST_FAILS_MAX {
+            Err(format!("its steps fail for {} s", failing.as_secs()))
+        } else if unassigned > INGEST_FAILS_MAX {
+            let s = unassigned.as_secs();
+            Err(format!("the brokers have not given it a share of the log for {s} s: may it read the control topic, in its group?"))
+        } else {
+            Ok(())
         });
     }));
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use retrace_tests::{Gate, Kafka, Postgres, Process, S3, S3_SECRET_KEY, wait_for};
+use retrace_tests::{Gate, Kafka, Postgres, Process, S3, S3_SECRET_KEY, Surroundings, wait_for};
 use rustix::process::Signal;
 
 use crate::common::{Dice, PATIENCE, assert_nothing_lost_nothing_twice, fault_rounds, soak};
@@ -148,6 +148,47 @@ async fn p3_an_ingest_that_slept_through_its_replacement_doubles_nothing() {
     })
     .await;
     assert!(sleeper.stop().success() && other.stop().success(), "a clean end");
+}
+
+#[test]
+fn each_service_needs_only_what_it_serves_with() {
+    let database = Postgres::shared().database();
+    let gate = Gate::new(database);
+    gate.put_log_on(Kafka::shared());
+    gate.put_lake_on(S3::shared());
+    let proxy = gate.service("proxy");
+    let unset = |config: &mut toml::Table| {
+        let password = toml::Table::from_iter([("env".to_owned(), "RETRACE_TEST_UNSET".into())]);
+        config["target"][0].as_table_mut().expect("a target").insert("password".to_owned(), password.into());
+    };
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(gate.dir().join(from), gate.dir().join(to)).expect("it is there");
+    };
+    // Asking takes no target, and believes what signs heads and control records by the public halves.
+    let heads = gate.retrace(&["heads-key"]).expect_ok();
+    rename("keys/heads.key", "away.heads");
+    std::fs::write(gate.dir().join("keys/heads.pub"), &heads).expect("the folder is writable");
+    let query = gate.service_in(Surroundings::default(), "query", 1, unset);
+    // Ingest lets nobody in: no key, no token, no certificate.
+    for name in ["keys", "tokens.toml", "server.pem"] {
+        rename(name, &format!("away.{name}"));
+    }
+    let mut ingest = gate.service_in(Surroundings::default(), "ingest", 1, unset);
+    ingest.signal(Signal::HUP);
+    wait_for("ingest took the configuration again", PATIENCE, || {
+        ingest.said().contains("was read again and counts now").then_some(())
+    });
+    for name in ["keys", "tokens.toml", "server.pem"] {
+        rename(&format!("away.{name}"), name);
+    }
+    let psql = gate.psql("SELECT 'by what they need'");
+    assert_eq!(psql.out().trim(), "by what they need", "{}", psql.err());
+    let asked =
+        "SELECT count(*) AS n FROM commands WHERE statement LIKE '%by what they need%' AND status = 'ok'";
+    let answer = gate.sql_of(&query, asked).expect("an answer");
+    assert_eq!(answer[0]["n"], 1);
+    assert!(ingest.stop().success(), "a clean end");
+    drop(proxy);
 }
 
 #[test]

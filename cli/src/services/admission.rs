@@ -1,0 +1,170 @@
+//! The services that let somebody in, a gate and the doors of the evidence, and what only they need: keys, tokens, the
+//! secrets of targets. Ingest lets nobody in, and a machine that only ingests has none of it.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
+use retrace_eventlog::ControlLag;
+use retrace_policy::mask::Masker;
+use retrace_proto::wire::KeyRole;
+use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
+use retrace_query::{GRPC_ALPN, Options as QueryOptions, Parts, QueryService};
+use tokio::net::TcpListener;
+
+use super::control::{self, Obeying};
+use super::reload::Reloader;
+use super::run::{Service, Stop};
+use super::targets::{fingerprint_key, targets};
+use super::{Doors, Process, Role, watch};
+use crate::config::Config;
+use crate::heads_key;
+
+/// Whom a process lets in, and by what keys.
+pub(super) struct Admission {
+    keys: Keys,
+    directory: Directory,
+    /// Where a gate leads to; nowhere without one.
+    targets: Vec<Target>,
+}
+
+impl Admission {
+    pub(super) fn load(config: &Config, roles: &[Role]) -> anyhow::Result<Self> {
+        let keys = Keys::load(config.dir())?;
+        let tokens = TokenFile::load(&config.tokens_file())?;
+        let directory = Directory::new(config.principals.clone(), tokens, keys.mock.clone())?;
+        let targets = if roles.contains(&Role::Proxy) { targets(config, &keys)? } else { Vec::new() };
+        Ok(Self { keys, directory, targets })
+    }
+}
+
+impl Process {
+    /// Starts the gate and the doors of the evidence, those that have listeners. What starts last stops first.
+    pub(super) async fn let_in(
+        &self,
+        mut admission: Admission,
+        gate: Option<TcpListener>,
+        doors: Option<Doors>,
+        reloader: &mut Reloader,
+    ) -> anyhow::Result<Vec<Service>> {
+        let (follower, lag) = control::follower(&self.log);
+        watch::control(&self.health, lag.clone());
+        reloader.directory(admission.directory.clone());
+        let targets = std::mem::take(&mut admission.targets);
+        let gateway = match gate {
+            Some(_) => Some(self.gateway(&admission, targets, lag.clone(), reloader)?),
+            None => None,
+        };
+        // Nobody is let in before it is known who may not come in any more.
+        let control = self.obey(&admission, gateway.clone())?.start(follower).await?;
+        let mut services = Vec::new();
+        let mut heads = None;
+        if let (Some(listener), Some(gateway)) = (gate, gateway) {
+            heads = Some(self.heads(&admission, &gateway)?);
+            services.push(self.gate(listener, gateway)?);
+        }
+        if let Some(doors) = doors {
+            services.push(self.query(&admission, doors, lag, reloader).await?);
+        }
+        services.push(control);
+        services.extend(heads);
+        Ok(services)
+    }
+
+    fn gateway(
+        &self,
+        admission: &Admission,
+        targets: Vec<Target>,
+        lag: ControlLag,
+        reloader: &mut Reloader,
+    ) -> anyhow::Result<Arc<Gateway>> {
+        let identity = ServerIdentity::in_dir(self.config.dir());
+        let writer = control::writer(&self.log, &self.name, &admission.keys, KeyRole::Proxy)?;
+        let gateway = Arc::new(Gateway::new(GatewayParts {
+            directory: admission.directory.clone(),
+            targets,
+            log: Arc::clone(&self.log),
+            proxy_id: self.name.clone(),
+            instance: Arc::clone(&self.instance),
+            policy_version: self.config.policy_version().to_owned(),
+            control: Control { writer, lag },
+            cancel_key: admission.keys.cancel.clone(),
+            fingerprint_key: fingerprint_key(&admission.keys),
+            tls: tls::server_tls(&identity.certificate, &identity.key)?,
+            limits: GatewayLimits::default(),
+        }));
+        reloader.gateway(Arc::clone(&gateway), admission.keys.clone());
+        gateway.metrics().register(&mut self.health.registry());
+        Ok(gateway)
+    }
+
+    fn gate(&self, listener: TcpListener, gateway: Arc<Gateway>) -> anyhow::Result<Service> {
+        // Threads for sessions alone, so that no query or commit stands in their way, and so that what they cost can be seen.
+        let workers = Workers::start(None).context("cannot start the gate's threads")?;
+        let stop = Stop::new();
+        let gate = retrace_proxy::serve(gateway, listener, workers, stop.watch());
+        let gate = Service::start("the gate", stop, async move {
+            gate.await;
+            Ok(())
+        });
+        Ok(gate.draining())
+    }
+
+    /// The signing of heads, which outlives the sessions.
+    fn heads(&self, admission: &Admission, gateway: &Gateway) -> anyhow::Result<Service> {
+        let heads = HeadSigner {
+            streams: gateway.open_streams(),
+            instance: Arc::clone(&self.instance),
+            key: heads_key::signing_key(&admission.keys)?,
+        };
+        let stop = Stop::new();
+        let heads = heads.run(stop.wait());
+        Ok(Service::start("the signing of heads", stop, async move { Ok(heads.await?) }))
+    }
+
+    fn obey(&self, admission: &Admission, gateway: Option<Arc<Gateway>>) -> anyhow::Result<Obeying> {
+        Obeying::new(&self.log, &admission.keys, admission.directory.clone(), gateway)
+    }
+
+    /// The query service at its doors. Either that fails ends it.
+    async fn query(
+        &self,
+        admission: &Admission,
+        doors: Doors,
+        lag: ControlLag,
+        reloader: &mut Reloader,
+    ) -> anyhow::Result<Service> {
+        let table = self.table().await?;
+        watch::query(&self.health, Arc::clone(&self.log), table.clone());
+        let query = QueryService::new(Parts {
+            log: Arc::clone(&self.log),
+            table,
+            directory: admission.directory.clone(),
+            control: control::for_orders(&self.log, &self.name, &admission.keys, lag)?,
+            instance: Arc::clone(&self.instance),
+            masker: Masker::everything(fingerprint_key(&admission.keys)),
+            options: QueryOptions {
+                head_keys: heads_key::trusted_keys(&admission.keys)?,
+                ..QueryOptions::default()
+            },
+        })?;
+        query.reader().register(&mut self.health.registry());
+        let stop = Stop::new();
+        let postgres = match doors.postgres {
+            Some(listener) => Some(query.serve_postgres(listener, reloader.door(&[])?, stop.end())),
+            None => None,
+        };
+        let grpc = query.serve(doors.grpc, reloader.door(&[GRPC_ALPN])?, stop.end());
+        Ok(Service::start("the query service", stop, async move {
+            let postgres = async {
+                if let Some(postgres) = postgres {
+                    postgres.await;
+                }
+                Ok(())
+            };
+            tokio::try_join!(grpc, postgres)?;
+            Ok(())
+        })
+        .draining())
+    }
+}
