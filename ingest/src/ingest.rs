@@ -200,8 +200,8 @@ impl Ingest {
     }
 
     async fn log_ranges(&self) -> Result<Vec<(TopicPartition, OffsetRange)>, IngestError> {
-        let all = self.log.all_offsets().await.map_err(|source| IngestError::Offsets { source })?;
-        Ok(all.into_iter().filter(|(at, _)| self.positions.contains_key(at)).collect())
+        let share: Vec<_> = self.positions.keys().copied().collect();
+        self.log.offsets_of(&share).await.map_err(|source| IngestError::Offsets { source })
     }
 
     /// A position outside the log is an alarm, and never a reason to start over.
@@ -301,10 +301,10 @@ impl Ingest {
                 }
             };
             match recent.standing(fresh, &recorded, record.offset) {
-                Standing::First => rows.push_opened(at, record, &recorded),
+                Standing::First => rows.push_opened(at, record, recorded),
                 Standing::Duplicate => {
                     self.metrics.duplicates.inc();
-                    rows.push_duplicate(at, record, &recorded);
+                    rows.push_duplicate(at, record, recorded);
                 }
                 Standing::Conflict => {
                     self.metrics.dead_letters.inc();

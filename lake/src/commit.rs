@@ -13,6 +13,9 @@ use crate::schema::PARTITION_COLUMNS;
 use crate::table::{Loaded, Snapshot, Table, Version};
 use crate::write::{date_text, now_unix_ms};
 
+/// How many versions there are between two looks for what the table's log no longer needs: each lists all of the log.
+const CLEAN_UP_INTERVAL: Version = 1000;
+
 /// How far one topic partition gets with a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advance {
@@ -75,8 +78,8 @@ impl Table {
     ///    backwards. *Crash:* the put happened or it did not, and the restarted writer reads in step 2 which.
     /// 4. If the put failed, its outcome is not known: a store may answer an error for what it did, or did late. Read
     ///    the newest version and decide as in step 2; if the positions have not moved, the caller tries again.
-    /// 5. Now and then, write a checkpoint of the table's log. *Crash or failure:* the log is read from an earlier
-    ///    one. It never fails a commit, which is made since 3.
+    /// 5. Now and then, write a checkpoint of the table's log, and delete what of it has expired. *Crash or failure:* the log
+    ///    is read from an earlier one. It never fails a commit, which is made since 3.
     ///
     /// Only after this returned may the caller truncate the log.
     pub async fn commit(&self, files: &[DataFile], advances: &[Advance]) -> Result<Version, CommitError> {
@@ -117,7 +120,10 @@ impl Table {
                 Some(now_unix_ms()),
             )
         });
-        let properties = CommitProperties::default().with_application_transactions(positions.collect());
+        let cleans_up = loaded.state.version().is_multiple_of(CLEAN_UP_INTERVAL);
+        let properties = CommitProperties::default()
+            .with_application_transactions(positions.collect())
+            .with_cleanup_expired_logs(Some(cleans_up));
         let operation = DeltaOperation::Write {
             mode: SaveMode::Append,
             partition_by: Some(PARTITION_COLUMNS.map(str::to_owned).to_vec()),

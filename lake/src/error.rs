@@ -1,4 +1,5 @@
 use deltalake::DeltaTableError;
+use object_store::path::Path;
 
 use crate::table::TABLE_SCHEMA;
 
@@ -77,11 +78,19 @@ pub enum LakeError {
         source: parquet::errors::ParquetError,
     },
     /// A data file that is not one, or was changed since it was written.
-    #[error("a data file could not be decoded: restore it from a copy")]
+    #[error("the data file {path} could not be decoded: restore it from a copy")]
     Decode {
+        /// Which, within the table.
+        path: Path,
         /// What the decoder said.
         #[source]
         source: parquet::errors::ParquetError,
+    },
+    /// A data file that the table's log names is gone.
+    #[error("the data file {path} is not there, but the table's log names it: restore it from a copy")]
+    MissingFile {
+        /// Which, within the table.
+        path: Path,
     },
     /// Rows that could not be rearranged.
     #[error("the rows could not be arranged as the table has them")]

@@ -26,27 +26,28 @@ const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 const RETENTION_DEFAULT: &str = "standard";
 
 /// The row of an event or of its duplicate.
-pub(crate) fn event(at: TopicPartition, record: &Record, recorded: &Recorded, kind: RowKind) -> Row {
+pub(crate) fn event(at: TopicPartition, record: &Record, recorded: Recorded, kind: RowKind) -> Row {
     let mut row = placed(at, record, kind);
     let day_of = recorded.session_id().unwrap_or_else(|| recorded.stream_id());
     if let Some(day) = day_of_id(day_of, record.appended_at_unix_us) {
         row.session_date = day;
         row.date_from_append = false;
     }
-    lift_header(&mut row, recorded);
-    let mut payload = recorded.payload().clone();
     row.event_type = Some(recorded.event_type());
-    row.content = lift_content(&mut payload);
-    let unspecified = recorded.header().retention_class == 0;
-    let rest = wire::Envelope {
-        header: unspecified.then(wire::Header::default),
-        signature: recorded.signature().cloned(),
-        payload: Some(payload),
-    };
-    row.payload = Some(rest.encode_to_vec());
-    if record.key != recorded.header().stream_id {
+    row.stream_id = Some(recorded.stream_id().to_string());
+    row.session_id = recorded.session_id().map(|id| id.to_string());
+    row.connection_id = recorded.connection_id().map(|id| id.to_string());
+    row.hash = Some(recorded.hash().as_bytes().to_vec());
+    let (header, signature, mut payload) = recorded.into_parts();
+    let unspecified = header.retention_class == 0;
+    if record.key != header.stream_id {
         row.key = Some(record.key.to_vec());
     }
+    lift_header(&mut row, header);
+    row.content = lift_content(&mut payload);
+    let header = unspecified.then(wire::Header::default);
+    let rest = wire::Envelope { header, signature, payload: Some(payload) };
+    row.payload = Some(rest.encode_to_vec());
     if rebuild(&row).as_deref() != Some(&record.value[..]) {
         row.payload = None;
         row.raw = Some(record.value.to_vec());
@@ -104,31 +105,27 @@ fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn lift_header(row: &mut Row, recorded: &Recorded) {
-    let header = recorded.header();
+fn lift_header(row: &mut Row, header: wire::Header) {
+    let filled = |text: String| (!text.is_empty()).then_some(text);
     row.schema_version = i32::try_from(header.schema_version).ok();
-    row.stream_id = Some(recorded.stream_id().to_string());
     row.stream_kind = name_of::<wire::StreamKind>(header.stream_kind);
     row.stream_seq = Some(long(header.stream_seq));
     row.prev_hash = (!header.prev_hash.is_empty()).then(|| header.prev_hash.to_vec());
-    row.hash = Some(recorded.hash().as_bytes().to_vec());
-    row.session_id = recorded.session_id().map(|id| id.to_string());
-    row.connection_id = recorded.connection_id().map(|id| id.to_string());
     row.command_seq = header.command_seq.map(long);
     row.channel = header.channel.map(i64::from);
     row.occurred_at = Some(printable(header.occurred_at_unix_us));
-    row.proxy_id = filled(&header.proxy_id);
-    row.target = filled(&header.target);
+    row.proxy_id = filled(header.proxy_id);
+    row.target = filled(header.target);
     row.protocol = name_of::<wire::Protocol>(header.protocol);
     row.durability = name_of::<wire::Durability>(header.durability);
     if let Some(class) = name_of::<wire::RetentionClass>(header.retention_class) {
         row.retention_class = class;
     }
-    if let Some(principal) = &header.principal {
-        row.principal = Some(principal.name.clone());
+    if let Some(principal) = header.principal {
+        row.principal = Some(principal.name);
         row.principal_kind = name_of::<wire::PrincipalKind>(principal.kind);
-        row.on_behalf_of = filled(&principal.on_behalf_of);
-        row.token_id = filled(&principal.token_id);
+        row.on_behalf_of = filled(principal.on_behalf_of);
+        row.token_id = filled(principal.token_id);
     }
 }
 

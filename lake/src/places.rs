@@ -75,7 +75,8 @@ impl Table {
     }
 
     async fn places_in(&self, file: DataFile, offsets: Range<u64>) -> Result<Vec<Place>, LakeError> {
-        let reader = Ranges { store: self.store(), path: file.path, bytes: file.bytes };
+        let read_error = |source| read_error(&file.path, source);
+        let reader = Ranges { store: self.store(), path: file.path.clone(), bytes: file.bytes };
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(read_error)?;
         let only = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
         let mut batches = builder.with_projection(only).build().map_err(read_error)?;
@@ -177,12 +178,16 @@ fn columns(batch: &RecordBatch) -> Result<[ArrayRef; 5], LakeError> {
 }
 
 /// What the store failed at may work later; what the decoder failed at is damaged.
-fn read_error(source: ParquetError) -> LakeError {
+fn read_error(path: &Path, source: ParquetError) -> LakeError {
+    let damaged = |source| LakeError::Decode { path: path.clone(), source };
     match source {
         ParquetError::External(source) => match source.downcast::<object_store::Error>() {
+            Ok(source) if matches!(*source, object_store::Error::NotFound { .. }) => {
+                LakeError::MissingFile { path: path.clone() }
+            }
             Ok(source) => LakeError::Store { source: *source },
-            Err(source) => LakeError::Decode { source: ParquetError::External(source) },
+            Err(source) => damaged(ParquetError::External(source)),
         },
-        source => LakeError::Decode { source },
+        source => damaged(source),
     }
 }

@@ -56,18 +56,18 @@ impl Rows {
     /// Opens the record's envelope; what does not open becomes a dead letter with the reason.
     pub fn push(&mut self, at: TopicPartition, record: &Record) {
         match Envelope::open(record.value.clone()) {
-            Ok(recorded) => self.push_opened(at, record, &recorded),
+            Ok(recorded) => self.push_opened(at, record, recorded),
             Err(error) => self.push_dead_letter(at, record, &error.to_string()),
         }
     }
 
     /// Like [`Rows::push`], for a record whose envelope the caller has opened already.
-    pub fn push_opened(&mut self, at: TopicPartition, record: &Record, recorded: &Recorded) {
+    pub fn push_opened(&mut self, at: TopicPartition, record: &Record, recorded: Recorded) {
         self.add(record, lift::event(at, record, recorded, RowKind::Event));
     }
 
     /// The record of an event that an earlier offset already holds.
-    pub fn push_duplicate(&mut self, at: TopicPartition, record: &Record, recorded: &Recorded) {
+    pub fn push_duplicate(&mut self, at: TopicPartition, record: &Record, recorded: Recorded) {
         self.add(record, lift::event(at, record, recorded, RowKind::Duplicate));
     }
 

@@ -16,7 +16,7 @@ impl Table {
     pub async fn read(&self, file: &DataFile) -> Result<Vec<RecordBatch>, LakeError> {
         let failed = |source| LakeError::Store { source };
         let whole = self.store().get(&file.path).await.map_err(failed)?.bytes().await.map_err(failed)?;
-        let damaged = |source| LakeError::Decode { source };
+        let damaged = |source| LakeError::Decode { path: file.path.clone(), source };
         let reader =
             ParquetRecordBatchReaderBuilder::try_new(whole).map_err(damaged)?.build().map_err(damaged)?;
         let rows = reader.map(|batch| with_partition_columns(&batch?, file));

@@ -182,7 +182,8 @@ impl Table {
     /// Reads the log on to its newest version.
     pub(crate) async fn load(&self) -> Result<Loaded, LakeError> {
         let mut cached = self.inner.loaded.lock().await;
-        let read = self.read_on(cached.take()).await?;
+        // A clone, so that who fails or goes away half-way leaves the others what was known before.
+        let read = self.read_on(cached.clone()).await?;
         *cached = Some(read.clone());
         Ok(read)
     }

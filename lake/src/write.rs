@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -158,30 +159,42 @@ async fn encoding<T: Send + 'static>(
 
 /// Parts the rows by file, each part in the order of the log.
 fn split(rows: &RecordBatch) -> Result<BTreeMap<FileKey, RecordBatch>, LakeError> {
+    let count = u32::try_from(rows.num_rows()).map_err(|_| LakeError::WrongRows)?;
     let column = |name: &str| rows.column_by_name(name).expect("the schema was compared");
     let topics = column("topic").as_string::<i32>();
     let partitions = column("topic_partition").as_primitive::<Int32Type>();
     let dates = column("session_date").as_primitive::<Date32Type>();
     let classes = column("retention_class").as_string::<i32>();
-    let mut indices: BTreeMap<FileKey, Vec<u32>> = BTreeMap::new();
-    for row in 0..rows.num_rows() {
-        let key = FileKey {
-            topic: topics.value(row).to_owned(),
-            topic_partition: partitions.value(row),
-            session_date: dates.value(row),
-            retention_class: classes.value(row).to_owned(),
-        };
-        let row = u32::try_from(row).map_err(|_| LakeError::WrongRows)?;
-        indices.entry(key).or_default().push(row);
-    }
-    let part = |indices: Vec<u32>| {
-        let part = take_record_batch(rows, &UInt32Array::from(indices))?;
-        let kept = file_schema();
-        let columns = kept.fields().iter().map(|field| part.schema().index_of(field.name()));
-        part.project(&columns.collect::<Result<Vec<_>, _>>()?)
+    let key_of = |row: u32| {
+        let row = row as usize;
+        (topics.value(row), partitions.value(row), dates.value(row), classes.value(row))
     };
-    let parts = indices.into_iter().map(|(key, indices)| Ok((key, part(indices)?)));
-    parts.collect::<Result<_, _>>().map_err(|source| LakeError::Arrow { source })
+    // What is read at once is mostly of one file: neighbours are taken together, and all that is one run as it is.
+    let mut runs: BTreeMap<_, Vec<Range<u32>>> = BTreeMap::new();
+    let mut start = 0;
+    for row in 1..=count {
+        if row == count || key_of(row) != key_of(start) {
+            runs.entry(key_of(start)).or_default().push(start..row);
+            start = row;
+        }
+    }
+    let kept = file_schema();
+    let schema = rows.schema();
+    let columns = kept.fields().iter().map(|field| schema.index_of(field.name()));
+    let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|source| LakeError::Arrow { source })?;
+    let rows = rows.project(&columns).map_err(|source| LakeError::Arrow { source })?;
+    let part =
+        |((topic, topic_partition, session_date, class), runs): ((&str, i32, i32, &str), Vec<Range<u32>>)| {
+            let part = match &runs[..] {
+                [run] => rows.slice(run.start as usize, run.len()),
+                runs => {
+                    take_record_batch(&rows, &UInt32Array::from_iter_values(runs.iter().cloned().flatten()))?
+                }
+            };
+            let (topic, retention_class) = (topic.to_owned(), class.to_owned());
+            Ok((FileKey { topic, topic_partition, session_date, retention_class }, part))
+        };
+    runs.into_iter().map(part).collect::<Result<_, _>>().map_err(|source| LakeError::Arrow { source })
 }
 
 /// Hive-style folders, then topic partition, offsets, and what makes it unique even if the same offsets are written again.

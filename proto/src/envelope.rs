@@ -226,6 +226,12 @@ impl Recorded {
         &self.payload
     }
 
+    /// Header, signature and payload, for whoever takes them apart.
+    #[must_use]
+    pub fn into_parts(self) -> (wire::Header, Option<wire::ControlSignature>, Payload) {
+        (self.header, self.signature, self.payload)
+    }
+
     /// The signature of a control record. Whether it holds is still to be asked.
     #[must_use]
     pub fn signature(&self) -> Option<&wire::ControlSignature> {

@@ -166,6 +166,15 @@ pub enum QueryError {
     /// The record of the read took too long to become durable, so the read does not happen.
     #[error("reads are refused because the log takes too long to record them: try again")]
     RecordTooSlow,
+    /// An evidence alarm: the log has let go of records that the table does not hold.
+    #[error(
+        "the log has let go of records that are not in the table at {location}: either ingest writes another table (see \
+         [lake]), or records were lost before they came into it"
+    )]
+    RecordsLost {
+        /// The table.
+        location: String,
+    },
     /// The log could not be read.
     #[error("the log: {0}")]
     Log(#[from] ReadError),
@@ -175,6 +184,11 @@ pub enum QueryError {
     /// A row of the table is not an event.
     #[error("a row of the table cannot be read back as the event it was: {0}")]
     Row(#[from] RowError),
+    /// A data file of the table, or what the tail was spilled to, could not be read while the statement ran.
+    #[error(
+        "a file of the table could not be read: {0}: check the store that [lake] names, and restore the file if it is damaged"
+    )]
+    Unreadable(String),
     /// The engine failed while it ran the statement.
     #[error("the query failed: {0}")]
     Execution(String),
@@ -259,10 +273,12 @@ impl QueryError {
             | Self::Spill(_)
             | Self::Log(_)
             | Self::Lake(_)
+            | Self::Unreadable(_)
             | Self::Stopping
             | Self::TokensUnreadable
             | Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::LogBehindTable { .. }
+            | Self::RecordsLost { .. }
             | Self::ForeignLog { .. }
             | Self::NotObeyed(_)
             | Self::Row(_)
@@ -283,6 +299,7 @@ impl QueryError {
     pub(crate) fn from_execution(error: DataFusionError, memory_bytes_max: usize) -> Self {
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory { bytes_max: memory_bytes_max },
+            root if is_of_reading(root) => Self::Unreadable(plain(&error)),
             _ => Self::Execution(plain(&error)),
         }
     }
@@ -319,6 +336,20 @@ impl QueryError {
 }
 
 /// The root's message without the engine's prefixes for where in its code it arose.
+/// Whether the store or a data file is what failed, and not the statement.
+fn is_of_reading(root: &DataFusionError) -> bool {
+    match root {
+        DataFusionError::ObjectStore(_) | DataFusionError::ParquetError(_) | DataFusionError::IoError(_) => {
+            true
+        }
+        DataFusionError::ArrowError(error, _) => matches!(
+            **error,
+            ArrowError::ParquetError(_) | ArrowError::IoError(..) | ArrowError::ExternalError(_)
+        ),
+        _ => false,
+    }
+}
+
 fn plain(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::SQL(error, _) => match error.as_ref() {

@@ -40,7 +40,8 @@ impl Source {
     /// 3. Read the tail of each topic partition, from the snapshot's position to the end of step 1. No row is in both
     ///    parts, since a position lives in the commit that adds the rows below it; and none is in neither, since the
     ///    log keeps what is at or above the position of the newest commit.
-    /// 4. If the log was truncated below what step 3 reads, a newer commit holds the missing part: go back to step 2.
+    /// 4. If the log was truncated below what step 3 reads, a newer commit holds the missing part: go back to step 2. If
+    ///    there is no newer one, nobody has it.
     pub(crate) async fn take(
         log: &dyn EventLog,
         table: &Table,
@@ -48,6 +49,7 @@ impl Source {
         room: &SpillRoom,
     ) -> Result<Self, QueryError> {
         let cut = ends(log).await?;
+        let mut tried = None;
         for _attempt in 0..options.cut_attempts_max {
             let snapshot = table.snapshot().await?;
             let known = Topic::ALL.map(|topic| log.topic_id(topic));
@@ -56,7 +58,13 @@ impl Source {
             }
             let tail = Tail::new(options.tail_bytes_max, room.clone());
             match read_tails(log, &snapshot, &cut, tail).await {
-                Err(QueryError::Log(ReadError::BelowStart { .. })) => {}
+                Err(QueryError::Log(ReadError::BelowStart { .. })) => {
+                    let version = Some(snapshot.version());
+                    if tried == version {
+                        return Err(QueryError::RecordsLost { location: table.url().to_owned() });
+                    }
+                    tried = version;
+                }
                 Ok((tail, spilled)) => {
                     let files = snapshot.files().to_vec();
                     return Ok(Self { cut, files, tail, spilled: spilled.map(Arc::new) });
@@ -171,7 +179,7 @@ impl Tail {
         let recent = self.recent.entry(at).or_default();
         for record in records {
             match Envelope::open(record.value.clone()) {
-                Ok(recorded) => recent.push_opened(&mut rows, at, record, &recorded),
+                Ok(recorded) => recent.push_opened(&mut rows, at, record, recorded),
                 Err(_) => rows.push(at, record),
             }
         }
@@ -208,7 +216,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Recent {
-    fn push_opened(&mut self, rows: &mut Rows, at: TopicPartition, record: &Record, recorded: &Recorded) {
+    fn push_opened(&mut self, rows: &mut Rows, at: TopicPartition, record: &Record, recorded: Recorded) {
         let place = (recorded.stream_id(), recorded.header().stream_seq);
         match self.seen.get(&place) {
             Some(first) if *first == recorded.hash() => rows.push_duplicate(at, record, recorded),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use object_store::ObjectStoreExt;
 use retrace_eventlog::{EventLog, MemoryLog};
 use retrace_ingest::{Ingest, Next, RECENT_EVENTS_MAX};
 use retrace_lake::faults::{Fault, Step};
@@ -32,6 +33,26 @@ async fn a_duplicate_and_a_conflict_are_told_over_a_restart() {
     let before = ["event", "event", "event", "dead_letter", "duplicate"];
     let after = ["duplicate", "dead_letter", "duplicate", "duplicate"];
     assert_eq!(kinds(&found, EVENTS), [&before[..], &after].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_file_that_is_cut_short_or_missing_stops_ingest_and_is_named() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    Writer::new(&log, 1).append(EVENTS, 3).await;
+    let table = open(&store).await;
+    ingest(&log, table.clone()).step().await.expect("nothing is wrong yet");
+    let file = table.snapshot().await.expect("the table").files()[0].clone();
+    table.store().put(&file.path, "cut short".into()).await.expect("it overwrites");
+    for (what, is_there) in [("could not be decoded", true), ("is not there", false)] {
+        if !is_there {
+            table.store().delete(&file.path).await.expect("it is there");
+        }
+        let error =
+            ingest(&log, open(&store).await).step().await.expect_err("it reads what it would tell by");
+        assert!(!error.is_transient(), "{error}");
+        let said = std::error::Error::source(&error).expect("of the lake").to_string();
+        assert!(said.contains(what) && said.contains(file.path.as_ref()), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,8 +33,8 @@ async fn filled(files: u64) -> (Table, Vec<Place>) {
             let opened = Envelope::open(record.value.clone()).expect("sealed");
             match record.offset % 10 {
                 7 => rows.push_dead_letter(EVENTS, record, "for a test"),
-                8 => rows.push_duplicate(EVENTS, record, &opened),
-                _ => rows.push_opened(EVENTS, record, &opened),
+                8 => rows.push_duplicate(EVENTS, record, opened.clone()),
+                _ => rows.push_opened(EVENTS, record, opened.clone()),
             }
             others.push_dead_letter(OTHER, record, "for a test");
             if record.offset % 10 != 7 {
@@ -78,5 +78,5 @@ async fn places_of_a_stretch_are_read_from_the_files_that_may_hold_it_and_no_oth
     let young = table.places(&snapshot, EVENTS, 0..40, Duration::from_secs(61)).await.expect("readable");
     assert_eq!(young, places[18..], "the files of the last two minutes");
     let gone = table.places(&snapshot, EVENTS, 0..40, HOUR).await;
-    assert!(matches!(gone, Err(LakeError::Store { .. })), "never fewer in silence");
+    assert!(matches!(gone, Err(LakeError::MissingFile { .. })), "never fewer in silence");
 }

@@ -60,6 +60,7 @@ fn sqlstate(error: &QueryError) -> &'static str {
         QueryError::Refused(_) => "0A000",
         QueryError::StatementTooLong { .. } => "54000",
         QueryError::Execution(_) => "22000",
+        QueryError::Unreadable(_) => "58030",
         QueryError::Memory { .. } => "53200",
         QueryError::Busy { .. } => "53300",
         _ => match error.kind() {

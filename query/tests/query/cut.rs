@@ -206,6 +206,36 @@ async fn a_log_that_ends_below_the_table_is_an_alarm() {
 }
 
 #[tokio::test]
+async fn a_log_that_let_go_of_what_the_table_lacks_is_an_alarm_that_names_the_table() {
+    let world = World::new().await;
+    let written = Session::run(&world, "ann", 1).await.sealed.len() as u64;
+    world.log.truncate_below(EVENTS, written).await.unwrap();
+    Session::run(&world, "ann", 1).await;
+    let error = world.sql(COUNT).await.unwrap_err();
+    assert!(matches!(error, QueryError::RecordsLost { .. }), "{error}");
+    assert!(error.to_string().contains("/lake/"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Internal);
+}
+
+#[tokio::test]
+async fn a_data_file_that_is_cut_short_is_not_blamed_on_the_statement() {
+    let world = World::new().await;
+    Session::run(&world, "ann", 1).await;
+    world.ingest().await;
+    let file = world.table.snapshot().await.unwrap().files()[0].clone();
+    let path = world.folder.path().join("lake").join(file.path.as_ref());
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = world.sql("SELECT statement FROM events").await.unwrap_err();
+    assert!(matches!(error, QueryError::Unreadable(_)), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    std::fs::remove_file(&path).unwrap();
+    let error = world.sql("SELECT statement FROM events").await.unwrap_err();
+    assert!(matches!(error, QueryError::Unreadable(_)), "{error:?}");
+    assert!(error.to_string().contains(file.path.filename().unwrap()), "{error}");
+}
+
+#[tokio::test]
 async fn a_second_record_of_the_same_event_is_a_duplicate_and_in_no_view() {
     let world = World::new().await;
     let mut session = Session::new(&world, "ann");
