@@ -8,6 +8,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export RETRACE_CLIENTS := $(CACHE)/clients
 export RETRACE_KAFKA := $(CACHE)/kafka
 export RETRACE_S3 := $(CACHE)/s3
+export RETRACE_CLICKHOUSE := $(CACHE)/clickhouse
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
@@ -54,10 +55,10 @@ matrix: build ## Run each client's workload with and without the gate, and compa
 	@scripts/clients '$(RETRACE_CLIENTS)' matrix
 	@$(CARGO_TARGET_DIR)/debug/matrix
 
-bench: setup ## Measure the gate beside a direct connection and PgBouncer, into docs/numbers.md; QUICK=1
-	@scripts/bench-tools
+bench: servers ## Measure, into docs/numbers*.md; QUICK=1 tries it out, PARTS=gate or PARTS=cluster chooses
+	@scripts/bench-tools '$(RETRACE_CLICKHOUSE)'
 	@$(CARGO) build --locked --release --workspace --bins
-	@QUICK='$(QUICK)' $(CARGO_TARGET_DIR)/release/bench
+	@QUICK='$(QUICK)' $(CARGO_TARGET_DIR)/release/bench $(PARTS)
 
 SECONDS ?= 60
 fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each

@@ -1,6 +1,7 @@
 //! What `make bench` measures. Nothing here asserts a time: machines differ, so ratios are taken within one run, in
 //! rounds that go through all ways in turn.
 
+pub mod cluster;
 pub mod detectors;
 pub mod loads;
 pub mod memory;

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct S3 {
     port: u16,
+    /// Where it keeps each object as a file.
+    buckets: PathBuf,
     _leash: Leash,
 }
 
@@ -65,7 +67,7 @@ impl S3 {
         ];
         let leash = Leash::start(&folder, Path::new("env"), &arguments, None, Ending::Killed)
             .expect("the keeper starts");
-        let s3 = Self { port, _leash: leash };
+        let s3 = Self { port, buckets, _leash: leash };
         wait_for("the S3 server serves", PATIENCE, || s3.is_healthy().then_some(()));
         s3
     }
@@ -87,6 +89,15 @@ impl S3 {
     pub fn url(&self) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         format!("s3://{BUCKET}/table-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The objects under an `s3://` address, each a file.
+    ///
+    /// # Panics
+    /// If the address is not one of this server's.
+    #[must_use]
+    pub fn objects(&self, url: &str) -> PathBuf {
+        self.buckets.join(url.strip_prefix("s3://").expect("an address of this server"))
     }
 
     /// How the store is reached there, by the names of the options.

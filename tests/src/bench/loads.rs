@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::process::{cpu_us, used_us};
 use super::{Lane, Plan, Samples};
+use crate::matrix::Way;
 use crate::run;
 
 /// Protocol modes of pgbench.
@@ -67,19 +68,27 @@ impl Load {
 pub(super) struct Outcome {
     /// Transactions a second, without the time it took to connect.
     pub(super) rate: f64,
-    commands: f64,
+    /// Transactions that came to their end, of one command each.
+    pub(super) commands: f64,
 }
 
 /// One select a transaction.
 pub(super) fn pgbench(lane: &Lane, mode: &str, clients: u32, seconds: u64) -> Outcome {
     let (clients, time) = (clients.to_string(), seconds.to_string());
-    let mut command = lane.way.postgres_program("pgbench");
-    command.args(["-n", "-S", "-M", mode, "-c", &clients, "-j", "2", "-T", &time]);
-    let report = run(command, b"", Duration::from_secs(seconds + 120)).expect_ok();
+    let arguments = ["-S", "-M", mode, "-c", &clients, "-j", "2", "-T", &time];
+    pgbench_with(&lane.way, &arguments, Duration::from_secs(seconds + 120))
+}
+
+pub(super) fn pgbench_with(way: &Way, arguments: &[&str], patience: Duration) -> Outcome {
+    let mut command = way.postgres_program("pgbench");
+    command.arg("-n").args(arguments);
+    let report = run(command, b"", patience).expect_ok();
     // A run in which nothing came to its end has no rate to report.
     let after = |label: &str| -> f64 {
         let rest = report.lines().find_map(|line| line.strip_prefix(label));
-        rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+        // Of a number that was asked for it says `done/asked`.
+        rest.and_then(|rest| rest.trim_start().split([' ', '/', '\n']).next()?.parse().ok())
+            .unwrap_or_default()
     };
     Outcome { rate: after("tps ="), commands: after("number of transactions actually processed:") }
 }

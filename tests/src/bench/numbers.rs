@@ -187,12 +187,24 @@ impl Numbers {
     }
 }
 
-fn at_least(out: &mut String, what: &str, least: f64, unit: &str, measured: Option<f64>) -> std::fmt::Result {
+pub(super) fn at_least(
+    out: &mut String,
+    what: &str,
+    least: f64,
+    unit: &str,
+    measured: Option<f64>,
+) -> std::fmt::Result {
     let reached = measured.map(|measured| measured >= least);
     aim(out, what, &format!("≥ {least}{unit}"), measured.map(|value| rounded(value) + unit), reached)
 }
 
-fn at_most(out: &mut String, what: &str, most: f64, unit: &str, measured: Option<f64>) -> std::fmt::Result {
+pub(super) fn at_most(
+    out: &mut String,
+    what: &str,
+    most: f64,
+    unit: &str,
+    measured: Option<f64>,
+) -> std::fmt::Result {
     let reached = measured.map(|measured| measured <= most);
     aim(out, what, &format!("≤ {most}{unit}"), measured.map(|value| rounded(value) + unit), reached)
 }
@@ -215,21 +227,21 @@ fn aim(
     )
 }
 
-fn number(value: Option<f64>) -> String {
+pub(super) fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), rounded)
 }
 
-fn header(out: &mut String, columns: &[String]) -> std::fmt::Result {
+pub(super) fn header(out: &mut String, columns: &[String]) -> std::fmt::Result {
     row(out, columns)?;
     row(out, &vec!["---".to_owned(); columns.len()])
 }
 
-fn row(out: &mut String, cells: &[String]) -> std::fmt::Result {
+pub(super) fn row(out: &mut String, cells: &[String]) -> std::fmt::Result {
     writeln!(out, "| {} |", cells.join(" | "))
 }
 
 /// Processor, memory, commit and day.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("an unnamed processor", |(_, name)| name.trim());

@@ -33,6 +33,14 @@ pub fn used_us(before: &CpuByPart, after: &CpuByPart) -> CpuByPart {
     after.iter().map(used).collect()
 }
 
+/// CPU time that a process has used so far, threads that have ended included.
+#[must_use]
+pub fn cpu_us_of_all(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    let (_, us) = thread_cpu_us(&stat).expect("Linux says it");
+    us
+}
+
 /// Fields 14 and 15 behind the name in brackets, which may hold anything (`man proc_pid_stat`).
 fn thread_cpu_us(stat: &str) -> Option<(String, f64)> {
     let (_, rest) = stat.split_once('(')?;

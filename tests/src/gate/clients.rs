@@ -9,6 +9,9 @@ use super::{Gate, PATIENCE, Process};
 use crate::postgres::{PSQL_ARGUMENTS, program};
 use crate::{Outcome, run};
 
+/// How long a question may take: longer than the query service itself gives it, so that what is late is told.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(90);
+
 impl Gate {
     /// Runs `retrace` with `arguments` and this gate's configuration, as `dev`.
     #[track_caller]
@@ -19,7 +22,7 @@ impl Gate {
     /// Runs `retrace` as the holder of `token`.
     #[track_caller]
     pub fn retrace_as(&self, token: Option<&str>, arguments: &[&str]) -> Outcome {
-        run(self.retrace_command(token, arguments), b"", PATIENCE)
+        run(self.retrace_command(token, arguments), b"", ANSWER_PATIENCE)
     }
 
     /// The command line that [`Gate::retrace_as`] runs.
@@ -52,7 +55,7 @@ impl Gate {
     pub fn sql_of(&self, query: &Process, statement: &str) -> Result<Vec<Value>, String> {
         let mut command = self.command();
         command.args(["sql", "--format", "json", statement, "--config"]).arg(query.config_file());
-        let outcome = run(command, b"", PATIENCE);
+        let outcome = run(command, b"", ANSWER_PATIENCE);
         if !outcome.status.success() {
             return Err(outcome.err());
         }

@@ -48,6 +48,17 @@ impl Gate {
         });
     }
 
+    /// Where the table is, if it has an address.
+    ///
+    /// # Panics
+    /// If it was put nowhere.
+    #[must_use]
+    pub fn table_url(&self) -> String {
+        let text = fs::read_to_string(self.config_file()).expect("init wrote it");
+        let config: toml::Table = text.parse().expect("init writes TOML");
+        config["lake"]["url"].as_str().expect("the table has an address").to_owned()
+    }
+
     /// Puts the table into an S3 server, reached through what may fail on demand.
     pub fn put_lake_behind(&self, faults: &S3Faults) {
         self.put_lake_on(faults.s3());
