@@ -2,7 +2,7 @@
 
 use retrace_tests::{Clock, Gate, Kafka, Postgres, S3, wait_for};
 
-use crate::common::{Dice, PATIENCE, fault_rounds};
+use crate::common::{Dice, PATIENCE, fault_rounds, lasts};
 use crate::inserts::Load;
 
 /// An hour, in seconds.
@@ -38,6 +38,7 @@ async fn p1_p3_p4_clocks_that_jump_an_hour_ahead_and_back_end_no_session_and_los
     let database = Postgres::shared().database();
     let gate = Gate::new(database);
     gate.put_log_on(Kafka::shared());
+    lasts(&gate);
     gate.put_lake_on(S3::shared());
     let clocks = [(); 3].map(|()| Clock::new());
     let listen = format!("127.0.0.1:{}", gate.port());

@@ -19,6 +19,17 @@ pub(crate) fn fault_rounds() -> u32 {
     if soak() { 20 } else { 1 }
 }
 
+/// Prepares a gate whose log is on Kafka for a load of an hour: every commit makes a file for each topic partition that had
+/// something, nothing compacts them yet, and each question about the load reads them all.
+pub(crate) fn lasts(gate: &Gate) {
+    if soak() {
+        gate.edit(|config| {
+            let kafka = config["log"]["kafka"].as_table_mut().expect("the log is on Kafka");
+            kafka.insert("events_partitions".to_owned(), 4.into());
+        });
+    }
+}
+
 /// Chances that a fault takes, from a seed that is printed: `RETRACE_SEED` has them taken again.
 pub(crate) struct Dice(u64);
 

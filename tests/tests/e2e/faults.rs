@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use retrace_tests::{Database, Gate, Kafka, Postgres, Process, S3, S3Fault, S3Faults, wait_for};
 
-use crate::common::{Dice, PATIENCE, fault_rounds};
+use crate::common::{Dice, PATIENCE, fault_rounds, lasts};
 use crate::inserts::Load;
 
 /// A store that comes back must have been found again within this: clients of a store wait longer after each failure.
@@ -18,6 +18,7 @@ async fn p1_p3_p4_p6_a_rolling_restart_of_the_brokers_tells_every_client_why() {
     let database = Postgres::shared().database();
     let gate = Gate::new(database);
     gate.put_log_on(&kafka);
+    lasts(&gate);
     gate.put_lake_on(S3::shared());
     let [proxies, ingests] = gate.services([("proxy", 2), ("ingest", 1)]);
     let query = gate.service("query");
@@ -60,6 +61,7 @@ impl Stored {
         let database = Postgres::shared().database();
         let gate = Gate::new(database);
         gate.put_log_on(Kafka::shared());
+        lasts(&gate);
         gate.put_lake_behind(&faults);
         let [proxies, ingests] = gate.services([("proxy", 2), ("ingest", 2)]);
         let query = gate.service("query");

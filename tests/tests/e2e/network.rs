@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use retrace_tests::{Backend, Gate, HaProxy, Kafka, Namespace, Postgres, S3, wait_for};
 
-use crate::common::{Dice, PATIENCE, fault_rounds};
+use crate::common::{Dice, PATIENCE, fault_rounds, lasts};
 use crate::inserts::Load;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -17,6 +17,7 @@ async fn p1_p3_p4_p6_a_proxy_cut_from_the_brokers_refuses_in_words_and_serves_ag
     let database = Postgres::shared().database();
     let gate = Gate::new(database);
     gate.put_log_on(&kafka);
+    lasts(&gate);
     gate.put_lake_on(S3::shared());
     let mut ingest = gate.service("ingest");
     let query = gate.service("query");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use retrace_tests::{Backend, Database, Gate, HaProxy, Health, Kafka, Postgres, Process, S3};
 
-use crate::common::{Dice, fault_rounds, soak};
+use crate::common::{Dice, fault_rounds, lasts, soak};
 use crate::inserts::Load;
 
 /// Everything that runs, in front of one target.
@@ -23,6 +23,7 @@ impl Fleet {
         let database = Postgres::shared().database();
         let gate = Gate::new(database);
         gate.put_log_on(Kafka::shared());
+        lasts(&gate);
         gate.put_lake_on(S3::shared());
         let _ = gate.tell_health();
         // All begin at once, and find no topics and no table.
