@@ -12,7 +12,7 @@ use arrow::temporal_conversions::date32_to_datetime;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -38,6 +38,9 @@ const BLOOM_COLUMNS: [&str; 2] = ["stream_id", "session_id"];
 
 /// Columns that hardly ever repeat: a dictionary would be built and thrown away.
 const PLAIN_COLUMNS: [&str; 6] = ["prev_hash", "hash", "response_text", "payload", "raw", "key"];
+
+/// Columns that go up by little from row to row: what is kept is by how much (Parquet, "Delta encoding").
+const RISING_COLUMNS: [&str; 3] = ["log_offset", "appended_at", "occurred_at"];
 
 /// What all rows of one file share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -258,6 +261,12 @@ fn properties() -> Result<WriterProperties, ParquetError> {
     }
     for name in PLAIN_COLUMNS {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
+    }
+    for name in RISING_COLUMNS {
+        let column = ColumnPath::from(name);
+        builder = builder
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
     }
     Ok(builder.build())
 }
