@@ -1,6 +1,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::wire::ControlSignature;
 use retrace_proto::{Event, Id, Subject};
@@ -63,6 +68,11 @@ impl ControlLag {
         is_recent(*self.current_at.borrow(), self.lag_max)
     }
 
+    /// Registers how long ago every control record was known.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.clone()));
+    }
+
     /// Resolves once it is so; never if the follower has ended before.
     pub async fn current(mut self) {
         if self.current_at.wait_for(|at| is_recent(*at, self.lag_max)).await.is_err() {
@@ -78,6 +88,18 @@ impl ControlLag {
             }
         }
         true
+    }
+}
+
+/// Nothing is told before the topic was read to its end for the first time.
+impl Collector for ControlLag {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(at) = *self.current_at.borrow() else { return Ok(()) };
+        let help = "How long ago every order was known; nothing passes beyond 5 seconds";
+        let kind = <ConstGauge<f64> as TypedMetric>::TYPE;
+        debug_assert!(matches!(kind, MetricType::Gauge));
+        let lag = encoder.encode_descriptor("retrace_control_lag", help, Some(&Unit::Seconds), kind)?;
+        ConstGauge::new(at.elapsed().as_secs_f64()).encode(lag)
     }
 }
 
@@ -115,9 +137,11 @@ impl ControlFollower {
     ) -> Result<(), ReadError> {
         let mut stop = std::pin::pin!(stop);
         loop {
+            let began = Instant::now();
             let caught_up = self.catch_up(&mut obey).await;
             let pause = match caught_up {
-                Ok(()) => self.periods.confirm,
+                // What took long to learn is old already.
+                Ok(()) => self.periods.confirm.saturating_sub(began.elapsed()),
                 Err(error @ (ReadError::AboveEnd { .. } | ReadError::Changed | ReadError::Closed)) => {
                     return Err(error);
                 }

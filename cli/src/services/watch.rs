@@ -40,6 +40,7 @@ pub(super) fn log(health: &Health, log: Arc<LogWatch>, instance: Arc<InstanceStr
 
 /// Whether this process knows every order.
 pub(super) fn control(health: &Health, lag: ControlLag) {
+    lag.register(&mut health.registry());
     let part = health.readiness().part("control");
     tokio::spawn(every(LOOK_PERIOD, move || {
         part.set(match lag.is_current() {

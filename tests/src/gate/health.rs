@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use super::{Gate, PATIENCE, set};
 use crate::{port, wait_for};
@@ -40,6 +41,17 @@ impl Health {
             let (status, body) = self.ask("GET /readyz");
             (status == 503).then_some(body)
         })
+    }
+
+    /// Waits until a process of which all brokers are there has read the orders since now. What it asked before may be
+    /// answered late, and it lets nobody in meanwhile.
+    #[track_caller]
+    pub fn wait_until_orders_are_read(&self) {
+        let now = Instant::now();
+        wait_for("the process has read the orders since", PATIENCE, || {
+            let lag = self.metric("retrace_control_lag_seconds");
+            (lag < now.elapsed().as_secs_f64()).then_some(())
+        });
     }
 
     /// The value of a metric, by its name and labels as they are written; 0 if it is not there.

@@ -20,6 +20,7 @@ async fn p1_p3_p4_p6_a_rolling_restart_of_the_brokers_tells_every_client_why() {
     gate.put_log_on(&kafka);
     lasts(&gate);
     gate.put_lake_on(S3::shared());
+    let health = gate.tell_health();
     let [proxies, ingests] = gate.services([("proxy", 2), ("ingest", 1)]);
     let query = gate.service("query");
     let ports: Vec<_> = proxies.iter().map(|proxy| proxy.postgres_port).collect();
@@ -37,6 +38,7 @@ async fn p1_p3_p4_p6_a_rolling_restart_of_the_brokers_tells_every_client_why() {
             });
         }
     }
+    health.wait_until_orders_are_read();
     load.goes_on(100);
     let done = load.stop().await;
     done.assert_every_end_was_stated();

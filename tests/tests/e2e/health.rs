@@ -48,6 +48,7 @@ fn a_gate_lives_is_ready_and_counts_what_the_evidence_has() {
     in_table("retrace_ingest_rows_total");
     in_table("retrace_ingest_commit_seconds_count");
     in_table("retrace_log_append_seconds_count");
+    in_table("retrace_control_lag_seconds");
     let text = health.ask("GET /metrics").1;
     for value in ["canary", "example.com", "SELECT", "rt_wrong"] {
         assert!(!text.contains(value), "{value} is in the metrics");

@@ -82,6 +82,7 @@ async fn p1_p6_brokers_that_die_refuse_commands_and_serve_again_when_they_are_ba
             kafka.restart(second);
             goes_on(200);
             kafka.wait_until_in_sync();
+            health.wait_until_orders_are_read();
             health.wait_until_ready();
         }
     })
