@@ -66,6 +66,7 @@ pub struct FaultyStore {
     armed: Mutex<Option<(Step, Fault)>>,
     judge: Option<Arc<dyn Judge>>,
     struck: AtomicU64,
+    gets: AtomicU64,
     reads_fail: AtomicBool,
     is_away: AtomicBool,
 }
@@ -86,8 +87,9 @@ impl FaultyStore {
 
     fn made(inner: Arc<dyn ObjectStore>, judge: Option<Arc<dyn Judge>>) -> Arc<Self> {
         let [reads_fail, is_away] = [AtomicBool::new(false), AtomicBool::new(false)];
-        let (armed, struck) = (Mutex::new(None), AtomicU64::new(0));
-        Arc::new(Self { inner, armed, judge, struck, reads_fail, is_away })
+        let [struck, gets] = [AtomicU64::new(0), AtomicU64::new(0)];
+        let armed = Mutex::new(None);
+        Arc::new(Self { inner, armed, judge, struck, gets, reads_fail, is_away })
     }
 
     /// From now on everything but a put fails, or nothing for that reason.
@@ -113,6 +115,12 @@ impl FaultyStore {
     #[must_use]
     pub fn struck(&self) -> u64 {
         self.struck.load(Ordering::SeqCst)
+    }
+
+    /// How many objects were asked for.
+    #[must_use]
+    pub fn gets(&self) -> u64 {
+        self.gets.load(Ordering::SeqCst)
     }
 
     fn armed(&self) -> std::sync::MutexGuard<'_, Option<(Step, Fault)>> {
@@ -186,6 +194,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.gets.fetch_add(1, Ordering::SeqCst);
         self.reach()?;
         if self.reads_fail.load(Ordering::SeqCst) && Step::of(location) == Some(Step::DataFile) {
             return Err(injected());

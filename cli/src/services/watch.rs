@@ -73,16 +73,21 @@ pub(super) fn ingest(health: &Health, log: Arc<dyn EventLog>, ingest: &Ingest, t
             assigned_at = Instant::now();
         }
         let failing = status.borrow().failing_since.map_or(Duration::ZERO, |since| since.elapsed());
-        let unassigned = assigned_at.elapsed();
-        part.set(if failing > INGEST_FAILS_MAX {
-            Err(format!("its steps fail for {} s", failing.as_secs()))
-        } else if unassigned > INGEST_FAILS_MAX {
-            let s = unassigned.as_secs();
-            Err(format!("the brokers have not given it a share of the log for {s} s: may it read the control topic, in its group?"))
-        } else {
-            Ok(())
-        });
+        part.set(gets_on(failing, assigned_at.elapsed()));
     }));
+}
+
+fn gets_on(failing: Duration, unassigned: Duration) -> Result<(), String> {
+    if failing > INGEST_FAILS_MAX {
+        return Err(format!("its steps fail for {} s", failing.as_secs()));
+    }
+    if unassigned > INGEST_FAILS_MAX {
+        return Err(format!(
+            "the brokers have not given it a share of the log for {} s: may it read the control topic, in its group?",
+            unassigned.as_secs()
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a query would find the log and the table.
@@ -122,5 +127,20 @@ async fn ask<F: Future<Output = Result<(), String>>>(part: Part, question: impl 
         let answer = timeout(ANSWER_WAIT_MAX, question()).await;
         part.set(answer.unwrap_or_else(|_elapsed| Err("it does not answer".to_owned())));
         sleep(ASK_PERIOD).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ingest_that_fails_or_has_no_share_for_long_is_not_ready_and_says_for_how_long() {
+        let [never, passing, long] = [0, 30, 31].map(Duration::from_secs);
+        assert_eq!(gets_on(never, never), Ok(()));
+        assert_eq!(gets_on(passing, passing), Ok(()));
+        assert_eq!(gets_on(long, never), Err("its steps fail for 31 s".to_owned()));
+        let said = gets_on(never, long).expect_err("no share");
+        assert!(said.contains("a share of the log for 31 s"), "{said}");
     }
 }

@@ -209,6 +209,24 @@ async fn statistics_and_positions_survive_a_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_the_table_survives_a_read_that_fails() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let (table, reader) = (open(&store).await, open(&store).await);
+    for n in 0..50 {
+        write_and_commit(&table, n, n + 1).await.expect("made");
+    }
+    let _ = reader.snapshot().await.expect("readable");
+    store.set_away(true);
+    let _ = reader.snapshot().await.expect_err("nothing answers");
+    store.set_away(false);
+    write_and_commit(&table, 50, 51).await.expect("made");
+    let before = store.gets();
+    assert_eq!(reader.snapshot().await.expect("readable").position(topic(), 0), 51);
+    let gets = store.gets() - before;
+    assert!(gets < 10, "{gets} objects were read for one new version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_delta_table_and_a_newer_one_are_refused() {
     use deltalake::kernel::{DataType, PrimitiveType};
     let make = async |version: Option<&str>| {
