@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use retrace_eventlog::{EventLog, ReadError};
-use retrace_lake::{Advance, CommitError, DataFile, DataFileWriter, Rows, Snapshot, Table, Version};
+use retrace_lake::{
+    Advance, CommitError, CompactionOptions, DataFile, DataFileWriter, Miscount, Rows, Snapshot, Table,
+    Version,
+};
 use retrace_proto::Envelope;
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use tokio::sync::watch;
@@ -17,7 +20,7 @@ use crate::status::{PartitionStatus, Status};
 /// Bytes asked of the log at once, which is also what a batch holds as rows before they are encoded.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// When a batch is closed, at whichever bound it meets first, and when an orphan is swept.
+/// When a batch is closed, at whichever bound it meets first, and how the table is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// How long a record waits for others before its batch is written.
@@ -28,6 +31,10 @@ pub struct Options {
     pub bytes_max: usize,
     /// How old a file that nobody names must be to be deleted.
     pub orphan_age_min: Duration,
+    /// How long a file that was merged is kept for whoever reads an older version.
+    pub removed_age_min: Duration,
+    /// Which files are merged.
+    pub compaction: CompactionOptions,
 }
 
 impl Default for Options {
@@ -37,6 +44,8 @@ impl Default for Options {
             rows_max: 128 * 1024,
             bytes_max: 64 * 1024 * 1024,
             orphan_age_min: Duration::from_secs(24 * 60 * 60),
+            removed_age_min: Duration::from_secs(24 * 60 * 60),
+            compaction: CompactionOptions::default(),
         }
     }
 }
@@ -165,6 +174,9 @@ impl Ingest {
         let known = Topic::ALL.map(|topic| self.log.topic_id(topic));
         if let Some(topic_id) = snapshot.foreign_topic(&known) {
             return Err(IngestError::ForeignLog { topic_id });
+        }
+        if let Some(Miscount { at, rows, position }) = snapshot.miscount(|topic| self.log.topic_id(topic)) {
+            return Err(IngestError::Miscount { at, rows, position });
         }
         self.recent.retain(|at, _| share.contains(at));
         for at in &share {

@@ -18,7 +18,7 @@ mod recent;
 
 mod truncate;
 
-mod sweep;
+mod keep;
 
 mod status;
 

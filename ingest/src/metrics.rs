@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -5,6 +7,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 use retrace_eventlog::Timing;
+use retrace_lake::Compacted;
 use tokio::sync::watch;
 
 use crate::Status;
@@ -20,6 +23,45 @@ pub(crate) struct IngestMetrics {
     pub(crate) fenced: Counter,
     pub(crate) dead_letters: Counter,
     pub(crate) duplicates: Counter,
+    pub(crate) compaction: CompactionMetrics,
+}
+
+/// What the merging of files counts. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CompactionMetrics {
+    /// How long a merge took that came through, its commit included.
+    merge: Timing,
+    merged: Counter,
+    written: Counter,
+    rows: Counter,
+    bytes: Counter,
+    left_alone: Counter,
+    pub(crate) failures: Counter,
+}
+
+impl CompactionMetrics {
+    pub(crate) fn note(&self, compacted: &Compacted, took: Duration) {
+        self.merge.note(took);
+        self.merged.inc_by(compacted.merged as u64);
+        self.written.inc_by(compacted.written as u64);
+        self.rows.inc_by(compacted.rows);
+        self.bytes.inc_by(compacted.bytes);
+        self.left_alone.inc_by(compacted.left_alone as u64);
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let all = registry.sub_registry_with_prefix("retrace_compaction");
+        let help = "How long merges of data files took, with their commits";
+        all.register_with_unit("merge", help, Unit::Seconds, self.merge.clone());
+        all.register("files_merged", "Data files that were merged into others", self.merged.clone());
+        all.register("files_written", "Data files that others were merged into", self.written.clone());
+        all.register("rows", "Rows that were written again", self.rows.clone());
+        let help = "Bytes of data files that others were merged into";
+        all.register_with_unit("written", help, Unit::Bytes, self.bytes.clone());
+        let help = "Data files that cannot be merged: damaged ones and those of a later release";
+        all.register("files_left_alone", help, self.left_alone.clone());
+        all.register("failures", "Merges that failed", self.failures.clone());
+    }
 }
 
 impl IngestMetrics {
@@ -38,6 +80,7 @@ impl IngestMetrics {
         all.register("dead_letters", help, self.dead_letters.clone());
         let help = "Records that were in the log twice and became marked rows";
         all.register("duplicates", help, self.duplicates.clone());
+        self.compaction.register(registry);
         registry.register_collector(Box::new(Lag(status)));
     }
 }

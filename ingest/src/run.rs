@@ -4,13 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use retrace_lake::Sweeper;
+use retrace_lake::{Compactor, Sweeper};
 use retrace_proto::log::TopicPartition;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::error::IngestError;
-use crate::ingest::Ingest;
-use crate::sweep::sweep;
+use crate::ingest::{Ingest, Options};
+use crate::keep;
 
 /// The pause before a failed step is done again; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -36,13 +37,21 @@ impl Ingest {
     /// Steps whenever a batch is due, until `shutdown` resolves; then drains.
     ///
     /// Transient errors are waited out and never skip a record. Any other ends it: see [`IngestError`].
-    /// Beside the steps it sweeps what dead writers left, if its share is the one that has to.
+    /// Beside the steps it merges small files and sweeps what nobody needs, if its share is the one that has to.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
-        let sweeper = Sweeper::new(self.table.clone(), self.options.orphan_age_min);
-        let sweeping = sweep(sweeper, Arc::clone(&self.log), self.share.clone());
+        let Options { orphan_age_min, removed_age_min, compaction, .. } = self.options;
+        // They end with this: as a crash would end them.
+        let mut keeping = JoinSet::new();
+        let sweeper = Sweeper::new(self.table.clone(), orphan_age_min, removed_age_min);
+        keeping.spawn(keep::sweep(sweeper, Arc::clone(&self.log), self.share.clone()));
+        let compactor = Compactor::new(self.table.clone(), compaction);
+        keeping.spawn(keep::compact(compactor, self.metrics.compaction.clone(), self.share.clone()));
         tokio::select! {
             ended = self.run_steps(shutdown) => ended,
-            never = sweeping => match never {},
+            Some(ended) = keeping.join_next() => match ended {
+                Ok(never) => match never {},
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            },
         }
     }
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, Add, Transaction};
+use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use retrace_proto::Id;
 
@@ -86,27 +86,27 @@ impl Table {
         if advances.is_empty() || advances.iter().any(|move_| move_.to_exclusive <= move_.from_inclusive) {
             return Err(CommitError::NotForward);
         }
-        let loaded = self.load().await.map_err(|source| CommitError::Retry { source })?;
-        match standing(&Snapshot::from(&loaded), files, advances) {
+        let retry = |source| CommitError::Retry { source };
+        let loaded = self.load().await.map_err(retry)?;
+        match self.standing(&loaded, files, advances).await.map_err(retry)? {
             Standing::Made(version) => return Ok(version),
             Standing::Fenced(error) => return Err(error),
             Standing::Open => {}
         }
-        let failed = match self.put_version(&loaded, files, advances).await {
+        let failed = match self.put_advances(&loaded, files, advances).await {
             Ok(version) => return Ok(version),
             Err(error) => error,
         };
         tracing::warn!("a commit failed or its outcome is not known, reading the table back");
-        let now = self.snapshot().await.map_err(|source| CommitError::Retry { source })?;
-        match standing(&now, files, advances) {
+        let now = self.load().await.map_err(retry)?;
+        match self.standing(&now, files, advances).await.map_err(retry)? {
             Standing::Made(version) => Ok(version),
             Standing::Fenced(error) => Err(error),
             Standing::Open => Err(CommitError::Retry { source: LakeError::delta(failed) }),
         }
     }
 
-    /// Steps 3 and 5.
-    async fn put_version(
+    async fn put_advances(
         &self,
         loaded: &Loaded,
         files: &[DataFile],
@@ -114,23 +114,64 @@ impl Table {
     ) -> Result<Version, DeltaTableError> {
         let positions = advances.iter().map(|advance| {
             let next = i64::try_from(advance.to_exclusive).expect("offsets count up from 0");
-            Transaction::new_with_last_update(
-                app_id(advance.topic_id, advance.partition),
-                next,
-                Some(now_unix_ms()),
-            )
+            transaction(app_id(advance.topic_id, advance.partition), next)
         });
-        let cleans_up = loaded.state.version().is_multiple_of(CLEAN_UP_INTERVAL);
-        let properties = CommitProperties::default()
-            .with_application_transactions(positions.collect())
-            .with_cleanup_expired_logs(Some(cleans_up));
         let operation = DeltaOperation::Write {
             mode: SaveMode::Append,
             partition_by: Some(PARTITION_COLUMNS.map(str::to_owned).to_vec()),
             predicate: None,
         };
+        let added = files.iter().map(|file| Action::Add(add(file, true)));
+        let properties = CommitProperties::default().with_application_transactions(positions.collect());
+        self.put_version(loaded, added.collect(), properties, operation).await
+    }
+
+    /// What the table says about a commit.
+    async fn standing(
+        &self,
+        now: &Loaded,
+        files: &[DataFile],
+        advances: &[Advance],
+    ) -> Result<Standing, LakeError> {
+        let snapshot = Snapshot::from(now);
+        let stands = |advance: &Advance| snapshot.position(advance.topic_id, advance.partition);
+        let Some(moved) = advances.iter().find(|advance| stands(advance) != advance.from_inclusive) else {
+            return Ok(Standing::Open);
+        };
+        let arrived = advances.iter().all(|advance| stands(advance) == advance.to_exclusive);
+        if arrived && self.has_had(now, files.first()).await? {
+            return Ok(Standing::Made(snapshot.version()));
+        }
+        Ok(Standing::Fenced(CommitError::Fenced {
+            topic_id: moved.topic_id,
+            partition: moved.partition,
+            expected: moved.from_inclusive,
+            found: stands(moved),
+        }))
+    }
+
+    /// Whether a file is of the table, or was before it was rewritten. Names are unique, so the first file of a commit says
+    /// for all: they were committed together.
+    pub(crate) async fn has_had(&self, now: &Loaded, file: Option<&DataFile>) -> Result<bool, LakeError> {
+        let Some(file) = file else { return Ok(false) };
+        if Snapshot::from(now).files().iter().any(|known| known.path == file.path) {
+            return Ok(true);
+        }
+        Ok(self.removed(now).await?.iter().any(|removed| removed.path == file.path))
+    }
+
+    /// Steps 3 and 5.
+    pub(crate) async fn put_version(
+        &self,
+        loaded: &Loaded,
+        actions: Vec<Action>,
+        properties: CommitProperties,
+        operation: DeltaOperation,
+    ) -> Result<Version, DeltaTableError> {
+        let cleans_up = loaded.state.version().is_multiple_of(CLEAN_UP_INTERVAL);
+        let properties = properties.with_cleanup_expired_logs(Some(cleans_up));
         let put = CommitBuilder::from(properties)
-            .with_actions(files.iter().map(|file| Action::Add(add(file))).collect())
+            .with_actions(actions)
             .build(Some(&loaded.state), self.log(), operation)
             .into_prepared_commit_future()
             .await?
@@ -143,7 +184,7 @@ impl Table {
     }
 }
 
-/// What a snapshot says about a commit.
+/// What the table says about a commit.
 enum Standing {
     /// It is in the table.
     Made(Version),
@@ -153,39 +194,41 @@ enum Standing {
     Open,
 }
 
-fn standing(now: &Snapshot, files: &[DataFile], advances: &[Advance]) -> Standing {
-    let stands = |advance: &Advance| now.position(advance.topic_id, advance.partition);
-    if advances.iter().all(|advance| stands(advance) == advance.from_inclusive) {
-        return Standing::Open;
-    }
-    let arrived = advances.iter().all(|advance| stands(advance) == advance.to_exclusive);
-    // The names are unique, so one of them says for all: they were committed together.
-    let ours = files.first().is_some_and(|file| now.files().iter().any(|known| known.path == file.path));
-    if arrived && ours {
-        return Standing::Made(now.version());
-    }
-    let moved = advances.iter().find(|advance| stands(advance) != advance.from_inclusive);
-    let moved = moved.expect("not all of them stand where they stood");
-    Standing::Fenced(CommitError::Fenced {
-        topic_id: moved.topic_id,
-        partition: moved.partition,
-        expected: moved.from_inclusive,
-        found: stands(moved),
-    })
+pub(crate) fn transaction(app_id: String, version: i64) -> Transaction {
+    Transaction::new_with_last_update(app_id, version, Some(now_unix_ms()))
 }
 
-fn add(file: &DataFile) -> Add {
-    let partition = [
-        ("session_date".to_owned(), Some(date_text(file.session_date))),
-        ("retention_class".to_owned(), Some(file.retention_class.clone())),
-    ];
+fn partition_values(file: &DataFile) -> HashMap<String, Option<String>> {
+    let [date, class] = PARTITION_COLUMNS.map(str::to_owned);
+    HashMap::from([(date, Some(date_text(file.session_date))), (class, Some(file.retention_class.clone()))])
+}
+
+fn size(file: &DataFile) -> i64 {
+    i64::try_from(file.bytes).expect("a file is smaller than 2^63 bytes")
+}
+
+/// `data_change` is whether its rows were not in the table before.
+pub(crate) fn add(file: &DataFile, data_change: bool) -> Add {
     Add {
         path: file.path.to_string(),
-        partition_values: HashMap::from(partition),
-        size: i64::try_from(file.bytes).expect("a file is smaller than 2^63 bytes"),
-        modification_time: now_unix_ms(),
-        data_change: true,
+        partition_values: partition_values(file),
+        size: size(file),
+        modification_time: file.written_at_unix_ms,
+        data_change,
         stats: Some(file.stats.to_json(file.rows)),
         ..Add::default()
+    }
+}
+
+/// `data_change` is whether its rows are in the table no longer.
+pub(crate) fn remove(file: &DataFile, data_change: bool) -> Remove {
+    Remove {
+        path: file.path.to_string(),
+        data_change,
+        deletion_timestamp: Some(now_unix_ms()),
+        extended_file_metadata: Some(true),
+        partition_values: Some(partition_values(file)),
+        size: Some(size(file)),
+        ..Remove::default()
     }
 }

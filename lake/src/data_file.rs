@@ -4,7 +4,10 @@ use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use object_store::path::Path;
+use retrace_proto::log::{Topic, TopicPartition};
 use serde_json::{Map, Value, json};
+
+use crate::write::FileName;
 
 /// One Parquet file of the table. All its rows share their partition values and their topic partition.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +22,25 @@ pub struct DataFile {
     pub session_date: i32,
     /// The partition column `retention_class`.
     pub retention_class: String,
+    /// When it was written, by its writer's clock, in milliseconds since the Unix epoch.
+    pub written_at_unix_ms: i64,
     /// What its rows lie between.
     pub stats: FileStats,
+}
+
+impl DataFile {
+    /// The topic partition of its rows; `None` if neither its statistics nor its name say one.
+    #[must_use]
+    pub fn topic_partition(&self) -> Option<TopicPartition> {
+        let named = || FileName::parse(&self.path).map(|name| name.at());
+        self.measured_topic_partition().or_else(named)
+    }
+
+    fn measured_topic_partition(&self) -> Option<TopicPartition> {
+        let topic: Topic = self.stats.topic.as_ref()?.single()?.parse().ok()?;
+        let partition = u32::try_from(*self.stats.topic_partition.as_ref()?.single()?).ok()?;
+        Some(TopicPartition { topic, partition })
+    }
 }
 
 /// The bounds of a column's values that are not null. Both ends belong to it.
@@ -40,6 +60,13 @@ impl<T: Ord> MinMax<T> {
         if other.max_inclusive > self.max_inclusive {
             self.max_inclusive = other.max_inclusive;
         }
+    }
+}
+
+impl<T: PartialEq> MinMax<T> {
+    /// The value of all rows, if they have one.
+    fn single(&self) -> Option<&T> {
+        (self.min_inclusive == self.max_inclusive).then_some(&self.min_inclusive)
     }
 }
 

@@ -1,5 +1,6 @@
 use deltalake::DeltaTableError;
 use object_store::path::Path;
+use retrace_proto::log::TopicPartition;
 
 use crate::table::TABLE_SCHEMA;
 
@@ -66,6 +67,19 @@ pub enum LakeError {
         /// What it said.
         #[source]
         source: Box<DeltaTableError>,
+    },
+    /// An evidence alarm: files were taken out of the table, or put into it, by somebody else.
+    #[error(
+        "the table has {rows} rows of {at}, and {position} were committed: its files were changed by other means than retrace; \
+         restore it from a copy"
+    )]
+    Miscount {
+        /// Where.
+        at: TopicPartition,
+        /// Rows in the files.
+        rows: u64,
+        /// Rows that were committed.
+        position: u64,
     },
     /// A batch of another schema than the table's, or of more than 2^32 rows.
     #[error("the rows are not a batch of the table's schema: make them with `Rows`")]

@@ -8,7 +8,8 @@
 //!   together with the positions they reach.
 //! * [`Snapshot`]: the table as of one version: its files and, per topic partition, the next offset.
 //! * [`Place`]: what a writer must know of the latest events to tell the next ones from their duplicates.
-//! * [`Sweeper`]: deletes files that a writer left when it died before its commit.
+//! * [`Compactor`]: merges small files into large ones.
+//! * [`Sweeper`]: deletes files that a writer left when it died before its commit, and those that were replaced.
 //! * [`faults`]: an object store that fails on demand, for crash tests.
 //!
 //! Nobody else names deltalake or parquet. Positions live in the same commit as the data: whoever reads a snapshot
@@ -30,6 +31,8 @@ mod write;
 
 mod scan;
 
+mod ranges;
+
 mod places;
 
 mod durable;
@@ -42,6 +45,8 @@ mod positions;
 
 mod commit;
 
+mod compact;
+
 mod sweep;
 
 mod error;
@@ -49,6 +54,7 @@ mod error;
 pub mod faults;
 
 pub use commit::{Advance, CommitError};
+pub use compact::{Compacted, CompactionOptions, Compactor, RewriteError};
 pub use data_file::{DataFile, FileStats, MinMax};
 pub use durable::DurableFiles;
 pub use error::LakeError;
@@ -58,5 +64,5 @@ pub use read::{RowError, RowReader, envelope_bytes};
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};
 pub use sweep::{Sweeper, Swept};
-pub use table::{Snapshot, Table, Version};
+pub use table::{Miscount, Snapshot, Table, Version};
 pub use write::DataFileWriter;

@@ -1,25 +1,18 @@
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::cast;
-use arrow::datatypes::Int64Type;
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use parquet::arrow::ProjectionMask;
 use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
 
 use crate::data_file::DataFile;
 use crate::error::LakeError;
+use crate::ranges::read_error;
 use crate::rows::RowKind;
 use crate::schema::schema;
 use crate::table::{Snapshot, Table};
@@ -27,11 +20,12 @@ use crate::table::{Snapshot, Table};
 /// Files read at a time. Each holds a few columns of one row group.
 const FILES_AT_ONCE_MAX: usize = 16;
 
-/// Read from a file's end at first: mostly all of what describes it.
-const FOOTER_BYTES: usize = 64 * 1024;
-
 /// The columns that say where an event stands.
 const COLUMNS: [&str; 5] = ["log_offset", "row_kind", "stream_id", "stream_seq", "hash"];
+
+/// The columns that say when an offset was taken, and what they are read as.
+const TIMES: [&str; 2] = ["log_offset", "appended_at"];
+type Times = (Int64Array, TimestampMicrosecondArray);
 
 /// What a number in a stream that is past the column's range was cut to.
 const CUT: u64 = i64::MAX as u64;
@@ -74,10 +68,92 @@ impl Table {
         Ok(places)
     }
 
+    /// The offset after the last row of a topic partition that the log took before a time, in microseconds since the Unix epoch;
+    /// 0 if there is none.
+    pub async fn end_before(
+        &self,
+        of: &Snapshot,
+        at: TopicPartition,
+        appended_before_unix_us: i64,
+    ) -> Result<u64, LakeError> {
+        let mut end = 0;
+        let mut across = Vec::new();
+        for file in of.files().iter().filter(|file| may_hold(file, at, &(0..u64::MAX))) {
+            let (times, offsets) = (file.stats.appended_at.as_ref(), file.stats.log_offset.as_ref());
+            let after = offsets.map(|offsets| u64::try_from(offsets.max_inclusive).unwrap_or(0) + 1);
+            match (times, after) {
+                (Some(times), _) if times.min_inclusive >= appended_before_unix_us => {}
+                (Some(times), Some(after)) if times.max_inclusive < appended_before_unix_us => {
+                    end = end.max(after);
+                }
+                _ => across.push((after.unwrap_or(u64::MAX), file)),
+            }
+        }
+        // The latest first: most of the others then have nothing that comes after.
+        across.sort_unstable_by_key(|(after, _)| std::cmp::Reverse(*after));
+        for (after, file) in across {
+            if after > end {
+                end = end.max(self.end_before_in(file, appended_before_unix_us).await?);
+            }
+        }
+        Ok(end)
+    }
+
+    /// When the log took the record of an offset, in microseconds since the Unix epoch; `None` if the table does not have it.
+    pub async fn appended_at(
+        &self,
+        of: &Snapshot,
+        at: TopicPartition,
+        offset: u64,
+    ) -> Result<Option<i64>, LakeError> {
+        for file in of.files().iter().filter(|file| may_hold(file, at, &(offset..offset.saturating_add(1)))) {
+            let mut batches = self.times_of(file).await?;
+            while let Some((offsets, times)) = batches.try_next().await? {
+                let mut found = offsets.values().iter().zip(times.values());
+                if let Some((_, time)) = found.find(|(it, _)| u64::try_from(**it) == Ok(offset)) {
+                    return Ok(Some(*time));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Offsets and append times of a file's rows.
+    async fn times_of(
+        &self,
+        file: &DataFile,
+    ) -> Result<BoxStream<'static, Result<Times, LakeError>>, LakeError> {
+        let path = file.path.clone();
+        let damaged = move |source| read_error(&path, source);
+        let builder = self.open(file).await?;
+        let only = ProjectionMask::columns(builder.parquet_schema(), TIMES);
+        let batches = builder.with_projection(only).build().map_err(&damaged)?;
+        let times = batches.map_err(damaged).and_then(|batch| {
+            let read = || {
+                let [offsets, times] = columns(&batch, TIMES)?;
+                let offsets = offsets.as_primitive::<Int64Type>().clone();
+                Ok((offsets, times.as_primitive::<TimestampMicrosecondType>().clone()))
+            };
+            std::future::ready(read())
+        });
+        Ok(times.boxed())
+    }
+
+    async fn end_before_in(&self, file: &DataFile, appended_before_unix_us: i64) -> Result<u64, LakeError> {
+        let mut batches = self.times_of(file).await?;
+        let mut end = 0;
+        while let Some((offsets, times)) = batches.try_next().await? {
+            let rows = offsets.values().iter().zip(times.values());
+            let before = rows.filter(|(_, time)| **time < appended_before_unix_us);
+            let last = before.filter_map(|(offset, _)| u64::try_from(*offset).ok()).max();
+            end = end.max(last.map_or(0, |last| last + 1));
+        }
+        Ok(end)
+    }
+
     async fn places_in(&self, file: DataFile, offsets: Range<u64>) -> Result<Vec<Place>, LakeError> {
         let read_error = |source| read_error(&file.path, source);
-        let reader = Ranges { store: self.store(), path: file.path.clone(), bytes: file.bytes };
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(read_error)?;
+        let builder = self.open(&file).await?;
         let only = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
         let mut batches = builder.with_projection(only).build().map_err(read_error)?;
         let mut places = Vec::new();
@@ -86,39 +162,6 @@ impl Table {
         }
         Ok(places)
     }
-}
-
-/// A file of which only the ranges asked for are read.
-struct Ranges {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    bytes: u64,
-}
-
-impl AsyncFileReader for Ranges {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        self.store.get_range(&self.path, range).map_err(store_error).boxed()
-    }
-
-    fn get_byte_ranges(
-        &mut self,
-        ranges: Vec<Range<u64>>,
-    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        async move { self.store.get_ranges(&self.path, &ranges).await.map_err(store_error) }.boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        let bytes = self.bytes;
-        let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_BYTES));
-        async move { Ok(Arc::new(reader.load_and_finish(self, bytes).await?)) }.boxed()
-    }
-}
-
-fn store_error(source: object_store::Error) -> ParquetError {
-    ParquetError::External(Box::new(source))
 }
 
 /// Whether a file may hold offsets of the stretch. All rows of a file are of one topic partition.
@@ -139,7 +182,7 @@ fn ends_at(file: &DataFile) -> Option<i64> {
 }
 
 fn add_places(places: &mut Vec<Place>, batch: &RecordBatch, offsets: &Range<u64>) -> Result<(), LakeError> {
-    let [log_offset, row_kind, stream_id, stream_seq, hash] = columns(batch)?;
+    let [log_offset, row_kind, stream_id, stream_seq, hash] = columns(batch, COLUMNS)?;
     let (log_offset, stream_seq) =
         (log_offset.as_primitive::<Int64Type>(), stream_seq.as_primitive::<Int64Type>());
     let (row_kind, stream_id) = (row_kind.as_string::<i32>(), stream_id.as_string::<i32>());
@@ -165,29 +208,14 @@ fn add_places(places: &mut Vec<Place>, batch: &RecordBatch, offsets: &Range<u64>
     Ok(())
 }
 
-/// The columns in the table's own types, in the order of [`COLUMNS`].
-fn columns(batch: &RecordBatch) -> Result<[ArrayRef; 5], LakeError> {
+/// The columns in the table's own types.
+fn columns<const N: usize>(batch: &RecordBatch, names: [&str; N]) -> Result<[ArrayRef; N], LakeError> {
     let table = schema();
     let column = |name: &str| {
         let field = table.field_with_name(name)?;
         cast(batch.column(batch.schema().index_of(name)?), field.data_type())
     };
-    let found = COLUMNS.into_iter().map(column).collect::<Result<Vec<_>, _>>();
+    let found = names.into_iter().map(column).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|source| LakeError::Arrow { source })?;
     Ok(found.try_into().expect("as many as were asked for"))
-}
-
-/// What the store failed at may work later; what the decoder failed at is damaged.
-fn read_error(path: &Path, source: ParquetError) -> LakeError {
-    let damaged = |source| LakeError::Decode { path: path.clone(), source };
-    match source {
-        ParquetError::External(source) => match source.downcast::<object_store::Error>() {
-            Ok(source) if matches!(*source, object_store::Error::NotFound { .. }) => {
-                LakeError::MissingFile { path: path.clone() }
-            }
-            Ok(source) => LakeError::Store { source: *source },
-            Err(source) => damaged(ParquetError::External(source)),
-        },
-        source => damaged(source),
-    }
 }

@@ -23,9 +23,14 @@ use crate::table::Version;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
     next: HashMap<String, u64>,
+    /// How often files were rewritten.
+    rewrites: u64,
     /// The version of the next commit to read.
     unread: Version,
 }
+
+/// The app id that counts the commits that rewrite files.
+pub(crate) const REWRITES: &str = "rewrites";
 
 /// The app id that holds the position of a topic partition.
 pub(crate) fn app_id(topic_id: Id, partition: u32) -> String {
@@ -36,6 +41,17 @@ impl Positions {
     /// The next offset; 0 if none was ever committed.
     pub(crate) fn of(&self, topic_id: Id, partition: u32) -> u64 {
         self.next.get(&app_id(topic_id, partition)).copied().unwrap_or(0)
+    }
+
+    /// The partitions that positions are kept of in a topic.
+    pub(crate) fn partitions(&self, topic_id: Id) -> impl Iterator<Item = u32> + '_ {
+        let prefix = format!("events:{topic_id}:");
+        self.next.keys().filter_map(move |app_id| app_id.strip_prefix(&prefix)?.parse().ok())
+    }
+
+    /// How many commits have rewritten files.
+    pub(crate) fn rewrites(&self) -> u64 {
+        self.rewrites
     }
 
     /// The topics that positions are kept of. An app id that is not ours says nothing of one.
@@ -98,10 +114,15 @@ impl Positions {
     }
 
     fn set(&mut self, id: &str, version: Option<i64>) -> Result<(), LakeError> {
-        if id.starts_with("events:") {
-            let next =
-                version.and_then(|version| u64::try_from(version).ok()).ok_or(LakeError::DamagedLog)?;
-            self.next.insert(id.to_owned(), next);
+        let is_position = id.starts_with("events:");
+        if !is_position && id != REWRITES {
+            return Ok(());
+        }
+        let version = version.and_then(|version| u64::try_from(version).ok()).ok_or(LakeError::DamagedLog)?;
+        if is_position {
+            self.next.insert(id.to_owned(), version);
+        } else {
+            self.rewrites = version;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use retrace_proto::Id;
@@ -9,7 +9,7 @@ use retrace_proto::log::Topic;
 
 use crate::error::LakeError;
 use crate::schema::PARTITION_COLUMNS;
-use crate::table::{Snapshot, Table};
+use crate::table::{Miscount, RemovedFile, Snapshot, Table};
 use crate::write::{FileName, now_unix_ms};
 
 /// Files listed in one round. The day's folder in which they are reached is listed to its end.
@@ -30,8 +30,9 @@ pub struct Swept {
 ///
 /// 1. Its name and folders are those that [`DataFileWriter`](crate::DataFileWriter) gives. Anything else, `_delta_log`
 ///    above all, is somebody else's.
-/// 2. The version read does not name it, and no tombstone does: a file that was part of the table is kept for as long as
-///    the table's log remembers its removal (a week), for queries that read an older version.
+/// 2. The version read does not name it, and no tombstone does that is younger than `removed_age_min`: a file that was part
+///    of the table is kept for whoever reads an older version. One whose rows went with it, which is nothing that this
+///    project does, is kept for as long as the table's log remembers its removal (a week).
 /// 3. The position of its topic partition is above its first offset. A commit of it would have to find the position at or
 ///    below that offset, and positions never go back. So no commit can name it any more: one made before the
 ///    version was read is seen in it, and one that comes later is fenced, however long its writer slept with the
@@ -42,20 +43,25 @@ pub struct Swept {
 ///    are not orphans can only be of a writer that rewrites what the table has, as compaction does; its commits must
 ///    take less than this.
 ///
+/// And it deletes nothing at all in a table whose files do not have all of its rows ([`Snapshot::miscount`]): what is needed to
+/// mend it may be among them.
+///
 /// Several may sweep at once: a file that is gone already is as good as deleted.
 #[derive(Debug)]
 pub struct Sweeper {
     table: Table,
     age_min: Duration,
+    removed_age_min: Duration,
     /// The folder that the round before ended with, if it did not come to the last.
     after: Option<Path>,
 }
 
 impl Sweeper {
-    /// Sweeps files that are at least so old. Nothing is looked at yet.
+    /// Sweeps files that are at least so old, and of those that were part of the table the ones that have not been for so
+    /// long. Nothing is looked at yet.
     #[must_use]
-    pub fn new(table: Table, age_min: Duration) -> Self {
-        Self { table, age_min, after: None }
+    pub fn new(table: Table, age_min: Duration, removed_age_min: Duration) -> Self {
+        Self { table, age_min, removed_age_min, after: None }
     }
 
     /// Looks at the next so many files; once at the last, the next round begins at the first. `topic_id` says which
@@ -64,15 +70,19 @@ impl Sweeper {
         let loaded = self.table.load().await?;
         let snapshot = Snapshot::from(&loaded);
         let mut named: HashSet<Path> = snapshot.files().iter().map(|file| file.path.clone()).collect();
-        let removed = loaded.state.all_tombstones(&*self.table.log());
-        let removed = removed.map_ok(|file| Path::from(&*file.path())).try_collect::<Vec<_>>();
-        named.extend(removed.await.map_err(LakeError::delta)?);
+        if let Some(Miscount { at, rows, position }) = snapshot.miscount(&topic_id) {
+            return Err(LakeError::Miscount { at, rows, position });
+        }
+        let removed = self.table.removed(&loaded).await?.into_iter();
+        let is_kept = |removed: &RemovedFile| {
+            removed.with_rows || removed.at_unix_ms.is_none_or(|at| !is_old(at, self.removed_age_min))
+        };
+        named.extend(removed.filter(is_kept).map(|removed| removed.path));
         let is_orphan = |file: &ObjectMeta| {
             let Some(of) = FileName::parse(&file.location) else { return false };
-            let age_ms = now_unix_ms().saturating_sub(file.last_modified.timestamp_millis());
             !named.contains(&file.location)
                 && snapshot.position(topic_id(of.topic), of.partition) > of.first_offset
-                && u128::try_from(age_ms).is_ok_and(|age_ms| age_ms >= self.age_min.as_millis())
+                && is_old(file.last_modified.timestamp_millis(), self.age_min)
         };
         let mut swept = Swept::default();
         for folder in self.folders().await? {
@@ -123,4 +133,9 @@ impl Sweeper {
         }
         Ok(())
     }
+}
+
+fn is_old(since_unix_ms: i64, age_min: Duration) -> bool {
+    let age_ms = now_unix_ms().saturating_sub(since_unix_ms);
+    u128::try_from(age_ms).is_ok_and(|age_ms| age_ms >= age_min.as_millis())
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -6,10 +7,12 @@ use deltalake::kernel::{DataType, EagerSnapshot, PrimitiveType, StructField};
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::table::state::DeltaTableState;
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use retrace_proto::Id;
+use retrace_proto::log::{Topic, TopicPartition};
 use tokio::sync::Mutex;
 use url::Url;
 use uuid::Uuid;
@@ -49,8 +52,22 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Loaded {
     pub(crate) state: DeltaTableState,
-    positions: Arc<Positions>,
+    pub(crate) positions: Arc<Positions>,
     files: Arc<[DataFile]>,
+    rows: Option<Arc<Rows>>,
+}
+
+/// Rows of the files, by topic partition.
+type Rows = BTreeMap<TopicPartition, u64>;
+
+/// A file that was of the table and is no more.
+#[derive(Clone, Debug)]
+pub(crate) struct RemovedFile {
+    pub(crate) path: Path,
+    /// When it was removed, by the clock of whoever did.
+    pub(crate) at_unix_ms: Option<i64>,
+    /// Whether its rows went with it, and not into other files.
+    pub(crate) with_rows: bool,
 }
 
 /// The table as of one version. It stays what it is, whatever is committed after.
@@ -59,6 +76,18 @@ pub struct Snapshot {
     version: Version,
     positions: Arc<Positions>,
     files: Arc<[DataFile]>,
+    rows: Option<Arc<Rows>>,
+}
+
+/// What [`Snapshot::miscount`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Miscount {
+    /// Where.
+    pub at: TopicPartition,
+    /// Rows in the files.
+    pub rows: u64,
+    /// Rows that were committed.
+    pub position: u64,
 }
 
 impl Snapshot {
@@ -79,6 +108,27 @@ impl Snapshot {
     #[must_use]
     pub fn foreign_topic(&self, known: &[Id]) -> Option<Id> {
         self.positions.topics().find(|topic| !known.contains(topic))
+    }
+
+    /// A topic partition of which the files do not hold as many rows as lie below its position. Every offset is one row, and
+    /// a commit that adds rows moves the position by as many; so files were taken out of the table, or put into it, by somebody
+    /// else. `topic_id` says which topic of the log has the positions.
+    ///
+    /// It counts, and opens no file. A file that does not say of which topic partition it is makes it impossible.
+    #[must_use]
+    pub fn miscount(&self, topic_id: impl Fn(Topic) -> Id) -> Option<Miscount> {
+        let rows = self.rows.as_deref()?;
+        let of_topic = |topic| {
+            let partitions = self.positions.partitions(topic_id(topic));
+            partitions.map(move |partition| TopicPartition { topic, partition })
+        };
+        let counted = Topic::ALL.into_iter().flat_map(of_topic).chain(rows.keys().copied());
+        let mut counted = counted.map(|at| Miscount {
+            at,
+            rows: rows.get(&at).copied().unwrap_or(0),
+            position: self.position(topic_id(at.topic), at.partition),
+        });
+        counted.find(|counted| counted.rows != counted.position)
     }
 
     /// The files that together are the table.
@@ -195,18 +245,30 @@ impl Table {
                     DeltaTableState::try_new(&*self.inner.log, None).await.map_err(LakeError::delta)?;
                 (state, Positions::default())
             }
-            Some(Loaded { mut state, positions, files }) => {
+            Some(Loaded { mut state, positions, files, rows }) => {
                 let version = state.version();
                 state.update(&*self.inner.log, None).await.map_err(LakeError::delta)?;
                 if state.version() == version {
-                    return Ok(Loaded { state, positions, files });
+                    return Ok(Loaded { state, positions, files, rows });
                 }
                 (state, Positions::clone(&positions))
             }
         };
         positions.advance(&self.inner.store, state.version()).await?;
         let files = files_of(&state)?;
-        Ok(Loaded { state, positions: Arc::new(positions), files })
+        let rows = rows_of(&files).map(Arc::new);
+        Ok(Loaded { state, positions: Arc::new(positions), files, rows })
+    }
+
+    /// The files that the table's log remembers as removed.
+    pub(crate) async fn removed(&self, loaded: &Loaded) -> Result<Vec<RemovedFile>, LakeError> {
+        let removed = loaded.state.all_tombstones(&*self.inner.log);
+        let removed = removed.map_ok(|file| RemovedFile {
+            path: Path::from(&*file.path()),
+            at_unix_ms: file.deletion_timestamp().filter(|at| *at > 0),
+            with_rows: file.data_change(),
+        });
+        removed.try_collect().await.map_err(LakeError::delta)
     }
 
     /// The store, rooted at the table: [`DataFile::path`] is relative to it.
@@ -275,12 +337,21 @@ fn files_of(state: &DeltaTableState) -> Result<Arc<[DataFile]>, LakeError> {
             path: file.object_store_path(),
             bytes: u64::try_from(file.size()).map_err(|_| LakeError::DamagedLog)?,
             rows: rows.ok_or(LakeError::DamagedLog)?,
+            written_at_unix_ms: file.modification_time(),
             session_date: days_of(&date).ok_or(LakeError::DamagedLog)?,
             retention_class: value("retention_class")?,
             stats,
         })
     });
     files.collect()
+}
+
+fn rows_of(files: &[DataFile]) -> Option<Rows> {
+    let mut rows = Rows::new();
+    for file in files {
+        *rows.entry(file.topic_partition()?).or_default() += file.rows;
+    }
+    Some(rows)
 }
 
 /// The reverse of [`date_text`](crate::write::date_text).
@@ -295,6 +366,7 @@ impl From<&Loaded> for Snapshot {
             version: loaded.state.version(),
             positions: Arc::clone(&loaded.positions),
             files: Arc::clone(&loaded.files),
+            rows: loaded.rows.clone(),
         }
     }
 }

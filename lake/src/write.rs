@@ -16,9 +16,10 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use retrace_proto::log::Topic;
+use retrace_proto::log::{Topic, TopicPartition};
 use uuid::Uuid;
 
+use crate::compact::order;
 use crate::data_file::{DataFile, FileStats};
 use crate::error::LakeError;
 use crate::schema::{PARTITION_COLUMNS, file_schema, schema};
@@ -44,11 +45,11 @@ const RISING_COLUMNS: [&str; 3] = ["log_offset", "appended_at", "occurred_at"];
 
 /// What all rows of one file share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct FileKey {
-    topic: String,
-    topic_partition: i32,
-    session_date: i32,
-    retention_class: String,
+pub(crate) struct FileKey {
+    pub(crate) topic: String,
+    pub(crate) topic_partition: i32,
+    pub(crate) session_date: i32,
+    pub(crate) retention_class: String,
 }
 
 /// New data files, written while their rows come: one for each topic partition, day and retention class among them.
@@ -63,7 +64,7 @@ pub struct DataFileWriter {
 type Parts = BTreeMap<FileKey, Part>;
 
 /// One file on its way.
-struct Part {
+pub(crate) struct Part {
     encoder: ArrowWriter<Vec<u8>>,
     rows: u64,
     stats: FileStats,
@@ -90,7 +91,7 @@ impl DataFileWriter {
             for (key, rows) in split(&rows)? {
                 let part = match parts.entry(key) {
                     Entry::Occupied(part) => part.into_mut(),
-                    Entry::Vacant(place) => place.insert(Part::new(&rows).map_err(LakeError::encode)?),
+                    Entry::Vacant(place) => place.insert(Part::new(false).map_err(LakeError::encode)?),
                 };
                 part.add(&rows).map_err(LakeError::encode)?;
             }
@@ -107,13 +108,7 @@ impl DataFileWriter {
     pub async fn finish(self) -> Result<Vec<DataFile>, LakeError> {
         let mut files = Vec::new();
         for (key, part) in self.parts {
-            let path = path_of(&key, &part.stats);
-            let (rows, stats) = (part.rows, part.stats);
-            let encoded = encoding(move || part.encoder.into_inner().map_err(LakeError::encode)).await?;
-            let bytes = encoded.len() as u64;
-            put(&*self.store, &path, encoded).await.map_err(|source| LakeError::Store { source })?;
-            let FileKey { session_date, retention_class, .. } = key;
-            files.push(DataFile { path, bytes, rows, session_date, retention_class, stats });
+            files.push(part.finish(&*self.store, key).await?);
         }
         Ok(files)
     }
@@ -126,12 +121,30 @@ impl fmt::Debug for DataFileWriter {
 }
 
 impl Part {
-    fn new(rows: &RecordBatch) -> Result<Self, ParquetError> {
-        let encoder = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties()?))?;
-        Ok(Self { encoder, rows: 0, stats: FileStats::of(&rows.slice(0, 0)) })
+    /// A file without rows; `is_sorted` says that they will come in the order of [`ORDER`](crate::compact::ORDER).
+    pub(crate) fn new(is_sorted: bool) -> Result<Self, ParquetError> {
+        let encoder = ArrowWriter::try_new(Vec::new(), file_schema(), Some(properties(is_sorted)?))?;
+        Ok(Self { encoder, rows: 0, stats: FileStats::of(&RecordBatch::new_empty(file_schema())) })
     }
 
-    fn add(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+    /// About how many bytes the file has so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.encoder.bytes_written() + self.encoder.in_progress_size()) as u64
+    }
+
+    /// Puts the file into the store.
+    pub(crate) async fn finish(self, store: &dyn ObjectStore, key: FileKey) -> Result<DataFile, LakeError> {
+        let path = path_of(&key, &self.stats);
+        let Self { encoder, rows, stats } = self;
+        let encoded = encoding(move || encoder.into_inner().map_err(LakeError::encode)).await?;
+        let bytes = encoded.len() as u64;
+        put(store, &path, encoded).await.map_err(|source| LakeError::Store { source })?;
+        let FileKey { session_date, retention_class, .. } = key;
+        let written_at_unix_ms = now_unix_ms();
+        Ok(DataFile { path, bytes, rows, session_date, retention_class, written_at_unix_ms, stats })
+    }
+
+    pub(crate) fn add(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
         self.encoder.write(rows)?;
         self.rows += rows.num_rows() as u64;
         self.stats.widen(FileStats::of(rows));
@@ -153,7 +166,7 @@ async fn put(store: &dyn ObjectStore, path: &Path, encoded: Vec<u8>) -> object_s
 }
 
 /// Runs an encoder away from the threads that wait for I/O.
-async fn encoding<T: Send + 'static>(
+pub(crate) async fn encoding<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, LakeError> + Send + 'static,
 ) -> Result<T, LakeError> {
     let panicked = |_| LakeError::encode(ParquetError::General("the encoder panicked".to_owned()));
@@ -221,6 +234,10 @@ pub(crate) struct FileName {
 }
 
 impl FileName {
+    pub(crate) fn at(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic, partition: self.partition }
+    }
+
     /// `None` for a path that is not one of ours.
     pub(crate) fn parse(path: &Path) -> Option<Self> {
         let parts: Vec<_> = path.parts().collect();
@@ -246,12 +263,13 @@ pub(crate) fn date_text(days: i32) -> String {
     date.format("%Y-%m-%d").to_string()
 }
 
-fn properties() -> Result<WriterProperties, ParquetError> {
+fn properties(is_sorted: bool) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        .set_sorting_columns(is_sorted.then(order))
         .set_created_by(concat!("retrace ", env!("CARGO_PKG_VERSION")).to_owned());
     for name in BLOOM_COLUMNS {
         let column = ColumnPath::from(name);

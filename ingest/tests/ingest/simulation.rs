@@ -30,7 +30,7 @@ const SOAK_SEEDS: u64 = 1000;
 const TWICE_SEEDS: u64 = 3;
 
 /// Every fault and turn that the seeds together must have met.
-const MUST_STRIKE: [&str; 24] = [
+const MUST_STRIKE: [&str; 25] = [
     "append Refused",
     "append LostAnswer",
     "append Unknown",
@@ -55,6 +55,7 @@ const MUST_STRIKE: [&str; 24] = [
     "stalled a minute before Put(Commit)",
     "fenced",
     "orphans swept",
+    "files merged",
 ];
 
 /// Names the seed when a run panics.

@@ -9,6 +9,8 @@ mod lossless;
 
 mod commit;
 
+mod compact;
+
 mod places;
 
 mod sweep;

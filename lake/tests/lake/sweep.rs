@@ -11,13 +11,16 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use retrace_lake::{Advance, CommitError, DataFile, Location, Rows, Sweeper, Table};
+use retrace_lake::{Advance, CommitError, DataFile, LakeError, Location, Miscount, Rows, Sweeper, Table};
 use retrace_proto::log::Topic;
 use retrace_proto::{Event, Id, Subject};
 
 use crate::support::{EVENTS, NOON_US, id, sealed};
 
 const AT_ONCE: Duration = Duration::ZERO;
+
+/// How long files that were of the table are kept.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn topic_id(topic: Topic) -> Id {
     id(NOON_US, topic as u8 + 7)
@@ -50,7 +53,7 @@ async fn everything(store: &dyn ObjectStore) -> BTreeSet<Path> {
 }
 
 async fn sweep(table: &Table, age_min: Duration) -> usize {
-    Sweeper::new(table.clone(), age_min).sweep(topic_id).await.expect("swept").deleted
+    Sweeper::new(table.clone(), age_min, A_DAY).sweep(topic_id).await.expect("swept").deleted
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,13 +118,13 @@ async fn a_table_of_another_log_is_left_alone() {
     write(&table, 0, 5).await;
     let files = write(&table, 0, 5).await;
     table.commit(&files, &[advance(0, 5)]).await.expect("made");
-    let mut sweeper = Sweeper::new(table, AT_ONCE);
-    let swept = sweeper.sweep(|topic| id(NOON_US, topic as u8 + 50)).await.expect("swept");
-    assert_eq!((swept.listed, swept.deleted), (2, 0));
+    let mut sweeper = Sweeper::new(table, AT_ONCE, A_DAY);
+    let error = sweeper.sweep(|topic| id(NOON_US, topic as u8 + 50)).await.expect_err("not its positions");
+    assert!(matches!(error, LakeError::Miscount { at: EVENTS, rows: 5, position: 0 }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_is_swept_and_a_file_that_was_removed_from_the_table_is_kept() {
+async fn of_a_table_that_lacks_rows_nothing_is_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = folder.path().join("lake");
     let location = location.to_str().expect("unicode");
@@ -130,13 +133,18 @@ async fn a_folder_is_swept_and_a_file_that_was_removed_from_the_table_is_kept() 
     let (removed, kept) = (write(&table, 0, 5).await, write(&table, 5, 8).await);
     table.commit(&removed, &[advance(0, 5)]).await.expect("made");
     table.commit(&kept, &[advance(5, 8)]).await.expect("made");
+    let before = table.snapshot().await.expect("readable");
+    assert_eq!(sweep(&table, Duration::from_secs(3600)).await, 0, "a folder can be swept");
     remove(table.url(), &removed[0]).await;
-    let files = table.snapshot().await.expect("readable").files().to_vec();
+    let snapshot = table.snapshot().await.expect("readable");
+    let lack = Miscount { at: EVENTS, rows: 3, position: 8 };
+    assert_eq!((before.miscount(topic_id), snapshot.miscount(topic_id)), (None, Some(lack)));
+    let files = snapshot.files().to_vec();
     assert_eq!(files.iter().map(|file| &file.path).collect::<Vec<_>>(), [&kept[0].path]);
-    assert_eq!(sweep(&table, AT_ONCE).await, 1);
-    let gone = table.store().head(&orphan.path).await;
-    assert!(matches!(gone, Err(object_store::Error::NotFound { .. })));
-    for file in [&removed[0], &kept[0]] {
+    let mut sweeper = Sweeper::new(table.clone(), AT_ONCE, AT_ONCE);
+    let error = sweeper.sweep(topic_id).await.expect_err("rows are missing");
+    assert!(matches!(error, LakeError::Miscount { at: EVENTS, rows: 3, position: 8 }), "{error}");
+    for file in [&removed[0], &kept[0], &orphan] {
         table.store().head(&file.path).await.expect("kept");
     }
 }

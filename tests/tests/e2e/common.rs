@@ -20,7 +20,7 @@ pub(crate) fn fault_rounds() -> u32 {
 }
 
 /// Prepares a gate whose log is on Kafka for a load of an hour: every commit makes a file for each topic partition that had
-/// something, nothing compacts them yet, and each question about the load reads them all.
+/// something, and each question about the load reads them all.
 pub(crate) fn lasts(gate: &Gate) {
     if soak() {
         gate.edit(|config| {

@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 use retrace_eventlog::{EventLog, MemoryLog};
 use retrace_ingest::{Next, Options};
 use retrace_lake::faults::FaultyStore;
-use retrace_lake::{Sweeper, Table};
+use retrace_lake::{Compacted, CompactionOptions, Compactor, Sweeper, Table};
 use retrace_proto::log::TopicPartition;
 
 use super::chance::Chance;
@@ -26,6 +26,9 @@ const REQUESTS_MAX: u64 = 14;
 
 /// Stops within which one worker without faults must have everything: several times what the slowest seed takes.
 const LAST_STOPS_MAX: u32 = 2_000;
+
+/// What was merged is kept for workers that read an older version.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) struct World {
     chance: Chance,
@@ -73,12 +76,13 @@ impl World {
         for _ in 0..EVENTS_MAX {
             match self.chance.below(100) {
                 0..30 => self.producers.append_some(&mut self.chance, &mut self.counts),
-                30..76 => self.drive_some().await,
-                76..81 => self.kill_one().await,
-                81..86 => self.divide(),
-                86..90 => self.pass_time_by_chance(),
-                90..93 => self.land_one().await,
-                93..97 => self.check_cut().await,
+                30..74 => self.drive_some().await,
+                74..79 => self.kill_one().await,
+                79..84 => self.divide(),
+                84..87 => self.pass_time_by_chance(),
+                87..90 => self.land_one().await,
+                90..94 => self.check_cut().await,
+                94..97 => self.compact().await,
                 _ => self.sweep().await,
             }
         }
@@ -206,8 +210,22 @@ impl World {
         ghost.land().await;
     }
 
+    /// Between two requests of a worker, so that a commit which it does not know to be made may find its files merged.
+    async fn compact(&mut self) {
+        let two =
+            CompactionOptions { fan_in: 2, settled_after: Duration::MAX, ..CompactionOptions::default() };
+        let compacted = Compactor::new(self.table.clone(), two).step().await.expect("nothing happens to it");
+        let Some(Compacted { merged, written, rows, .. }) = compacted else { return };
+        self.counts.add_many("files merged", merged as u64);
+        self.say(format!("{merged} files of {rows} rows became {written}"));
+    }
+
     async fn sweep(&mut self) {
-        let mut sweeper = Sweeper::new(self.table.clone(), Duration::ZERO);
+        self.sweep_after(A_DAY).await;
+    }
+
+    async fn sweep_after(&mut self, removed_age_min: Duration) {
+        let mut sweeper = Sweeper::new(self.table.clone(), Duration::ZERO, removed_age_min);
         let swept = sweeper.sweep(|topic| self.log.topic_id(topic)).await.expect("nothing happens to it");
         self.counts.add("sweeps");
         self.counts.add_many("orphans swept", swept.deleted as u64);
@@ -238,6 +256,6 @@ impl World {
             self.land_one().await;
         }
         self.ghosts.clear();
-        self.sweep().await;
+        self.sweep_after(Duration::ZERO).await;
     }
 }

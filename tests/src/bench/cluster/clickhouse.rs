@@ -1,9 +1,12 @@
 //! What ClickHouse takes for the same rows and columns, if it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::{cache, files_under, run};
 
@@ -17,13 +20,26 @@ pub(super) struct ClickHouse {
     pub(super) zstd_bytes: f64,
 }
 
-/// The data files of a table.
+/// The data files of a table, as the newest version has them: what was merged lies beside them for a while. The log is read from
+/// its beginning, of which a bench removes nothing.
 pub(super) fn data_files(table: &Path) -> Vec<PathBuf> {
-    let mut files = files_under(table);
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
-    // A checkpoint of Delta's is one too.
-    files.retain(|file| !file.components().any(|part| part.as_os_str() == "_delta_log"));
-    files
+    let mut versions = files_under(&table.join("_delta_log"));
+    versions.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    versions.sort_unstable();
+    let mut files = BTreeSet::new();
+    for version in versions {
+        let actions = fs::read_to_string(version).expect("the log is readable");
+        for action in actions.lines() {
+            let action: Value = serde_json::from_str(action).expect("each line is an action");
+            if let Some(path) = action["add"]["path"].as_str() {
+                files.insert(table.join(path));
+            }
+            if let Some(path) = action["remove"]["path"].as_str() {
+                files.remove(&table.join(path));
+            }
+        }
+    }
+    files.into_iter().collect()
 }
 
 /// `None` where `scripts/bench-tools` has not installed it.
@@ -34,7 +50,8 @@ pub(super) fn measure(table: &Path) -> Option<ClickHouse> {
     }
     let mut command = Command::new(python);
     command.args(["-c", include_str!("clickhouse.py")]);
-    command.arg(table.join("session_date=*/*/*.parquet"));
+    let files: Vec<_> = data_files(table).iter().map(|file| file.display().to_string()).collect();
+    command.arg(format!("{{{}}}", files.join(",")));
     let printed = run(command, b"", PATIENCE).expect_ok();
     let found: BTreeMap<_, _> = printed.lines().filter_map(|line| line.split_once(' ')).collect();
     let bytes = |codec: &str| found[codec].parse().expect("a number");

@@ -1,0 +1,252 @@
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use deltalake::kernel::Action;
+use deltalake::kernel::transaction::CommitProperties;
+use deltalake::protocol::DeltaOperation;
+use object_store::path::Path;
+use parquet::file::metadata::SortingColumn;
+
+use crate::commit::{add, remove, transaction};
+use crate::data_file::DataFile;
+use crate::error::LakeError;
+use crate::positions::REWRITES;
+use crate::schema::file_schema;
+use crate::table::{Loaded, Snapshot, Table, Version};
+use crate::write::now_unix_ms;
+
+mod plan;
+
+mod merge;
+
+use merge::merge;
+use plan::{Merge, plan};
+
+/// The columns that the rows of a compacted file are sorted by: a stream's events stand together, as replay and search by
+/// id want them, and streams by the time they began, since their ids begin with it. Rows without a stream come last.
+pub(crate) const ORDER: [&str; 3] = ["stream_id", "stream_seq", "log_offset"];
+
+/// [`ORDER`] as a file's metadata states it (Parquet, "SortingColumn").
+pub(crate) fn order() -> Vec<SortingColumn> {
+    let schema = file_schema();
+    let column = |name: &str| {
+        let column_idx = schema.index_of(name).expect("a column of the table");
+        let column_idx = i32::try_from(column_idx).expect("the table has few columns");
+        SortingColumn { column_idx, descending: false, nulls_first: false }
+    };
+    ORDER.map(column).to_vec()
+}
+
+/// Which files become one, and how large it gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionOptions {
+    /// A file is ended when it has so many bytes. One of half as many or more is left as it is.
+    pub file_bytes_max: u64,
+    /// So many files of about one size become one: each row is written again once for each power of it that lies between a
+    /// fresh file's size and the largest.
+    pub fan_in: usize,
+    /// After so long without a new file, whatever small files a day has become one.
+    pub settled_after: Duration,
+    /// Bytes of files that are merged in one step; the last merge may go over it.
+    pub step_bytes_max: u64,
+}
+
+impl Default for CompactionOptions {
+    fn default() -> Self {
+        Self {
+            file_bytes_max: 64 * 1024 * 1024,
+            fan_in: 8,
+            settled_after: Duration::from_secs(60 * 60),
+            step_bytes_max: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// Files that were merged.
+    pub merged: usize,
+    /// Files that they became.
+    pub written: usize,
+    /// Their rows.
+    pub rows: u64,
+    /// Bytes of the new files.
+    pub bytes: u64,
+    /// Files that cannot be merged: damaged ones and those of a later release.
+    pub left_alone: usize,
+}
+
+/// Merges small files of the table into large ones, sorted by stream.
+///
+/// Queries gain twice: fewer files to open, and a session's rows in one place. Rows keep every column, topic partition and
+/// offset among them, so a cut means the same after as before; positions are not touched.
+#[derive(Debug)]
+pub struct Compactor {
+    table: Table,
+    options: CompactionOptions,
+    left_alone: HashSet<Path>,
+    /// How often the store failed at merges, by the first file of each.
+    failures: HashMap<Path, u32>,
+}
+
+impl Compactor {
+    /// Nothing is looked at yet.
+    #[must_use]
+    pub fn new(table: Table, options: CompactionOptions) -> Self {
+        Self { table, options, left_alone: HashSet::new(), failures: HashMap::new() }
+    }
+
+    /// Merges what is due as of now, up to a step's bound; `None` if nothing is.
+    ///
+    /// The steps, and what a crash after each leaves:
+    ///
+    /// 1. Read the newest version, and choose files that are to become one. *Crash:* nothing changed.
+    /// 2. Merge them into new files. *Crash:* files that no version names, which a [`Sweeper`](crate::Sweeper) takes away
+    ///    once they are old.
+    /// 3. Commit the removal of the old and the addition of the new in one version. *Crash:* it is in the table or it is
+    ///    not; either way every row is there once, and there is nothing to settle.
+    ///
+    /// The old files stay in the store for whoever reads an older version, until they are swept.
+    ///
+    /// Any number of writers may commit meanwhile. Of compactors one is enough; a second does no harm: whoever commits
+    /// second has merged in vain ([`RewriteError::Overtaken`]).
+    ///
+    /// Files that cannot be merged hold up no others: they are left out until this is made anew, and counted.
+    pub async fn step(&mut self) -> Result<Option<Compacted>, RewriteError> {
+        let snapshot = self.table.snapshot().await?;
+        let merges = plan(snapshot.files(), &self.left_alone, now_unix_ms(), &self.options);
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
+        let mut bytes_left = self.options.step_bytes_max;
+        let left_alone = self.left_alone.len();
+        let mut failed = None;
+        for Merge { key, files } in merges {
+            if bytes_left == 0 {
+                break;
+            }
+            bytes_left = bytes_left.saturating_sub(files.iter().map(|file| file.bytes).sum());
+            match merge(&self.table, &key, &files, self.options.file_bytes_max).await {
+                Ok(merged) => {
+                    self.left_alone.extend(merged.unfit);
+                    removed.extend(merged.taken);
+                    added.extend(merged.files);
+                }
+                // Of a damaged file the store may not have what its footer says, so that looks the same.
+                Err(error @ LakeError::Store { .. }) if self.may_try_again(&files) => failed = Some(error),
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        topic = key.topic,
+                        partition = key.topic_partition,
+                        files = files.len(),
+                        "data files cannot be merged and are left as they are"
+                    );
+                    self.left_alone.extend(files.into_iter().map(|file| file.path));
+                }
+            }
+        }
+        let left_alone = self.left_alone.len() - left_alone;
+        if let (Some(error), true) = (failed, removed.is_empty()) {
+            return Err(error.into());
+        }
+        if removed.is_empty() && left_alone == 0 {
+            return Ok(None);
+        }
+        let (merged, written) = (removed.len(), added.len());
+        let bytes = added.iter().map(|file| file.bytes).sum();
+        if !removed.is_empty() {
+            self.table.rewrite(&removed, &added).await?;
+        }
+        Ok(Some(Compacted { merged, written, rows: rows(&added), bytes, left_alone }))
+    }
+
+    /// Whether the store has not failed at these files often yet.
+    fn may_try_again(&mut self, files: &[DataFile]) -> bool {
+        let Some(first) = files.first() else { return false };
+        let failures = self.failures.entry(first.path.clone()).or_default();
+        *failures += 1;
+        *failures < FAILURES_MAX
+    }
+}
+
+/// Why files were not replaced by others.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// One of them is not of the table any more, or another rewrite came first. Begin again with the newest version.
+    #[error("another process rewrites the table's files, and was first")]
+    Overtaken,
+    /// The files would not hold as many rows as those that they replace. Nothing was changed.
+    #[error(
+        "{rewritten} rows would take the place of {found}: nothing was changed; keep the files and report this"
+    )]
+    RowsDiffer {
+        /// In the files that are there.
+        found: u64,
+        /// In those that were to replace them.
+        rewritten: u64,
+    },
+    /// The table could not be read, or nobody knows whether the commit was made. Either way every row is there once: begin
+    /// again with the newest version.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+}
+
+/// How often the store may fail at a merge before its files are left alone.
+const FAILURES_MAX: u32 = 5;
+
+/// Attempts at one commit: whenever another writer's version came first, or its own outcome was not known.
+const ATTEMPTS_MAX: u32 = 16;
+
+impl Table {
+    /// Replaces files by others that hold the same rows, all or nothing.
+    ///
+    /// That the files are of the table is looked up in a version, and the commit is the next one or none: the library would let
+    /// it come after others that took the same files out, if their rows went into other files. So whoever else rewrites
+    /// files, by whatever means, no row is doubled. Each such commit also counts up one app transaction.
+    async fn rewrite(&self, removed: &[DataFile], added: &[DataFile]) -> Result<Version, RewriteError> {
+        if rows(removed) != rows(added) {
+            return Err(RewriteError::RowsDiffer { found: rows(removed), rewritten: rows(added) });
+        }
+        let mut failed = None;
+        for _attempt in 0..ATTEMPTS_MAX {
+            let loaded = self.load().await?;
+            if failed.is_some() && self.has_had(&loaded, added.first()).await? {
+                return Ok(loaded.state.version());
+            }
+            let snapshot = Snapshot::from(&loaded);
+            let there: HashSet<_> = snapshot.files().iter().map(|file| &file.path).collect();
+            if !removed.iter().all(|file| there.contains(&file.path)) {
+                return Err(RewriteError::Overtaken);
+            }
+            match self.put_rewrite(&loaded, removed, added).await {
+                Ok(version) => return Ok(version),
+                Err(error) => {
+                    tracing::debug!(%error, "a rewrite was not made or its outcome is not known, reading the table back");
+                    failed = Some(error);
+                }
+            }
+        }
+        Err(failed.unwrap_or(LakeError::DamagedLog).into())
+    }
+
+    async fn put_rewrite(
+        &self,
+        loaded: &Loaded,
+        removed: &[DataFile],
+        added: &[DataFile],
+    ) -> Result<Version, LakeError> {
+        let removals = removed.iter().map(|file| Action::Remove(remove(file, false)));
+        let additions = added.iter().map(|file| Action::Add(add(file, false)));
+        let count = i64::try_from(loaded.positions.rewrites() + 1).map_err(|_| LakeError::DamagedLog)?;
+        let operation = DeltaOperation::Optimize { predicate: None, target_size: 0 };
+        let properties = CommitProperties::default()
+            .with_application_transactions(vec![transaction(REWRITES.to_owned(), count)])
+            .with_max_retries(0);
+        let put = self.put_version(loaded, removals.chain(additions).collect(), properties, operation).await;
+        put.map_err(LakeError::delta)
+    }
+}
+
+fn rows(files: &[DataFile]) -> u64 {
+    files.iter().map(|file| file.rows).sum()
+}
