@@ -38,6 +38,21 @@ impl Cut {
         self.0.iter().find(|position| position.at == at).map(|position| position.end_exclusive)
     }
 
+    /// The reverse of its [`Display`](fmt::Display).
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let mut positions: Vec<Position> = Vec::new();
+        for position in text.split(',') {
+            let (at, end) = position.trim().split_once('<')?;
+            let (topic, partition) = at.strip_suffix(']')?.split_once('[')?;
+            let at = TopicPartition { topic: topic.parse().ok()?, partition: partition.parse().ok()? };
+            if positions.iter().any(|position| position.at == at) {
+                return None;
+            }
+            positions.push(Position { at, end_exclusive: end.parse().ok()? });
+        }
+        Some(Self(positions))
+    }
+
     pub(crate) fn to_event(&self) -> Vec<CutPosition> {
         self.0
             .iter()

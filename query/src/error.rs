@@ -80,6 +80,32 @@ pub enum QueryError {
     /// The statement does something that is not offered.
     #[error("the statement was refused: {0}")]
     Refused(String),
+    /// A time that has not been for long.
+    #[error(
+        "AS OF TIMESTAMP takes a time that was at least {s_min} s ago: what the log takes now may still be of an earlier one"
+    )]
+    TooSoon {
+        /// How long ago it must be, in seconds.
+        s_min: i64,
+    },
+    /// A cut that leaves out a topic partition. What it held was not in the answer that it is the cut of, and would be missed.
+    #[error("the cut that was asked for says nothing of {at}: give it whole, as an answer gave it")]
+    CutPartial {
+        /// Which.
+        at: retrace_proto::log::TopicPartition,
+    },
+    /// A cut that the log has not come to.
+    #[error(
+        "{at} ends at {end}, and the cut that was asked for at {asked}: it is not one of this log, or not yet"
+    )]
+    CutAhead {
+        /// Where.
+        at: retrace_proto::log::TopicPartition,
+        /// The end that was asked for.
+        asked: u64,
+        /// The durable end.
+        end: u64,
+    },
     /// The statement is longer than the limit.
     #[error("the statement is {bytes} bytes long, the limit is {bytes_max}: shorten it")]
     StatementTooLong {
@@ -175,6 +201,21 @@ pub enum QueryError {
         /// The table.
         location: String,
     },
+    /// An evidence alarm: files were taken out of the table, or put into it, by somebody else.
+    #[error(
+        "the table at {location} has {rows} rows of {at}, and {position} were committed: its files were changed by other \
+         means than retrace; restore it from a copy (nothing is answered from it)"
+    )]
+    Miscount {
+        /// Where.
+        at: retrace_proto::log::TopicPartition,
+        /// Rows in the files.
+        rows: u64,
+        /// Rows that were committed.
+        position: u64,
+        /// The table.
+        location: String,
+    },
     /// The log could not be read.
     #[error("the log: {0}")]
     Log(#[from] ReadError),
@@ -253,6 +294,9 @@ impl QueryError {
                 ErrorKind::Denied
             }
             Self::Refused(_)
+            | Self::CutAhead { .. }
+            | Self::CutPartial { .. }
+            | Self::TooSoon { .. }
             | Self::StatementTooLong { .. }
             | Self::Statement(_)
             | Self::Execution(_)
@@ -279,6 +323,7 @@ impl QueryError {
             | Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::LogBehindTable { .. }
             | Self::RecordsLost { .. }
+            | Self::Miscount { .. }
             | Self::ForeignLog { .. }
             | Self::NotObeyed(_)
             | Self::Row(_)

@@ -11,7 +11,6 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use retrace_lake::{DataFile, MinMax, PARTITION_COLUMNS, schema};
-use retrace_proto::log::{Topic, TopicPartition};
 
 use crate::Cut;
 
@@ -28,7 +27,7 @@ pub(crate) fn sort<'a>(files: Vec<&'a DataFile>, cut: &Cut) -> Sorted<'a> {
     let mut sorted = Sorted { below: Vec::new(), across: Vec::new() };
     for file in files {
         let offsets = file.stats.log_offset.as_ref();
-        let end = topic_partition(file).and_then(|at| cut.end_exclusive(at)).map(u64::cast_signed);
+        let end = file.topic_partition().and_then(|at| cut.end_exclusive(at)).map(u64::cast_signed);
         match (offsets, end) {
             (Some(offsets), Some(end)) if offsets.max_inclusive < end => sorted.below.push(file),
             (Some(offsets), Some(end)) if offsets.min_inclusive >= end => {}
@@ -36,17 +35,6 @@ pub(crate) fn sort<'a>(files: Vec<&'a DataFile>, cut: &Cut) -> Sorted<'a> {
         }
     }
     sorted
-}
-
-fn topic_partition(file: &DataFile) -> Option<TopicPartition> {
-    let topic = single(file.stats.topic.as_ref()?)?;
-    let topic: Topic = topic.parse().ok()?;
-    let partition = u32::try_from(*single(file.stats.topic_partition.as_ref()?)?).ok()?;
-    Some(TopicPartition { topic, partition })
-}
-
-fn single<T: PartialEq>(bounds: &MinMax<T>) -> Option<&T> {
-    (bounds.min_inclusive == bounds.max_inclusive).then_some(&bounds.min_inclusive)
 }
 
 /// Leaves out the files in which no row can fulfil all filters.

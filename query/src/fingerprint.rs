@@ -87,7 +87,7 @@ impl Asks {
             return Self { recorded: recorded.to_owned(), is_asked: false };
         }
         let parameters = recorded.strip_prefix(statement).unwrap_or_default();
-        Self { recorded: format!("{hidden}{parameters}"), is_asked: true }
+        Self { recorded: format!("{hidden}{}{parameters}", parsed.as_of), is_asked: true }
     }
 
     /// The text for the record, without the values.

@@ -44,6 +44,8 @@ mod catalogue;
 
 mod fingerprint;
 
+mod as_of;
+
 mod statement;
 
 mod engine;

@@ -15,6 +15,7 @@ use retrace_proto::wire::evidence_read_completed::Status;
 use retrace_proto::{Id, Masked};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::as_of::AsOf;
 use crate::engine::{Asked, Describing, Description, Engine, Job, Running, What};
 use crate::evidence::{Counted, ReadRecord, Reading};
 use crate::metrics::QueryMetrics;
@@ -89,7 +90,8 @@ impl Reader {
 
     /// Runs one read-only statement over `events`, `sessions`, `commands` and `responses`.
     ///
-    /// Every event that is durable when this is called is in the answer (promise P4). The record of the read is durable
+    /// Every event that is durable when this is called is in the answer (promise P4), unless the statement ends with `AS OF`:
+    /// then those that were, and no others. The record of the read is durable
     /// before this returns (promise P8); so is that of a read that is refused.
     ///
     /// # Errors
@@ -109,10 +111,10 @@ impl Reader {
         let Prepared { masked, parsed, right } =
             self.prepare(caller, question.statement, &recorded, deadline).await?;
         let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
-        let principal = caller.principal.name.clone();
+        let (principal, as_of) = (caller.principal.name.clone(), parsed.as_of.clone());
         let asked = Asked { parsed, parameters: question.parameters, principal };
         let what = What::Statement(Box::new(asked));
-        let read = Read { kind: Kind::Sql, statement: masked, what, right, deadline };
+        let read = Read { kind: Kind::Sql, statement: masked, what, right, as_of, deadline };
         let (cut, running, record) = self.start(caller, read, permit).await?;
         let schema = Arc::clone(&running.schema);
         Ok(SqlAnswer { cut, schema, batches: batches(running, record) })
@@ -185,7 +187,7 @@ impl Reader {
         };
         let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
         let what = What::Session(session);
-        let read = Read { kind: Kind::Session, statement, what, right, deadline };
+        let read = Read { kind: Kind::Session, statement, what, right, as_of: AsOf::Now, deadline };
         let (cut, running, record) = self.start(caller, read, permit).await?;
         let events = batches(running, record).flat_map(|batch| stream::iter(records(batch))).boxed();
         Ok(EventsAnswer { cut, events })
@@ -230,14 +232,15 @@ impl Reader {
         read: Read,
         permit: OwnedSemaphorePermit,
     ) -> Result<(Cut, Running, ReadRecord), QueryError> {
-        let Read { kind, statement, what, right, deadline } = read;
+        let Read { kind, statement, what, right, as_of, deadline } = read;
         let Inner { sources, options, engine, spill_room, .. } = self.0.as_ref();
         let now_unix_us = (options.clock)();
-        let taken = Source::take(sources.log.as_ref(), &sources.table, options, spill_room);
+        let taken = Source::take(sources.log.as_ref(), &sources.table, &as_of, options, spill_room);
         let source = tokio::time::timeout_at(deadline.into(), taken)
             .await
             .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })??;
         let cut = source.cut.clone();
+        let now_unix_us = source.judged_at_unix_us.map_or(now_unix_us, |at| at.min(now_unix_us));
         self.0.metrics.took_tail(source.tail_bytes());
         let counted = self.counted();
         let reading = Reading { kind, statement, cut: &cut, right: right.name(), counted };
@@ -296,6 +299,7 @@ struct Read {
     statement: Masked<String>,
     what: What,
     right: Right,
+    as_of: AsOf,
     deadline: Instant,
 }
 

@@ -1,13 +1,15 @@
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use retrace_eventlog::{EventLog, ReadError};
-use retrace_lake::{DataFile, Rows, Snapshot, Table};
+use retrace_lake::{DataFile, Miscount, Rows, Snapshot, Table};
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::{Envelope, Hash, Id, Recorded};
 
+use crate::as_of::AsOf;
 use crate::cut::{Cut, Position};
 use crate::spill::{Spill, SpillRoom, Spilled};
 use crate::{Options, QueryError};
@@ -21,6 +23,8 @@ const READ_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) cut: Cut,
+    /// By which time sessions are judged, in microseconds since the Unix epoch; `None` is now.
+    pub(crate) judged_at_unix_us: Option<i64>,
     pub(crate) files: Vec<DataFile>,
     pub(crate) tail: Vec<RecordBatch>,
     /// What of the tail is not in memory.
@@ -30,14 +34,21 @@ pub(crate) struct Source {
 impl Source {
     /// No rows: what a plan is tried on.
     pub(crate) fn empty() -> Self {
-        Self { cut: Cut::default(), files: Vec::new(), tail: Vec::new(), spilled: None }
+        Self {
+            cut: Cut::default(),
+            judged_at_unix_us: None,
+            files: Vec::new(),
+            tail: Vec::new(),
+            spilled: None,
+        }
     }
 
     /// Takes a cut of log and table. Everything that is durable when this is called is below it (promise P4).
     ///
-    /// 1. Ask every topic partition for its durable end. That is the cut, and it does not change any more.
+    /// 1. Ask every topic partition for its durable end. That is the cut, and it does not change any more, unless one is asked
+    ///    for that lies below.
     /// 2. Load the newest snapshot. It may be newer than step 1.
-    /// 3. Read the tail of each topic partition, from the snapshot's position to the end of step 1. No row is in both
+    /// 3. Read the tail of each topic partition, from the snapshot's position to the cut. No row is in both
     ///    parts, since a position lives in the commit that adds the rows below it; and none is in neither, since the
     ///    log keeps what is at or above the position of the newest commit.
     /// 4. If the log was truncated below what step 3 reads, a newer commit holds the missing part: go back to step 2. If
@@ -45,10 +56,12 @@ impl Source {
     pub(crate) async fn take(
         log: &dyn EventLog,
         table: &Table,
+        as_of: &AsOf,
         options: &Options,
         room: &SpillRoom,
     ) -> Result<Self, QueryError> {
-        let cut = ends(log).await?;
+        let now_unix_us = (options.clock)();
+        let ends = ends(log).await?;
         let mut tried = None;
         for _attempt in 0..options.cut_attempts_max {
             let snapshot = table.snapshot().await?;
@@ -56,8 +69,17 @@ impl Source {
             if let Some(topic_id) = snapshot.foreign_topic(&known) {
                 return Err(QueryError::ForeignLog { topic_id });
             }
+            if let Some(Miscount { at, rows, position }) = snapshot.miscount(|topic| log.topic_id(topic)) {
+                return Err(QueryError::Miscount { at, rows, position, location: table.url().to_owned() });
+            }
             let tail = Tail::new(options.tail_bytes_max, room.clone());
-            match read_tails(log, &snapshot, &cut, tail).await {
+            let standing = Standing { log, table, snapshot: &snapshot, ends: &ends };
+            let read = async {
+                let moment = standing.moment(as_of, now_unix_us).await?;
+                let read = read_tails(log, &snapshot, &moment.cut, tail).await?;
+                Ok((moment, read))
+            };
+            match read.await {
                 Err(QueryError::Log(ReadError::BelowStart { .. })) => {
                     let version = Some(snapshot.version());
                     if tried == version {
@@ -65,9 +87,10 @@ impl Source {
                     }
                     tried = version;
                 }
-                Ok((tail, spilled)) => {
+                Ok((Moment { cut, judged_at_unix_us }, (tail, spilled))) => {
                     let files = snapshot.files().to_vec();
-                    return Ok(Self { cut, files, tail, spilled: spilled.map(Arc::new) });
+                    let spilled = spilled.map(Arc::new);
+                    return Ok(Self { cut, judged_at_unix_us, files, tail, spilled });
                 }
                 Err(error) => return Err(error),
             }
@@ -95,12 +118,120 @@ pub(crate) async fn ends(log: &dyn EventLog) -> Result<Cut, QueryError> {
 /// Topic partitions whose tails are read at the same time.
 const READS_AT_A_TIME: usize = 4;
 
+/// What a tail has in memory, and what beside.
+type Read = (Vec<RecordBatch>, Option<Spilled>);
+
+/// How long ago a time must be that is asked for. The clocks of a log's brokers may differ, and what is on its way to one of
+/// them may come to stand under an earlier time than what another one has taken.
+const AS_OF_AGE_MIN_US: i64 = 10_000_000;
+
+/// Where an answer ends, and what time it is there; `None` is now.
+struct Moment {
+    cut: Cut,
+    judged_at_unix_us: Option<i64>,
+}
+
+/// Log and table as they are, of which a part may be asked for.
+struct Standing<'a> {
+    log: &'a dyn EventLog,
+    table: &'a Table,
+    snapshot: &'a Snapshot,
+    ends: &'a Cut,
+}
+
+impl Standing<'_> {
+    async fn moment(&self, as_of: &AsOf, now_unix_us: i64) -> Result<Moment, QueryError> {
+        match as_of {
+            AsOf::Now => Ok(Moment { cut: self.ends.clone(), judged_at_unix_us: None }),
+            AsOf::Cut(cut) => {
+                let cut = self.check(cut)?;
+                let judged_at_unix_us = self.last_moment_of(&cut).await?;
+                Ok(Moment { cut, judged_at_unix_us })
+            }
+            AsOf::Time(unix_us) if *unix_us > now_unix_us - AS_OF_AGE_MIN_US => {
+                Err(QueryError::TooSoon { s_min: AS_OF_AGE_MIN_US / 1_000_000 })
+            }
+            AsOf::Time(unix_us) => {
+                Ok(Moment { cut: self.before(*unix_us).await?, judged_at_unix_us: Some(unix_us - 1) })
+            }
+        }
+    }
+
+    /// Refuses a cut that the log has not come to, since what is missing now could be there later, and one that is not whole.
+    /// Topic partitions that were added after it was taken had nothing in it.
+    fn check(&self, cut: &Cut) -> Result<Cut, QueryError> {
+        for &Position { at, end_exclusive } in cut.positions() {
+            let end = self.ends.end_exclusive(at);
+            if end.is_none_or(|end| end < end_exclusive) {
+                return Err(QueryError::CutAhead { at, asked: end_exclusive, end: end.unwrap_or(0) });
+            }
+        }
+        let mut whole = Vec::new();
+        for &Position { at, .. } in self.ends.positions() {
+            let named = cut.positions().iter().filter(|position| position.at.topic == at.topic);
+            let partitions = named.map(|position| position.at.partition + 1).max().unwrap_or(0);
+            let end_exclusive = match cut.end_exclusive(at) {
+                Some(end) => end,
+                None if at.partition >= partitions.max(1) => 0,
+                None => return Err(QueryError::CutPartial { at }),
+            };
+            whole.push(Position { at, end_exclusive });
+        }
+        Ok(Cut::new(whole))
+    }
+
+    /// The latest time at which the log ended there: just before it took the first event above. What was signed later may name
+    /// events above the cut.
+    async fn last_moment_of(&self, cut: &Cut) -> Result<Option<i64>, QueryError> {
+        let mut first: Option<i64> = None;
+        for &Position { at, end_exclusive } in
+            cut.positions().iter().filter(|it| it.at.topic == Topic::Events)
+        {
+            if self.ends.end_exclusive(at) == Some(end_exclusive) {
+                continue;
+            }
+            let appended_at = if end_exclusive >= self.position(at) {
+                let records = self.log.read(at, end_exclusive, 1).await?;
+                records.first().map(|record| record.appended_at_unix_us)
+            } else {
+                self.table.appended_at(self.snapshot, at, end_exclusive).await?
+            };
+            first = first.into_iter().chain(appended_at).min();
+        }
+        Ok(first.map(|first| first - 1))
+    }
+
+    fn position(&self, at: TopicPartition) -> u64 {
+        self.snapshot.position(self.log.topic_id(at.topic), at.partition)
+    }
+
+    /// In each topic partition everything up to the last record that the log took before a time. A clock of the log that
+    /// was set back may have records of a later time among these; none that was taken before is left out.
+    async fn before(&self, unix_us: i64) -> Result<Cut, QueryError> {
+        let mut positions = Vec::new();
+        for &Position { at, end_exclusive } in self.ends.positions() {
+            let mut tail = pin!(pieces(self.log, at, self.position(at), end_exclusive));
+            let mut last = None;
+            while let Some((_, records)) = tail.try_next().await? {
+                let before = records.iter().rev().find(|record| record.appended_at_unix_us < unix_us);
+                last = before.map(|record| record.offset).or(last);
+            }
+            let end = match last {
+                Some(last) => last + 1,
+                None => self.table.end_before(self.snapshot, at, unix_us).await?.min(end_exclusive),
+            };
+            positions.push(Position { at, end_exclusive: end });
+        }
+        Ok(Cut::new(positions))
+    }
+}
+
 async fn read_tails(
     log: &dyn EventLog,
     snapshot: &Snapshot,
     cut: &Cut,
     mut tail: Tail,
-) -> Result<(Vec<RecordBatch>, Option<Spilled>), QueryError> {
+) -> Result<Read, QueryError> {
     let mut tails = Vec::new();
     for &Position { at, end_exclusive } in cut.positions() {
         let position = snapshot.position(log.topic_id(at.topic), at.partition);
@@ -201,7 +332,7 @@ impl Tail {
         .await
     }
 
-    async fn finish(self) -> Result<(Vec<RecordBatch>, Option<Spilled>), QueryError> {
+    async fn finish(self) -> Result<Read, QueryError> {
         let Self { batches, spill, .. } = self;
         let spilled = blocking(move || spill.map(Spill::finish).transpose()).await?;
         Ok((batches, spilled))

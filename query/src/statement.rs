@@ -6,6 +6,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast;
 
+use crate::as_of::{self, AsOf};
 use crate::right::Right;
 use crate::{QueryError, catalogue};
 
@@ -32,6 +33,8 @@ pub(crate) struct Parsed {
     pub(crate) statement: Statement,
     /// Whether it asks the catalogue that PostgreSQL's clients know.
     pub(crate) names_catalogue: bool,
+    /// Which rows there are for it.
+    pub(crate) as_of: AsOf,
 }
 
 /// Parses the one statement that `text` may hold and refuses whatever does not read.
@@ -39,6 +42,7 @@ pub(crate) struct Parsed {
 /// This is the first of three walls: what gets by is checked again as a plan ([`check_plan`]), and the engine that runs
 /// the plan has no way to reach a file, another store or the network.
 pub(crate) fn parse(text: &str, right: &Right) -> Result<Parsed, QueryError> {
+    let (text, as_of) = as_of::split(text)?;
     let mut statements = DFParserBuilder::new(text)
         .with_recursion_limit(STATEMENT_LEVELS_MAX)
         .build()
@@ -49,7 +53,7 @@ pub(crate) fn parse(text: &str, right: &Right) -> Result<Parsed, QueryError> {
     };
     check(&statement, right)?;
     let names_catalogue = catalogue::rewrite(&mut statement);
-    Ok(Parsed { statement, names_catalogue })
+    Ok(Parsed { statement, names_catalogue, as_of })
 }
 
 fn check(statement: &Statement, right: &Right) -> Result<(), QueryError> {

@@ -111,7 +111,7 @@ async fn every_example_runs_and_answers_with_rows_from_the_log_and_from_the_tabl
     let world = World::new().await;
     fill(&world).await;
     let page = page();
-    assert_eq!(examples(&page).len(), 12, "the page's examples are found");
+    assert_eq!(examples(&page).len(), 13, "the page's examples are found");
     // The first question has a question to find.
     world.sql("SELECT 1").await.unwrap();
     for from in ["the log", "the table"] {

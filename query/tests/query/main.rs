@@ -9,6 +9,8 @@
 
 mod world;
 
+mod as_of;
+
 mod cut;
 
 mod docs;

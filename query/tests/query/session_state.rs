@@ -1,5 +1,5 @@
 use retrace_access::EvidenceRight;
-use retrace_eventlog::{EventLog, InstanceStream, partition_for};
+use retrace_eventlog::{EventLog, InstanceStream, MemoryLog, partition_for};
 use retrace_evidence::{Head, Heads, Part, Place, SigningKey, TrustedKeys};
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::{Event, Hash, Id, Subject};
@@ -291,5 +291,68 @@ async fn rolled_sessions_name_each_other() {
             [[&first, "NULL", &second], [&second, &first, "NULL"], [&alone, "NULL", "NULL"]];
         assert_eq!(rows, expected, "in {place}");
         world.ingest().await;
+    }
+}
+
+/// Two hours after.
+const LONG_AFTER: fn() -> i64 = || NOW_UNIX_US + 7_200_000_000;
+
+#[tokio::test]
+async fn as_of_a_cut_or_a_time_sessions_stand_as_they_stood() {
+    let world = World::new().await;
+    let at = |s: i64| NOW_UNIX_US + s * 1_000_000;
+    let mut session = Session::new(&world, "ann");
+    session.open().await;
+    let instance = Instance::new(&world);
+    instance.sign(&[head(&session)]).await;
+    let states = "SELECT state FROM sessions";
+    let answer =
+        reader(&world, 1, IN_TIME).sql(&caller("auditor", EvidenceRight::All), states).await.unwrap();
+    let cut = answer.cut.to_string();
+    assert_eq!(rows(answer).await.unwrap(), [["open"]]);
+    // The gate signs every few seconds, and then no more.
+    world.log.set_now(at(10));
+    instance.sign(&[head(&session)]).await;
+    let later = reader(&world, 1, LONG_AFTER);
+    assert_eq!(ask(&later, states).await, [["lost"]]);
+    for from in ["the log", "the table"] {
+        let as_of_cut = ask(&later, &format!("{states} AS OF CUT '{cut}'")).await;
+        assert_eq!(as_of_cut, [["open"]], "{from}");
+        let time = "SELECT to_char(to_timestamp_micros($), '%Y-%m-%dT%H:%M:%S%.6fZ')";
+        for (s, state) in [(5, "open"), (60, "lost")] {
+            let time = ask(&later, &time.replace('$', &at(s).to_string())).await;
+            let asked = format!("{states} AS OF TIMESTAMP '{}'", time[0][0]);
+            assert_eq!(ask(&later, &asked).await, [[state]], "{from}, after {s} s");
+        }
+        world.commit().await;
+    }
+}
+
+/// Where an answer ends in one topic partition may lie before what a signature in another one names.
+#[tokio::test]
+async fn a_signature_over_what_is_above_a_cut_makes_nothing_damaged() {
+    let world = World::with(MemoryLog::with_partitions(2, 1), Options::default()).await;
+    let at = |s: i64| NOW_UNIX_US + s * 1_000_000;
+    let instance = Instance::new(&world);
+    let signs_in = instance.stream.topic_partition().partition;
+    let mut session = Session::new(&world, "ann");
+    while partition_for(session.id, 2) == signs_in {
+        session = Session::new(&world, "ann");
+    }
+    session.open().await;
+    instance.sign(&[head(&session)]).await;
+    world.log.set_now(at(1));
+    session.command("SELECT 1", &[]).await;
+    world.log.set_now(at(2));
+    instance.sign(&[head(&session)]).await;
+    let cut = (0..2).map(|partition| {
+        let end = if partition == signs_in { 2 } else { 1 };
+        format!("retrace.events[{partition}]<{end}")
+    });
+    let cut = format!("retrace.control[0]<0, {}", cut.collect::<Vec<_>>().join(", "));
+    let states = format!("SELECT state FROM sessions AS OF CUT '{cut}'");
+    for from in ["the log", "the table"] {
+        assert_eq!(ask(&reader(&world, 1, LONG_AFTER), &states).await, [["open"]], "{from}");
+        world.commit().await;
     }
 }

@@ -1,0 +1,136 @@
+//! `AS OF`: a cut or a time gives the same answer again, whatever happened since.
+
+use retrace_access::EvidenceRight;
+use retrace_eventlog::MemoryLog;
+use retrace_lake::{CompactionOptions, Compactor};
+use retrace_proto::wire::envelope::Payload;
+use retrace_query::{ErrorKind, Options, QueryError};
+
+use crate::world::{NOW_UNIX_US, Session, World, caller, rows};
+
+const ALL: &str =
+    "SELECT stream_id, stream_seq, statement FROM events WHERE stream_kind = 'session' ORDER BY 1, 2";
+
+async fn world() -> World {
+    World::with(MemoryLog::with_partitions(2, 1), Options::default()).await
+}
+
+/// Sessions that run, each followed by a commit.
+async fn fill(world: &World, sessions: usize) {
+    for session in 0..sessions {
+        Session::run(world, "ann", session + 1).await;
+        world.ingest().await;
+    }
+}
+
+async fn compact(world: &World) {
+    let two = CompactionOptions { fan_in: 2, ..CompactionOptions::default() };
+    let compacted = Compactor::new(world.table.clone(), two).step().await.unwrap();
+    assert!(compacted.unwrap().merged > 1);
+}
+
+async fn ask(world: &World, statement: &str) -> (String, Vec<Vec<String>>) {
+    let answer = world.reader().sql(&caller("auditor", EvidenceRight::All), statement).await.unwrap();
+    (answer.cut.to_string(), rows(answer).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_cut_gives_the_same_answer_after_appends_commits_and_compaction() {
+    let world = world().await;
+    fill(&world, 3).await;
+    // Some of it is in the log alone.
+    Session::run(&world, "ann", 4).await;
+    let (cut, before) = ask(&world, ALL).await;
+    assert!(before.len() > 20);
+    let again = format!("{ALL} AS OF CUT '{cut}'");
+    assert_eq!(ask(&world, &again).await, (cut.clone(), before.clone()));
+    for round in 0..3 {
+        fill(&world, 2).await;
+        assert_eq!(ask(&world, &again).await, (cut.clone(), before.clone()), "round {round}, committed");
+        compact(&world).await;
+        assert_eq!(ask(&world, &again).await, (cut.clone(), before.clone()), "round {round}, merged");
+    }
+    assert!(ask(&world, ALL).await.1.len() > before.len());
+    Session::run(&world, "bob", 2).await;
+    let (cut, _) = ask(&world, ALL).await;
+    for who in ["ann", "bob"] {
+        let own = caller(who, EvidenceRight::Own);
+        let then = world.reader().sql(&own, &format!("{ALL} AS OF CUT '{cut}'")).await.unwrap();
+        let now = world.reader().sql(&own, ALL).await.unwrap();
+        let (then, now) = (rows(then).await.unwrap(), rows(now).await.unwrap());
+        assert_eq!(then, now, "{who} sees their own");
+        assert!(!now.is_empty() && now.len() < ask(&world, ALL).await.1.len());
+    }
+}
+
+#[tokio::test]
+async fn a_time_gives_what_the_log_had_taken_before() {
+    let world = world().await;
+    let at = |minutes: i64| NOW_UNIX_US + minutes * 60_000_000;
+    let mut expected = Vec::new();
+    for minute in 0..6 {
+        world.log.set_now(at(minute));
+        Session::run(&world, "ann", 2).await;
+        if minute % 2 == 0 {
+            world.ingest().await;
+        }
+        expected.push(ask(&world, ALL).await.1);
+    }
+    let as_of = |minutes: i64, us: i64| {
+        let time = format!("to_timestamp_micros({})", at(minutes) + us);
+        let (world, all) = (&world, ALL);
+        async move {
+            let text = world.sql(&format!("SELECT to_char({time}, '%Y-%m-%dT%H:%M:%S%.6fZ')")).await.unwrap();
+            ask(world, &format!("{all} AS OF TIMESTAMP '{}'", text[0][0])).await.1
+        }
+    };
+    for merged in [false, true] {
+        if merged {
+            world.ingest().await;
+            compact(&world).await;
+        }
+        assert_eq!(as_of(0, 0).await.len(), 0, "before the first");
+        for (minute, expected) in (0..).zip(&expected) {
+            assert_eq!(&as_of(minute, 1).await, expected, "minute {minute}, merged: {merged}");
+            assert_eq!(&as_of(minute + 1, 0).await, expected, "minute {minute}, merged: {merged}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_log_has_not_come_to_is_refused() {
+    let world = world().await;
+    fill(&world, 1).await;
+    let (cut, _) = ask(&world, "SELECT 1").await;
+    let partial =
+        cut.split(", ").filter(|position| !position.contains("events[0]")).collect::<Vec<_>>().join(", ");
+    let error = world.sql(&format!("SELECT 1 AS OF CUT '{partial}'")).await.unwrap_err();
+    assert!(matches!(error, QueryError::CutPartial { .. }), "{error:?}");
+    let error = world.sql("SELECT 1 AS OF TIMESTAMP '2100-01-01'").await.unwrap_err();
+    assert!(matches!(error, QueryError::TooSoon { .. }), "{error:?}");
+    for cut in ["retrace.events[0]<1000000, retrace.events[1]<0, retrace.control[0]<0", "retrace.events[7]<0"]
+    {
+        let error = world.sql(&format!("SELECT 1 AS OF CUT '{cut}'")).await.unwrap_err();
+        assert!(matches!(error, QueryError::CutAhead { .. }), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::FixTheCall);
+    }
+}
+
+#[tokio::test]
+async fn the_record_of_such_a_read_has_its_cut() {
+    let world = world().await;
+    fill(&world, 1).await;
+    let (cut, _) = ask(&world, "SELECT 1").await;
+    fill(&world, 1).await;
+    let statement = &format!("SELECT count(*) FROM events AS OF CUT '{cut}'");
+    world.sql(statement).await.unwrap();
+    let events = world.instance_events().await;
+    let read = events.iter().rev().find_map(|payload| match payload {
+        Payload::EvidenceRead(read) => Some(read),
+        _ => None,
+    });
+    let read = read.unwrap();
+    assert_eq!(read.statement, *statement);
+    let ends = read.cut.iter().map(|it| format!("{}[{}]<{}", it.topic, it.partition, it.end_exclusive));
+    assert_eq!(ends.collect::<Vec<_>>().join(", "), cut);
+}
