@@ -10,6 +10,7 @@ mod cli;
 mod clock_steps;
 mod columns;
 mod common;
+mod compaction;
 mod configuration;
 mod control;
 mod door;
