@@ -23,7 +23,9 @@ use crate::right::Right;
 use crate::source::{self, Source};
 use crate::spill::SpillRoom;
 use crate::statement::Parsed;
-use crate::{Cut, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, fingerprint, statement, tail};
+use crate::{
+    Cut, ErrorKind, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, fingerprint, statement, tail,
+};
 
 /// Reads evidence for those who may, and records that they did. The one way to rows: the network service and a command
 /// that opens log and table itself both go through it.
@@ -236,9 +238,17 @@ impl Reader {
         let Inner { sources, options, engine, spill_room, .. } = self.0.as_ref();
         let now_unix_us = (options.clock)();
         let taken = Source::take(sources.log.as_ref(), &sources.table, &as_of, options, spill_room);
-        let source = tokio::time::timeout_at(deadline.into(), taken)
+        let taken = tokio::time::timeout_at(deadline.into(), taken)
             .await
-            .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })??;
+            .map_err(|_elapsed| QueryError::Deadline { ms_max: options.query_ms_max })?;
+        let source = match taken {
+            Ok(source) => source,
+            // A moment that nobody may ask for; the answer says where the log ends.
+            Err(error) if error.kind() == ErrorKind::FixTheCall => {
+                return Refusal { reader: self, caller, kind, deadline }.record(statement, error).await;
+            }
+            Err(error) => return Err(error),
+        };
         let cut = source.cut.clone();
         let now_unix_us = source.judged_at_unix_us.map_or(now_unix_us, |at| at.min(now_unix_us));
         self.0.metrics.took_tail(source.tail_bytes());

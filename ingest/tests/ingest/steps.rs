@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, ReadError};
 use retrace_ingest::{Ingest, IngestError};
 use retrace_lake::faults::{Fault, FaultyStore, Step};
@@ -172,6 +174,25 @@ async fn a_log_that_starts_above_the_position_stops_ingest() {
     let error = ingest(&log, open(&store).await).step().await.expect_err("an alarm");
     assert!(matches!(error, IngestError::RecordsLost { position: 0, start: 2, .. }), "{error}");
     assert_eq!(found(&store).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_a_file_was_taken_out_of_stops_ingest() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let mut writer = Writer::new(&log, 1);
+    writer.append(EVENTS, 5).await;
+    let table = open(&store).await;
+    assert_eq!(ingest(&log, table.clone()).step().await.expect("committed").rows, 5);
+    let before = table.snapshot().await.expect("readable");
+    // As another Delta writer deletes rows.
+    let path = &before.files()[0].path;
+    let removal = format!(r#"{{"remove":{{"path":"{path}","dataChange":true,"deletionTimestamp":1}}}}"#);
+    let version = Path::from(format!("_delta_log/{:020}.json", before.version() + 1));
+    store.put(&version, removal.into()).await.expect("put");
+    writer.append(EVENTS, 2).await;
+    let error = ingest(&log, table).step().await.expect_err("an alarm");
+    assert!(matches!(error, IngestError::Miscount { rows: 0, position: 5, .. }), "{error}");
+    assert!(!error.is_transient());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,6 +108,9 @@ async fn what_the_log_has_not_come_to_is_refused() {
     assert!(matches!(error, QueryError::CutPartial { .. }), "{error:?}");
     let error = world.sql("SELECT 1 AS OF TIMESTAMP '2100-01-01'").await.unwrap_err();
     assert!(matches!(error, QueryError::TooSoon { .. }), "{error:?}");
+    let attempts =
+        "SELECT count(*) FROM events WHERE event_type = 'evidence_read' AND statement LIKE '%2100-01-01%'";
+    assert_eq!(world.number(attempts).await, 1, "what is refused is on record");
     for cut in ["retrace.events[0]<1000000, retrace.events[1]<0, retrace.control[0]<0", "retrace.events[7]<0"]
     {
         let error = world.sql(&format!("SELECT 1 AS OF CUT '{cut}'")).await.unwrap_err();

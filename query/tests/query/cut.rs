@@ -31,6 +31,22 @@ async fn p4_an_event_is_seen_by_the_first_query_after_it_is_durable() {
     assert_eq!(world.number(COUNT).await, session.sealed.len() as i64);
 }
 
+#[tokio::test]
+async fn a_table_that_a_file_was_taken_out_of_is_not_answered_from() {
+    let world = World::new().await;
+    Session::run(&world, "ann", 3).await;
+    world.ingest().await;
+    let before = world.table.snapshot().await.unwrap();
+    assert!(world.number(COUNT).await > 0);
+    // As another Delta writer deletes rows.
+    let path = &before.files()[0].path;
+    let removal = format!(r#"{{"remove":{{"path":"{path}","dataChange":true,"deletionTimestamp":1}}}}"#);
+    let version = format!("lake/_delta_log/{:020}.json", before.version() + 1);
+    std::fs::write(world.folder.path().join(version), removal).unwrap();
+    let error = world.sql(COUNT).await.unwrap_err();
+    assert!(matches!(error, QueryError::Miscount { rows: 0, .. }), "{error:?}");
+}
+
 /// 40 worlds of 25 steps: between any two queries events are appended, and perhaps committed, and perhaps truncated.
 #[tokio::test]
 async fn p4_a_thousand_interleavings_with_ingest_show_every_event_once() {
