@@ -19,7 +19,7 @@ use crate::postgres::{Database, TARGET_PASSWORD};
 use crate::{port, run};
 pub use health::Health;
 use process::Plan;
-pub use process::{Process, Surroundings};
+pub use process::{Process, Surroundings, service_arguments};
 
 use configuration::{MASK, set, target_of};
 
@@ -212,7 +212,11 @@ impl Drop for Gate {
 }
 
 /// The `retrace` beside the running test, or the one that `RETRACE_BIN` names.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("RETRACE_BIN") {
         return path.into();
     }

@@ -1,8 +1,7 @@
 //! A TCP load balancer: a real HAProxy.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write as _};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,7 +56,7 @@ impl HaProxy {
         let file = folder.join("haproxy.cfg");
         fs::write(&file, configuration(&folder, &format!("{address}:{port}"), backends))
             .expect("the folder is writable");
-        let arguments = ["-db".to_owned(), "-f".to_owned(), file.display().to_string()];
+        let arguments = haproxy_arguments(&file.display().to_string());
         let leash =
             Leash::start(&folder, &program(), &arguments, None, Ending::Killed).expect("the keeper starts");
         let haproxy = Self { port, folder, _leash: leash };
@@ -107,35 +106,30 @@ fn program() -> PathBuf {
     packaged.to_owned()
 }
 
-/// A client that a server did not take is led to another one, without a pause.
+/// The load balancer of docker-compose.yml. What comes before its addresses is every balancer's: a client that a server
+/// did not take, for one, is led to another one without a pause.
+const DEPLOYED: &str = include_str!("../../deploy/haproxy.cfg");
+
+/// How a balancer is started on a configuration.
+#[must_use]
+pub fn haproxy_arguments(file: &str) -> [String; 3] {
+    ["-db", "-f", file].map(str::to_owned)
+}
+
 fn configuration(folder: &Path, listen: &str, backends: &[Backend]) -> String {
-    let admin = folder.join("admin");
-    let mut text = format!(
-        "global
-    stats socket {} level admin
-    maxconn 1024
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 1h
-    timeout server 1h
-    timeout check 5s
-    retries 3
-    option redispatch 1
-listen servers
-    bind {listen}
-    balance leastconn
-",
-        admin.display()
-    );
-    if backends.iter().any(|backend| backend.readiness.is_some()) {
-        text.push_str("    option httpchk GET /readyz\n");
+    let (every, _) = DEPLOYED.split_once("\nresolvers ").expect("addresses come last");
+    let asks = backends.iter().any(|backend| backend.readiness.is_some());
+    let mut lines = Vec::new();
+    for line in every.lines().filter(|line| asks || !line.contains("option httpchk")) {
+        lines.push(line.to_owned());
+        if line == "global" {
+            lines.push(format!("    stats socket {} level admin", folder.join("admin").display()));
+        }
     }
+    lines.extend(["listen servers".to_owned(), format!("    bind {listen}")]);
     for (index, Backend { address, readiness }) in backends.iter().enumerate() {
         let asked = readiness.as_ref().map(|address| format!(" addr {}", address.replace(':', " port ")));
-        let asked = asked.unwrap_or_default();
-        writeln!(text, "    server s{index} {address} check inter 200ms fall 2 rise 1{asked}")
-            .expect("a String takes all");
+        lines.push(format!("    server s{index} {address} check{}", asked.unwrap_or_default()));
     }
-    text
+    lines.join("\n") + "\n"
 }

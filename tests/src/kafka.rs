@@ -28,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long brokers may take for one answer.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// Fewest brokers of a cluster: what [`DEPLOYED`] says of replicas takes so many.
+const BROKERS_MIN: usize = 3;
+
+/// What every broker has, those of docker-compose.yml too.
+const DEPLOYED: &str = include_str!("../../deploy/kafka/server.properties");
+
 /// Any cluster id will do, but all brokers must agree on it.
 const CLUSTER_ID: &str = "cmV0cmFjZS1zY3JhdGNoMQ";
 
@@ -66,8 +72,12 @@ impl Kafka {
     }
 
     /// The same at another address of this machine.
+    ///
+    /// # Panics
+    /// If there are fewer than three.
     #[must_use]
     pub fn start_at(address: &str, brokers: usize) -> Self {
+        assert!(brokers >= BROKERS_MIN, "deploy/kafka/server.properties is of {BROKERS_MIN} brokers or more");
         let folder =
             tempfile::Builder::new().prefix("retrace-kafka-").tempdir().expect("a temporary folder").keep();
         let sleep = ["infinity".to_owned()];
@@ -89,7 +99,7 @@ impl Kafka {
                 process: Mutex::new(None),
                 starts: AtomicU32::new(0),
             };
-            broker.format(*controller_port, &voters.join(","), brokers);
+            broker.format(*controller_port, &voters.join(","));
             broker
         };
         let brokers: Vec<_> = controllers.iter().enumerate().map(broker).collect();
@@ -198,9 +208,9 @@ impl Kafka {
 }
 
 impl Broker {
-    fn format(&self, controller_port: u16, voters: &str, brokers: usize) {
+    fn format(&self, controller_port: u16, voters: &str) {
         fs::create_dir_all(&self.folder).expect("the cluster's folder is writable");
-        let settings = self.settings(controller_port, voters, brokers);
+        let settings = self.settings(controller_port, voters);
         fs::write(self.settings_file(), settings).expect("the folder is writable");
         let mut command = Command::new("java");
         command.args(self.java()).args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]);
@@ -208,31 +218,19 @@ impl Broker {
         let _ = run(command, b"", PATIENCE).expect_ok();
     }
 
-    fn settings(&self, controller_port: u16, voters: &str, brokers: usize) -> String {
+    /// What every broker has, what deploy/kafka/start adds in a container, and what a test needs besides.
+    fn settings(&self, controller_port: u16, voters: &str) -> String {
         let Self { id, address, port, sasl_port, .. } = self;
         let data = self.folder.join("data");
         let data = data.display();
-        let (replicas, in_sync) = (brokers.min(3), brokers.min(2));
         format!(
-            "process.roles=broker,controller
-node.id={id}
+            "{DEPLOYED}node.id={id}
 controller.quorum.voters={voters}
-controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://{address}:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=PLAINTEXT://{address}:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port}
-inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
 listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
 required user_{KAFKA_USER}=\"{KAFKA_PASSWORD}\";
 log.dirs={data}
-default.replication.factor={replicas}
-min.insync.replicas={in_sync}
-offsets.topic.num.partitions=4
-offsets.topic.replication.factor={replicas}
-transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor={replicas}
-transaction.state.log.min.isr={in_sync}
 {SETTINGS}"
         )
     }
@@ -301,11 +299,9 @@ fn is_alive(pid: u32) -> bool {
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
-/// As a careful operator has them, with times so short that a broker that was lost is noticed within seconds, and
-/// buffers so small that three fit on one machine.
-const SETTINGS: &str = "unclean.leader.election.enable=false
-auto.create.topics.enable=false
-log.message.timestamp.type=LogAppendTime
+/// Times so short that a broker that was lost is noticed within seconds, and buffers so small that three fit on one machine.
+const SETTINGS: &str = "offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=300
 broker.session.timeout.ms=3000

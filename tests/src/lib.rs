@@ -5,6 +5,7 @@
 //! * [`S3`]: a scratch S3 server, the store of the lake; [`S3Faults`]: what stands before it and fails on demand.
 //! * [`HaProxy`]: a load balancer before proxies, or a way to where a client cannot go itself.
 //! * [`Namespace`]: a network of its own, whose link can be cut; [`Clock`]: a clock that can be set.
+//! * [`compose`], [`kubernetes`]: what is deployed, to be compared with what runs here.
 //! * [`Gate`]: a folder made by `retrace init` and the `retrace up` that runs on it.
 //! * [`client`]: a driver that speaks the extended protocol; [`Wire`]: a client that may say anything.
 //! * [`matrix`]: workloads of many clients, compared with and without a gate.
@@ -30,6 +31,8 @@ mod namespace;
 
 mod clock;
 
+mod deployment;
+
 mod gate;
 
 pub mod client;
@@ -49,13 +52,16 @@ pub mod matrix;
 pub mod bench;
 
 pub use clock::Clock;
-pub use gate::{Gate, Health, PASSWORD_VARIABLE, Process, Surroundings, files_under};
-pub use haproxy::{Backend, HaProxy};
+pub use deployment::{compose, kubernetes};
+pub use gate::{
+    Gate, Health, PASSWORD_VARIABLE, Process, Surroundings, binary, files_under, service_arguments,
+};
+pub use haproxy::{Backend, HaProxy, haproxy_arguments};
 pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka};
 pub use namespace::{Link, Namespace};
 pub use postgres::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
 pub use run::{Outcome, run, wait_for};
-pub use s3::{S3, S3_ACCESS_KEY, S3_SECRET_KEY};
+pub use s3::{S3, S3_ACCESS_KEY, S3_SECRET_KEY, s3_arguments};
 pub use s3_faults::{S3Fault, S3Faults, Struck};
 pub use sample::{customers, payment_card};
 pub use wire::{Message, Wire, cancel_request, startup};

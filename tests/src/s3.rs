@@ -50,21 +50,13 @@ impl S3 {
             fs::create_dir_all(made).expect("the folder is writable");
         }
         let port = port::free();
-        let arguments = [
+        let mut arguments = vec![
             format!("ROOT_ACCESS_KEY={S3_ACCESS_KEY}"),
             format!("ROOT_SECRET_KEY={S3_SECRET_KEY}"),
             program().display().to_string(),
-            "--port".to_owned(),
-            format!("127.0.0.1:{port}"),
-            "--quiet".to_owned(),
-            "--keep-alive".to_owned(),
-            "--health".to_owned(),
-            "/health".to_owned(),
-            "--iam-dir".to_owned(),
-            accounts.display().to_string(),
-            "posix".to_owned(),
-            buckets.display().to_string(),
         ];
+        let [accounts, folder_of_buckets] = [&accounts, &buckets].map(|folder| folder.display().to_string());
+        arguments.extend(s3_arguments(&format!("127.0.0.1:{port}"), &accounts, &folder_of_buckets));
         let leash = Leash::start(&folder, Path::new("env"), &arguments, None, Ending::Killed)
             .expect("the keeper starts");
         let s3 = Self { port, buckets, _leash: leash };
@@ -119,6 +111,24 @@ impl S3 {
             && stream.read_to_string(&mut said).is_ok()
             && said.lines().next().is_some_and(|line| line.contains(" 200"))
     }
+}
+
+/// How a server is started: where it listens, and where accounts and buckets are.
+#[must_use]
+pub fn s3_arguments(listen: &str, accounts: &str, buckets: &str) -> [String; 10] {
+    [
+        "--port",
+        listen,
+        "--quiet",
+        "--keep-alive",
+        "--health",
+        "/health",
+        "--iam-dir",
+        accounts,
+        "posix",
+        buckets,
+    ]
+    .map(str::to_owned)
 }
 
 fn program() -> PathBuf {

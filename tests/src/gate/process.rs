@@ -1,5 +1,6 @@
 //! One running `retrace`.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -48,6 +49,18 @@ impl Process {
         let mut started = Self::spawn(plan, postgres_port);
         let ready = started.plan.wait_until_ready(&mut started.child, 1)?;
         Ok((started, ready))
+    }
+
+    /// Starts a service on a configuration of no gate, its output going to files whose names begin with `output`; gives the
+    /// line that says where it serves, too.
+    #[must_use]
+    #[track_caller]
+    pub fn of(role: &str, config: &Path, output: &Path) -> (Self, String) {
+        let postgres_port = listener_port(config);
+        let (config, output) = (config.to_owned(), output.to_owned());
+        let plan = Plan { role: role.to_owned(), config, output, surroundings: Surroundings::default() };
+        let started = Self::start(plan, postgres_port);
+        started.unwrap_or_else(|error| panic!("retrace {role} ended before it was ready: {error}"))
     }
 
     /// Starts `retrace ROLE`; it is not ready yet.
@@ -148,8 +161,8 @@ impl Plan {
         let file = |stream| self.file(start, stream);
         let Surroundings { wrapper, environment } = &self.surroundings;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).args(wrapper).arg(binary()).arg(&self.role);
-        command.arg("--config").arg(&self.config);
+        command.args(["--pdeathsig", "KILL", "--"]).args(wrapper).arg(binary());
+        command.args(service_arguments(&self.role, &self.config));
         command.env(PASSWORD_VARIABLE, TARGET_PASSWORD).env("RUST_BACKTRACE", "1");
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdout(File::create(file("stdout")).expect("the folder is writable"));
@@ -249,6 +262,12 @@ impl Gate {
         let plan = Plan { role: role.to_owned(), config, output, surroundings };
         Process::spawn(plan, postgres_port)
     }
+}
+
+/// How a service is started on a configuration.
+#[must_use]
+pub fn service_arguments(role: &str, config: &Path) -> [OsString; 3] {
+    [role.into(), "--config".into(), config.into()]
 }
 
 /// Where a configuration has clients come in.

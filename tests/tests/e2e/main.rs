@@ -11,6 +11,7 @@ mod clock_steps;
 mod columns;
 mod common;
 mod compaction;
+mod compose;
 mod configuration;
 mod control;
 mod door;

@@ -3,7 +3,9 @@
 //! * [`layers`]: the table of layers against what they depend on.
 //! * [`text`]: sizes, names and words of the files themselves.
 //! * [`supply`]: licences, bans and duplicates, as deny.toml has them.
+//! * [`deploy`]: what is deployed against what the tests run.
 
+mod deploy;
 mod layers;
 mod supply;
 mod text;
