@@ -199,6 +199,23 @@ impl Event {
         Self(Payload::CancelRequested(wire::CancelRequested { process_id, connection_id }))
     }
 
+    /// What the hold is on is to be kept. A control record.
+    pub fn legal_hold_set(hold: Id, on: wire::legal_hold_set::On, reason: Masked<String>) -> Self {
+        let (hold_id, reason) = (hold.to_bytes(), reason.into_inner());
+        Self(Payload::LegalHoldSet(wire::LegalHoldSet { hold_id, on: Some(on), reason }))
+    }
+
+    /// A hold keeps nothing any more. A control record.
+    pub fn legal_hold_lifted(hold: Id, reason: Masked<String>) -> Self {
+        let (hold_id, reason) = (hold.to_bytes(), reason.into_inner());
+        Self(Payload::LegalHoldLifted(wire::LegalHoldLifted { hold_id, reason }))
+    }
+
+    /// Expired events are about to be removed from the table.
+    pub fn retention_applied(facts: wire::RetentionApplied) -> Self {
+        Self(Payload::RetentionApplied(facts))
+    }
+
     /// A session ends because a control record wants it.
     pub fn kill_applied(control: wire::ControlReference) -> Self {
         Self(Payload::KillApplied(wire::KillApplied { control: Some(control) }))
@@ -267,5 +284,8 @@ pub fn event_type(payload: &Payload) -> &'static str {
         Payload::InstanceStarted(_) => "instance_started",
         Payload::StreamHeads(_) => "stream_heads",
         Payload::StreamAborted(_) => "stream_aborted",
+        Payload::LegalHoldSet(_) => "legal_hold_set",
+        Payload::LegalHoldLifted(_) => "legal_hold_lifted",
+        Payload::RetentionApplied(_) => "retention_applied",
     }
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test vouches for its own values")]
 
 use bytes::Bytes;
-use retrace_proto::wire::{self, envelope::Payload, response_part::Part};
+use retrace_proto::wire::{self, envelope::Payload, legal_hold_set::On, response_part::Part};
 use retrace_proto::{
     CommandReceived, CommandTexts, Envelope, Event, Id, Masked, Recorded, ResponseContent, ResponseEnd,
     StreamWriter, Subject,
@@ -280,7 +280,25 @@ fn control_records() -> Vec<Event> {
         Event::token_revoked("abcd2345".to_owned(), reason()),
         Event::kill_requested(Some("jo".to_owned()), reason()),
         Event::cancel_requested(7, Some(id(8))),
+        Event::legal_hold_set(id(9), On::SessionId(id(1).to_bytes()), reason()),
+        Event::legal_hold_set(id(10), On::Principal("agent-7".to_owned()), reason()),
+        Event::legal_hold_set(id(11), On::Target("shop".to_owned()), reason()),
+        Event::legal_hold_lifted(id(9), reason()),
     ]
+}
+
+/// What the table's keeper writes.
+fn retention() -> Event {
+    let period =
+        wire::RetentionPeriod { retention_class: wire::RetentionClass::Short.into(), first_day_kept: 20_833 };
+    Event::retention_applied(wire::RetentionApplied {
+        table_version: 1,
+        periods: vec![period],
+        rows_removed: 2,
+        rows_kept: 3,
+        files_removed: 4,
+        hold_ids: vec![id(9).to_bytes()],
+    })
 }
 
 fn control_reference() -> wire::ControlReference {
@@ -311,6 +329,8 @@ fn sealed() -> Vec<Envelope> {
         let sealed = Envelope::seal_signed(&mut stream, &subject(), occurred_at(index), event, &sign);
         all.push(sealed.expect("small events"));
     }
+    let last = Envelope::seal(&mut stream, &subject(), Some(1), occurred_at(all.len()), retention());
+    all.push(last.expect("a small event"));
     all
 }
 

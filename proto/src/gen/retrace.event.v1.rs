@@ -9,11 +9,10 @@ pub struct Envelope {
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
     /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
     /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
-    /// 29 FileTransferred     32 TokenIssued         42 LegalHoldSet       43 LegalHoldLifted
-    /// 44 RetentionApplied
+    /// 29 FileTransferred     32 TokenIssued
     #[prost(
         oneof = "envelope::Payload",
-        tags = "10, 11, 12, 13, 14, 15, 16, 22, 23, 24, 25, 30, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 45"
+        tags = "10, 11, 12, 13, 14, 15, 16, 22, 23, 24, 25, 30, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45"
     )]
     pub payload: ::core::option::Option<envelope::Payload>,
 }
@@ -22,8 +21,7 @@ pub mod envelope {
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
     /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
     /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
-    /// 29 FileTransferred     32 TokenIssued         42 LegalHoldSet       43 LegalHoldLifted
-    /// 44 RetentionApplied
+    /// 29 FileTransferred     32 TokenIssued
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Payload {
         #[prost(message, tag = "10")]
@@ -70,6 +68,12 @@ pub mod envelope {
         StreamHeads(super::StreamHeads),
         #[prost(message, tag = "41")]
         StreamAborted(super::StreamAborted),
+        #[prost(message, tag = "42")]
+        LegalHoldSet(super::LegalHoldSet),
+        #[prost(message, tag = "43")]
+        LegalHoldLifted(super::LegalHoldLifted),
+        #[prost(message, tag = "44")]
+        RetentionApplied(super::RetentionApplied),
         #[prost(message, tag = "45")]
         CancelRequested(super::CancelRequested),
     }
@@ -978,6 +982,69 @@ pub struct CancelRequested {
     /// of the session; empty if the client's protocol has no room for it
     #[prost(bytes = "bytes", tag = "2")]
     pub connection_id: ::prost::bytes::Bytes,
+}
+/// A control record: what it is on is kept until the hold is lifted, whatever its retention class says.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LegalHoldSet {
+    /// UUIDv7
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hold_id: ::prost::bytes::Bytes,
+    /// masked
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(oneof = "legal_hold_set::On", tags = "2, 3, 4")]
+    pub on: ::core::option::Option<legal_hold_set::On>,
+}
+/// Nested message and enum types in `LegalHoldSet`.
+pub mod legal_hold_set {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum On {
+        /// the header's session, too
+        #[prost(bytes, tag = "2")]
+        SessionId(::prost::bytes::Bytes),
+        /// who acted, or on whose behalf
+        #[prost(string, tag = "3")]
+        Principal(::prost::alloc::string::String),
+        #[prost(string, tag = "4")]
+        Target(::prost::alloc::string::String),
+    }
+}
+/// A control record: a hold keeps nothing any more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LegalHoldLifted {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hold_id: ::prost::bytes::Bytes,
+    /// masked
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Expired events are about to be removed from the table. Whether they were, the table itself says.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RetentionApplied {
+    /// which they are looked for in; they go in a later one
+    #[prost(uint64, tag = "1")]
+    pub table_version: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub periods: ::prost::alloc::vec::Vec<RetentionPeriod>,
+    #[prost(uint64, tag = "3")]
+    pub rows_removed: u64,
+    /// of the files that are removed or written anew
+    #[prost(uint64, tag = "4")]
+    pub rows_kept: u64,
+    /// or written anew
+    #[prost(uint64, tag = "5")]
+    pub files_removed: u64,
+    /// in force
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub hold_ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetentionPeriod {
+    #[prost(enumeration = "RetentionClass", tag = "1")]
+    pub retention_class: i32,
+    /// days since the Unix epoch
+    #[prost(int32, tag = "2")]
+    pub first_day_kept: i32,
 }
 /// The session ends, as a control record wants it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
