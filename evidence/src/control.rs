@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use retrace_proto::wire::envelope::Payload;
+use retrace_proto::wire::legal_hold_set::On;
 use retrace_proto::wire::{self, KeyRole};
 use retrace_proto::{Id, Recorded};
 
@@ -29,6 +30,9 @@ const CLOCK_DIFFERENCE_US_MAX: i64 = 3600 * 1_000_000;
 
 /// Longest id of a token, in bytes.
 const TOKEN_ID_BYTES_MAX: usize = 64;
+
+/// Longest name of what a hold is on, in bytes.
+const NAME_BYTES_MAX: usize = 256;
 
 /// Streams of a role whose last place is remembered. Each is one start of a process that wrote a control record.
 const STREAMS_MAX: usize = 65_536;
@@ -101,6 +105,29 @@ pub enum Order {
         /// Of the session, if its client's protocol has room for it.
         connection_id: Option<Id>,
     },
+    /// Keep evidence whatever its age. It concerns whoever removes evidence, and no process that serves.
+    SetHold {
+        /// Which hold.
+        hold_id: Id,
+        /// Whose evidence.
+        on: HeldOn,
+    },
+    /// Keep it no longer.
+    LiftHold {
+        /// Which hold.
+        hold_id: Id,
+    },
+}
+
+/// Whose evidence a hold keeps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HeldOn {
+    /// Everything about a session.
+    Session(Id),
+    /// Everything that a principal did, or somebody on its behalf.
+    Principal(String),
+    /// Everything that was done at a target.
+    Target(String),
 }
 
 /// Why a record of the control topic is not obeyed.
@@ -224,7 +251,7 @@ impl Standing {
 }
 
 /// What a record orders, and the roles that may.
-fn order(recorded: &Recorded) -> Result<(Order, &'static [KeyRole]), NotObeyed> {
+pub(crate) fn order(recorded: &Recorded) -> Result<(Order, &'static [KeyRole]), NotObeyed> {
     match recorded.payload() {
         Payload::KillRequested(kill) => {
             let session_id = recorded.session_id().ok_or(NotObeyed::NoOrder)?;
@@ -241,7 +268,43 @@ fn order(recorded: &Recorded) -> Result<(Order, &'static [KeyRole]), NotObeyed> 
             };
             Ok((Order::Cancel { process_id: cancel.process_id, connection_id }, &[KeyRole::Proxy]))
         }
+        Payload::LegalHoldSet(hold) => {
+            let hold_id = Id::from_slice(&hold.hold_id).map_err(|_| NotObeyed::NoOrder)?;
+            let on = hold.on.as_ref().and_then(held_on).ok_or(NotObeyed::NoOrder)?;
+            Ok((Order::SetHold { hold_id, on }, &[KeyRole::Query]))
+        }
+        Payload::LegalHoldLifted(hold) => {
+            let hold_id = Id::from_slice(&hold.hold_id).map_err(|_| NotObeyed::NoOrder)?;
+            Ok((Order::LiftHold { hold_id }, &[KeyRole::Query]))
+        }
         _ => Err(NotObeyed::NoOrder),
+    }
+}
+
+fn held_on(on: &On) -> Option<HeldOn> {
+    let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+    match on {
+        On::SessionId(id) => Id::from_slice(id).ok().map(HeldOn::Session),
+        On::Principal(name) => is_name(name).then(|| HeldOn::Principal(name.clone())),
+        On::Target(name) => is_name(name).then(|| HeldOn::Target(name.clone())),
+    }
+}
+
+/// Whether a trusted key of a role that may signed a record as it stands, for this place. How old it is does not matter.
+pub(crate) fn signed_order(
+    keys: &ControlKeys,
+    place: (Id, u32),
+    recorded: &Recorded,
+) -> Result<Order, NotObeyed> {
+    let signature = recorded.signature().ok_or(NotObeyed::NotSigned)?;
+    let (order, may_sign) = order(recorded)?;
+    let role = signature.role();
+    let keys = keys.of(role).filter(|_| may_sign.contains(&role)).ok_or(NotObeyed::Role)?;
+    let message = signed_bytes(role, place, &recorded.unsigned_bytes());
+    if keys.verify(&signature.key_id, &message, &signature.signature) {
+        Ok(order)
+    } else {
+        Err(NotObeyed::Signature)
     }
 }
 

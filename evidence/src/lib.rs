@@ -7,6 +7,7 @@
 //! * [`Heads`]: where the open streams of an instance stand, signed by it, and what exactly the signature covers.
 //! * [`Stream`], [`Witness`], [`SessionState`]: a stream as it is found, what signed heads say of it, and what follows.
 //! * [`ControlSigner`], [`ControlReader`], [`Order`]: what a control record orders, and whether it is to be obeyed.
+//! * [`Holds`]: whose evidence must be kept, by all control records that there are.
 //!
 //! No I/O, no clock, no randomness: keys, times and rows are arguments.
 
@@ -20,11 +21,14 @@ mod state;
 
 mod control;
 
+mod holds;
+
 pub use control::{
-    CANCEL_LIFETIME_US_MAX, CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, NotObeyed,
-    Order, Standing,
+    CANCEL_LIFETIME_US_MAX, CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, HeldOn,
+    NotObeyed, Order, Standing,
 };
 pub use heads::{HEADS_PER_EVENT_MAX, Head, Heads, HeadsError, Part, Place, SignedRoot};
+pub use holds::Holds;
 pub use key::{KeyError, PublicKey, SEED_BYTES, SigningKey, TrustedKeys};
 pub use state::{HEADS_INTERVAL_US, InstanceSeen, SILENCE_US_MAX, SessionState, Stream, Witness};
 pub use tree::tree_hash;

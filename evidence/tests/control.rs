@@ -1,9 +1,10 @@
 //! Which control records are obeyed: those of a key whose role may, as they were written, where and when they were.
 
 use retrace_evidence::{
-    CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, NotObeyed, Order, SigningKey,
-    Standing,
+    CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, HeldOn, Holds, NotObeyed, Order,
+    SigningKey, Standing,
 };
+use retrace_proto::wire::legal_hold_set::On;
 use retrace_proto::wire::{KeyRole, StreamKind};
 use retrace_proto::{Envelope, Event, Id, Masked, Recorded, StreamWriter, Subject};
 
@@ -22,12 +23,15 @@ fn signer(role: KeyRole, topic: Id) -> ControlSigner {
     ControlSigner::new(key(role), role, topic)
 }
 
-fn reader() -> ControlReader {
-    let keys = ControlKeys {
+fn keys() -> ControlKeys {
+    ControlKeys {
         proxy: [key(KeyRole::Proxy).public()].into_iter().collect(),
         query: [key(KeyRole::Query).public()].into_iter().collect(),
-    };
-    ControlReader::new(keys, id(1))
+    }
+}
+
+fn reader() -> ControlReader {
+    ControlReader::new(keys(), id(1))
 }
 
 /// Where all of them stand, just written.
@@ -211,5 +215,93 @@ fn cancels_and_other_orders_have_partitions_of_their_own() {
         let (mut query, mut proxy) = (Writer::new(KeyRole::Query, 2), Writer::new(KeyRole::Proxy, 3));
         assert_eq!(reader().read(&query.write(kill()), standing).is_ok(), kills);
         assert_eq!(reader().read(&proxy.write(cancel()), standing).is_ok(), cancels);
+    }
+}
+
+fn set(hold: u8, on: On) -> Event {
+    Event::legal_hold_set(id(hold), on, Masked::default())
+}
+
+fn lift(hold: u8) -> Event {
+    Event::legal_hold_lifted(id(hold), Masked::default())
+}
+
+fn in_force(records: &[Recorded]) -> Vec<(Id, HeldOn)> {
+    let mut holds = Holds::default();
+    for recorded in records {
+        let _ = holds.read(&keys(), (id(1), PARTITION), recorded);
+    }
+    holds.in_force().map(|(hold, on)| (hold, on.clone())).collect()
+}
+
+#[test]
+fn a_hold_counts_until_it_is_lifted_however_its_records_are_read() {
+    let mut query = Writer::new(KeyRole::Query, 2);
+    let mut records = [
+        query.write(set(10, On::SessionId(id(9).to_bytes()))),
+        query.write(set(11, On::Principal("jo".to_owned()))),
+        query.write(set(12, On::Target("shop".to_owned()))),
+        query.write(lift(11)),
+    ];
+    let expected = [(id(10), HeldOn::Session(id(9))), (id(12), HeldOn::Target("shop".to_owned()))];
+    assert_eq!(in_force(&records), expected);
+    let again = [records[0].clone(), records[3].clone(), records[1].clone(), records[2].clone()];
+    assert_eq!(in_force(&again), expected);
+    records.reverse();
+    assert_eq!(in_force(&records), expected);
+    // Whoever serves takes them for orders that are none of its business.
+    let mut reader = reader();
+    records.reverse();
+    let read = records.map(|recorded| reader.read(&recorded, now()));
+    assert_eq!(read[3], Ok(Order::LiftHold { hold_id: id(11) }));
+    assert!(read.iter().all(Result::is_ok), "{read:?}");
+}
+
+#[test]
+fn nobody_lifts_a_hold_by_writing_to_the_log_and_whoever_set_it_it_counts() {
+    let on = || On::Target("shop".to_owned());
+    let (mut query, mut proxy) = (Writer::new(KeyRole::Query, 2), Writer::new(KeyRole::Proxy, 3));
+    let mut strange = Writer {
+        signer: ControlSigner::new(key(KeyRole::Proxy), KeyRole::Query, id(1)),
+        stream: StreamWriter::new(id(4), StreamKind::Instance),
+    };
+    let mut stream = StreamWriter::new(id(5), StreamKind::Instance);
+    let mut plain = |event| {
+        let sealed = Envelope::seal(&mut stream, &Subject::default(), None, NOW_UNIX_US, event);
+        opened(sealed.expect("small"))
+    };
+    let held = [(id(10), HeldOn::Target("shop".to_owned()))];
+    let first = query.write(set(10, on()));
+    for (lifting, reason) in [
+        (proxy.write(lift(10)), NotObeyed::Role),
+        (strange.write(lift(10)), NotObeyed::Signature),
+        (plain(lift(10)), NotObeyed::NotSigned),
+    ] {
+        let mut holds = Holds::default();
+        holds.read(&keys(), (id(1), PARTITION), &first).expect("it sets a hold");
+        assert_eq!(holds.read(&keys(), (id(1), PARTITION), &lifting), Err(reason));
+        assert_eq!(in_force(&[first.clone(), lifting]), held);
+    }
+    // A record that lifts counts where it was written for.
+    let lifting = query.write(lift(10));
+    let mut holds = Holds::default();
+    holds.read(&keys(), (id(1), PARTITION), &first).expect("it sets a hold");
+    assert_eq!(holds.read(&keys(), (id(1), PARTITION + 1), &lifting), Err(NotObeyed::Signature));
+    assert_eq!(holds.read(&keys(), (id(2), PARTITION), &lifting), Err(NotObeyed::Signature));
+    assert_eq!(holds.read(&keys(), (id(1), PARTITION), &lifting), Ok(()));
+    assert_eq!(holds.in_force().count(), 0);
+    // One whose key is not known any more is a hold all the same.
+    assert_eq!(in_force(&[strange.write(set(10, on()))]), held);
+    assert_eq!(in_force(&[plain(set(10, on()))]), held);
+}
+
+#[test]
+fn a_hold_on_nothing_is_none() {
+    let mut query = Writer::new(KeyRole::Query, 2);
+    let long = "x".repeat(257);
+    for on in [On::SessionId(vec![1; 15].into()), On::Principal(String::new()), On::Target(long)] {
+        let recorded = query.write(set(10, on));
+        assert_eq!(reader().read(&recorded, now()), Err(NotObeyed::NoOrder));
+        assert_eq!(in_force(&[recorded]), []);
     }
 }

@@ -79,7 +79,7 @@ fn placed(at: TopicPartition, record: &Record, kind: RowKind) -> Row {
     }
 }
 
-fn day(unix_us: i64) -> i32 {
+pub(crate) fn day(unix_us: i64) -> i32 {
     let days = unix_us.div_euclid(DAY_US).clamp(*DAYS.start(), *DAYS.end());
     i32::try_from(days).expect("clamped to the years 1 to 9999")
 }
@@ -180,6 +180,9 @@ fn copy_content(payload: &Payload) -> Content {
         Payload::EvidenceRead(read) => {
             content.command_kind = name_of::<wire::evidence_read::Kind>(read.kind);
         }
+        Payload::RetentionApplied(applied) => {
+            content.row_count = Some(long(applied.rows_removed));
+        }
         Payload::EvidenceReadCompleted(read) => {
             content.status = name_of::<wire::evidence_read_completed::Status>(read.status);
             content.row_count = Some(long(read.rows));
@@ -198,6 +201,8 @@ fn statement_mut(payload: &mut Payload) -> Option<&mut String> {
         Payload::EvidenceRead(read) => Some(&mut read.statement),
         Payload::KillRequested(kill) => Some(&mut kill.reason),
         Payload::TokenRevoked(revoked) => Some(&mut revoked.reason),
+        Payload::LegalHoldSet(hold) => Some(&mut hold.reason),
+        Payload::LegalHoldLifted(hold) => Some(&mut hold.reason),
         _ => None,
     }
 }

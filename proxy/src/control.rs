@@ -63,6 +63,7 @@ impl Gateway {
             Order::Cancel { process_id, connection_id } => {
                 self.registry.cancel(process_id, connection_id, control);
             }
+            Order::SetHold { .. } | Order::LiftHold { .. } => {}
         }
     }
 

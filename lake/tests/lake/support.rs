@@ -127,6 +127,11 @@ pub(crate) fn event() -> impl Strategy<Value = Event> {
         Just(Event::cancel_applied(None)),
         text().prop_map(|reason| Event::kill_requested(None, Masked::by_masking(reason))),
         text().prop_map(|reason| Event::token_revoked("abcd".to_owned(), Masked::by_masking(reason))),
+        text().prop_map(|reason| {
+            let on = wire::legal_hold_set::On::Target("shop".to_owned());
+            Event::legal_hold_set(id(NOON_US, 1), on, Masked::by_masking(reason))
+        }),
+        text().prop_map(|reason| Event::legal_hold_lifted(id(NOON_US, 1), Masked::by_masking(reason))),
         Just(Event::cancel_requested(7, None)),
         Just(Event::kill_applied(wire::ControlReference::default())),
         (text(), 0i32..5).prop_map(|(statement, kind)| Event::evidence_read(
