@@ -1,5 +1,5 @@
 use retrace_eventlog::ReadError;
-use retrace_lake::{CommitError, LakeError};
+use retrace_lake::{CommitError, LakeError, Miscount};
 use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
 
@@ -32,19 +32,9 @@ pub enum IngestError {
         /// The log's first offset.
         start: u64,
     },
-    /// An evidence alarm: files were taken out of the table, or put into it, by somebody else.
-    #[error(
-        "the table has {rows} rows of {at}, and {position} were committed: its files were changed by other means than retrace; \
-         restore the table from a copy (nothing was written)"
-    )]
-    Miscount {
-        /// Where.
-        at: TopicPartition,
-        /// Rows in the files.
-        rows: u64,
-        /// Rows that were committed.
-        position: u64,
-    },
+    /// Files were taken out of the table, or put into it, by somebody else.
+    #[error("{0} (nothing was written)")]
+    Miscount(Miscount),
     /// An evidence alarm: the table was filled from another log, whose offsets would be given out again.
     #[error(
         "the table holds records of topic {topic_id}, which this log does not have: log and table do not belong \
@@ -120,7 +110,7 @@ impl IngestError {
             IngestError::Share { .. }
             | IngestError::LogBehind { .. }
             | IngestError::RecordsLost { .. }
-            | IngestError::Miscount { .. }
+            | IngestError::Miscount(_)
             | IngestError::ForeignLog { .. }
             | IngestError::Gap { .. } => false,
         }

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use retrace_eventlog::{EventLog, ReadError};
 use retrace_lake::{
-    Advance, CommitError, CompactionOptions, DataFile, DataFileWriter, Miscount, Rows, Snapshot, Table,
-    Version,
+    Advance, CommitError, CompactionOptions, DataFile, DataFileWriter, Rows, Snapshot, Table, Version,
 };
 use retrace_proto::Envelope;
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
@@ -175,8 +174,8 @@ impl Ingest {
         if let Some(topic_id) = snapshot.foreign_topic(&known) {
             return Err(IngestError::ForeignLog { topic_id });
         }
-        if let Some(Miscount { at, rows, position }) = snapshot.miscount(|topic| self.log.topic_id(topic)) {
-            return Err(IngestError::Miscount { at, rows, position });
+        if let Some(miscount) = snapshot.miscount(|topic| self.log.topic_id(topic)) {
+            return Err(IngestError::Miscount(miscount));
         }
         self.recent.retain(|at, _| share.contains(at));
         for at in &share {

@@ -1,18 +1,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use deltalake::kernel::Action;
-use deltalake::kernel::transaction::CommitProperties;
-use deltalake::protocol::DeltaOperation;
 use object_store::path::Path;
 use parquet::file::metadata::SortingColumn;
 
-use crate::commit::{add, remove, transaction};
 use crate::data_file::DataFile;
 use crate::error::LakeError;
-use crate::positions::REWRITES;
+use crate::rewrite::{RewriteError, rows};
 use crate::schema::file_schema;
-use crate::table::{Loaded, Snapshot, Table, Version};
+use crate::table::Table;
 use crate::write::now_unix_ms;
 
 mod plan;
@@ -169,84 +165,5 @@ impl Compactor {
     }
 }
 
-/// Why files were not replaced by others.
-#[derive(Debug, thiserror::Error)]
-pub enum RewriteError {
-    /// One of them is not of the table any more, or another rewrite came first. Begin again with the newest version.
-    #[error("another process rewrites the table's files, and was first")]
-    Overtaken,
-    /// The files would not hold as many rows as those that they replace. Nothing was changed.
-    #[error(
-        "{rewritten} rows would take the place of {found}: nothing was changed; keep the files and report this"
-    )]
-    RowsDiffer {
-        /// In the files that are there.
-        found: u64,
-        /// In those that were to replace them.
-        rewritten: u64,
-    },
-    /// The table could not be read, or nobody knows whether the commit was made. Either way every row is there once: begin
-    /// again with the newest version.
-    #[error(transparent)]
-    Lake(#[from] LakeError),
-}
-
 /// How often the store may fail at a merge before its files are left alone.
 const FAILURES_MAX: u32 = 5;
-
-/// Attempts at one commit: whenever another writer's version came first, or its own outcome was not known.
-const ATTEMPTS_MAX: u32 = 16;
-
-impl Table {
-    /// Replaces files by others that hold the same rows, all or nothing.
-    ///
-    /// That the files are of the table is looked up in a version, and the commit is the next one or none: the library would let
-    /// it come after others that took the same files out, if their rows went into other files. So whoever else rewrites
-    /// files, by whatever means, no row is doubled. Each such commit also counts up one app transaction.
-    async fn rewrite(&self, removed: &[DataFile], added: &[DataFile]) -> Result<Version, RewriteError> {
-        if rows(removed) != rows(added) {
-            return Err(RewriteError::RowsDiffer { found: rows(removed), rewritten: rows(added) });
-        }
-        let mut failed = None;
-        for _attempt in 0..ATTEMPTS_MAX {
-            let loaded = self.load().await?;
-            if failed.is_some() && self.has_had(&loaded, added.first()).await? {
-                return Ok(loaded.state.version());
-            }
-            let snapshot = Snapshot::from(&loaded);
-            let there: HashSet<_> = snapshot.files().iter().map(|file| &file.path).collect();
-            if !removed.iter().all(|file| there.contains(&file.path)) {
-                return Err(RewriteError::Overtaken);
-            }
-            match self.put_rewrite(&loaded, removed, added).await {
-                Ok(version) => return Ok(version),
-                Err(error) => {
-                    tracing::debug!(%error, "a rewrite was not made or its outcome is not known, reading the table back");
-                    failed = Some(error);
-                }
-            }
-        }
-        Err(failed.unwrap_or(LakeError::DamagedLog).into())
-    }
-
-    async fn put_rewrite(
-        &self,
-        loaded: &Loaded,
-        removed: &[DataFile],
-        added: &[DataFile],
-    ) -> Result<Version, LakeError> {
-        let removals = removed.iter().map(|file| Action::Remove(remove(file, false)));
-        let additions = added.iter().map(|file| Action::Add(add(file, false)));
-        let count = i64::try_from(loaded.positions.rewrites() + 1).map_err(|_| LakeError::DamagedLog)?;
-        let operation = DeltaOperation::Optimize { predicate: None, target_size: 0 };
-        let properties = CommitProperties::default()
-            .with_application_transactions(vec![transaction(REWRITES.to_owned(), count)])
-            .with_max_retries(0);
-        let put = self.put_version(loaded, removals.chain(additions).collect(), properties, operation).await;
-        put.map_err(LakeError::delta)
-    }
-}
-
-fn rows(files: &[DataFile]) -> u64 {
-    files.iter().map(|file| file.rows).sum()
-}

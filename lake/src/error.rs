@@ -1,8 +1,8 @@
 use deltalake::DeltaTableError;
 use object_store::path::Path;
-use retrace_proto::log::TopicPartition;
 
-use crate::table::TABLE_SCHEMA;
+use crate::read::RowError;
+use crate::table::{Miscount, TABLE_SCHEMA};
 
 /// Why the table could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -68,19 +68,9 @@ pub enum LakeError {
         #[source]
         source: Box<DeltaTableError>,
     },
-    /// An evidence alarm: files were taken out of the table, or put into it, by somebody else.
-    #[error(
-        "the table has {rows} rows of {at}, and {position} were committed: its files were changed by other means than retrace; \
-         restore it from a copy"
-    )]
-    Miscount {
-        /// Where.
-        at: TopicPartition,
-        /// Rows in the files.
-        rows: u64,
-        /// Rows that were committed.
-        position: u64,
-    },
+    /// Files were taken out of the table, or put into it, by somebody else.
+    #[error("{0} (nothing was deleted)")]
+    Miscount(#[from] Miscount),
     /// A batch of another schema than the table's, or of more than 2^32 rows.
     #[error("the rows are not a batch of the table's schema: make them with `Rows`")]
     WrongRows,
@@ -105,6 +95,15 @@ pub enum LakeError {
     MissingFile {
         /// Which, within the table.
         path: Path,
+    },
+    /// Rows of a data file that do not give their records back.
+    #[error("the data file {path} does not hold what was recorded: restore it from a copy")]
+    Rows {
+        /// Which, within the table.
+        path: Path,
+        /// What is the matter with them.
+        #[source]
+        source: RowError,
     },
     /// Rows that could not be rearranged.
     #[error("the rows could not be arranged as the table has them")]

@@ -9,6 +9,7 @@
 //! * [`Snapshot`]: the table as of one version: its files and, per topic partition, the next offset.
 //! * [`Place`]: what a writer must know of the latest events to tell the next ones from their duplicates.
 //! * [`Compactor`]: merges small files into large ones.
+//! * [`Retention`]: which events have expired; a [`Retainer`] finds them, [`Table::expire`] removes them.
 //! * [`Sweeper`]: deletes files that a writer left when it died before its commit, and those that were replaced.
 //! * [`faults`]: an object store that fails on demand, for crash tests.
 //!
@@ -45,7 +46,15 @@ mod positions;
 
 mod commit;
 
+mod rewrite;
+
+mod input;
+
 mod compact;
+
+mod records;
+
+mod retain;
 
 mod sweep;
 
@@ -54,13 +63,15 @@ mod error;
 pub mod faults;
 
 pub use commit::{Advance, CommitError};
-pub use compact::{Compacted, CompactionOptions, Compactor, RewriteError};
+pub use compact::{Compacted, CompactionOptions, Compactor};
 pub use data_file::{DataFile, FileStats, MinMax};
 pub use durable::DurableFiles;
 pub use error::LakeError;
 pub use location::Location;
 pub use places::Place;
 pub use read::{RowError, RowReader, envelope_bytes};
+pub use retain::{Expired, Held, Retainer, Retention, STREAM_DAYS_MAX};
+pub use rewrite::RewriteError;
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};
 pub use sweep::{Sweeper, Swept};

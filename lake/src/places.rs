@@ -209,7 +209,10 @@ fn add_places(places: &mut Vec<Place>, batch: &RecordBatch, offsets: &Range<u64>
 }
 
 /// The columns in the table's own types.
-fn columns<const N: usize>(batch: &RecordBatch, names: [&str; N]) -> Result<[ArrayRef; N], LakeError> {
+pub(crate) fn columns<const N: usize>(
+    batch: &RecordBatch,
+    names: [&str; N],
+) -> Result<[ArrayRef; N], LakeError> {
     let table = schema();
     let column = |name: &str| {
         let field = table.field_with_name(name)?;

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -25,12 +25,28 @@ pub(crate) struct Positions {
     next: HashMap<String, u64>,
     /// How often files were rewritten.
     rewrites: u64,
+    /// Rows that retention has removed, in all.
+    removed: HashMap<String, u64>,
+    /// By retention class, the first day of which sessions are kept, in days since the Unix epoch.
+    first_days_kept: BTreeMap<String, i32>,
     /// The version of the next commit to read.
     unread: Version,
 }
 
 /// The app id that counts the commits that rewrite files.
 pub(crate) const REWRITES: &str = "rewrites";
+
+/// The app id that counts the rows of a topic partition that retention has removed.
+pub(crate) fn removed_id(topic_id: Id, partition: u32) -> String {
+    format!("removed:{topic_id}:{partition}")
+}
+
+/// The app id that holds the first day of a retention class of which sessions are kept.
+pub(crate) fn first_day_id(retention_class: &str) -> String {
+    format!("{FIRST_DAY}{retention_class}")
+}
+
+const FIRST_DAY: &str = "retention:";
 
 /// The app id that holds the position of a topic partition.
 pub(crate) fn app_id(topic_id: Id, partition: u32) -> String {
@@ -41,6 +57,21 @@ impl Positions {
     /// The next offset; 0 if none was ever committed.
     pub(crate) fn of(&self, topic_id: Id, partition: u32) -> u64 {
         self.next.get(&app_id(topic_id, partition)).copied().unwrap_or(0)
+    }
+
+    /// How many rows of a topic partition retention has removed.
+    pub(crate) fn removed(&self, topic_id: Id, partition: u32) -> u64 {
+        self.removed.get(&removed_id(topic_id, partition)).copied().unwrap_or(0)
+    }
+
+    /// How many rows retention has removed in all.
+    pub(crate) fn all_removed(&self) -> u64 {
+        self.removed.values().sum()
+    }
+
+    /// By retention class, the first day of which sessions are kept.
+    pub(crate) fn first_days_kept(&self) -> &BTreeMap<String, i32> {
+        &self.first_days_kept
     }
 
     /// The partitions that positions are kept of in a topic.
@@ -113,16 +144,18 @@ impl Positions {
         Ok(())
     }
 
+    /// Takes in an app transaction. One that is not of ours says nothing.
     fn set(&mut self, id: &str, version: Option<i64>) -> Result<(), LakeError> {
-        let is_position = id.starts_with("events:");
-        if !is_position && id != REWRITES {
-            return Ok(());
-        }
-        let version = version.and_then(|version| u64::try_from(version).ok()).ok_or(LakeError::DamagedLog)?;
-        if is_position {
-            self.next.insert(id.to_owned(), version);
-        } else {
-            self.rewrites = version;
+        let count = || version.and_then(|count| u64::try_from(count).ok()).ok_or(LakeError::DamagedLog);
+        if id.starts_with("events:") {
+            self.next.insert(id.to_owned(), count()?);
+        } else if id.starts_with("removed:") {
+            self.removed.insert(id.to_owned(), count()?);
+        } else if let Some(class) = id.strip_prefix(FIRST_DAY) {
+            let day = version.and_then(|day| i32::try_from(day).ok()).ok_or(LakeError::DamagedLog)?;
+            self.first_days_kept.insert(class.to_owned(), day);
+        } else if id == REWRITES {
+            self.rewrites = count()?;
         }
         Ok(())
     }

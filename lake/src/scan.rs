@@ -25,7 +25,7 @@ impl Table {
 }
 
 /// Puts back what Delta keeps outside the file.
-fn with_partition_columns(
+pub(crate) fn with_partition_columns(
     batch: &RecordBatch,
     file: &DataFile,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {

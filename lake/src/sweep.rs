@@ -9,7 +9,7 @@ use retrace_proto::log::Topic;
 
 use crate::error::LakeError;
 use crate::schema::PARTITION_COLUMNS;
-use crate::table::{Miscount, RemovedFile, Snapshot, Table};
+use crate::table::{RemovedFile, Snapshot, Table};
 use crate::write::{FileName, now_unix_ms};
 
 /// Files listed in one round. The day's folder in which they are reached is listed to its end.
@@ -31,8 +31,7 @@ pub struct Swept {
 /// 1. Its name and folders are those that [`DataFileWriter`](crate::DataFileWriter) gives. Anything else, `_delta_log`
 ///    above all, is somebody else's.
 /// 2. The version read does not name it, and no tombstone does that is younger than `removed_age_min`: a file that was part
-///    of the table is kept for whoever reads an older version. One whose rows went with it, which is nothing that this
-///    project does, is kept for as long as the table's log remembers its removal (a week).
+///    of the table is kept for whoever reads an older version, whether its rows went into other files or expired.
 /// 3. The position of its topic partition is above its first offset. A commit of it would have to find the position at or
 ///    below that offset, and positions never go back. So no commit can name it any more: one made before the
 ///    version was read is seen in it, and one that comes later is fenced, however long its writer slept with the
@@ -70,13 +69,12 @@ impl Sweeper {
         let loaded = self.table.load().await?;
         let snapshot = Snapshot::from(&loaded);
         let mut named: HashSet<Path> = snapshot.files().iter().map(|file| file.path.clone()).collect();
-        if let Some(Miscount { at, rows, position }) = snapshot.miscount(&topic_id) {
-            return Err(LakeError::Miscount { at, rows, position });
+        if let Some(miscount) = snapshot.miscount(&topic_id) {
+            return Err(miscount.into());
         }
         let removed = self.table.removed(&loaded).await?.into_iter();
-        let is_kept = |removed: &RemovedFile| {
-            removed.with_rows || removed.at_unix_ms.is_none_or(|at| !is_old(at, self.removed_age_min))
-        };
+        let is_kept =
+            |removed: &RemovedFile| removed.at_unix_ms.is_none_or(|at| !is_old(at, self.removed_age_min));
         named.extend(removed.filter(is_kept).map(|removed| removed.path));
         let is_orphan = |file: &ObjectMeta| {
             let Some(of) = FileName::parse(&file.location) else { return false };

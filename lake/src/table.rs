@@ -66,7 +66,7 @@ pub(crate) struct RemovedFile {
     pub(crate) path: Path,
     /// When it was removed, by the clock of whoever did.
     pub(crate) at_unix_ms: Option<i64>,
-    /// Whether its rows went with it, and not into other files.
+    /// Whether rows of it went with it, and not into other files.
     pub(crate) with_rows: bool,
 }
 
@@ -79,13 +79,19 @@ pub struct Snapshot {
     rows: Option<Arc<Rows>>,
 }
 
-/// What [`Snapshot::miscount`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What [`Snapshot::miscount`] found: an evidence alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the table has {rows} rows of {at}, where {position} were committed and {removed} removed by retention: its files were \
+     changed by other means than retrace; restore it from a copy"
+)]
 pub struct Miscount {
     /// Where.
     pub at: TopicPartition,
     /// Rows in the files.
     pub rows: u64,
+    /// Rows that retention has removed.
+    pub removed: u64,
     /// Rows that were committed.
     pub position: u64,
 }
@@ -104,15 +110,28 @@ impl Snapshot {
         self.positions.of(topic_id, partition)
     }
 
+    /// How many rows retention has removed, in all.
+    #[must_use]
+    pub fn rows_removed(&self) -> u64 {
+        self.positions.all_removed()
+    }
+
+    /// What retention has removed: by retention class, sessions that began before this day, in days since the Unix epoch, but for
+    /// what was held. A class that is not there has lost nothing.
+    #[must_use]
+    pub fn first_days_kept(&self) -> &BTreeMap<String, i32> {
+        self.positions.first_days_kept()
+    }
+
     /// A topic that the table holds rows of and that is none of `known`: the table was filled from another log.
     #[must_use]
     pub fn foreign_topic(&self, known: &[Id]) -> Option<Id> {
         self.positions.topics().find(|topic| !known.contains(topic))
     }
 
-    /// A topic partition of which the files do not hold as many rows as lie below its position. Every offset is one row, and
-    /// a commit that adds rows moves the position by as many; so files were taken out of the table, or put into it, by somebody
-    /// else. `topic_id` says which topic of the log has the positions.
+    /// A topic partition of which the files do not hold as many rows as lie below its position and were not removed by
+    /// retention. Every offset is one row; a commit that adds rows moves the position by as many, and one that removes expired
+    /// ones counts them; so files were taken out of the table, or put into it, by somebody else. `topic_id` says which topic of the log has the positions.
     ///
     /// It counts, and opens no file. A file that does not say of which topic partition it is makes it impossible.
     #[must_use]
@@ -126,9 +145,10 @@ impl Snapshot {
         let mut counted = counted.map(|at| Miscount {
             at,
             rows: rows.get(&at).copied().unwrap_or(0),
+            removed: self.positions.removed(topic_id(at.topic), at.partition),
             position: self.position(topic_id(at.topic), at.partition),
         });
-        counted.find(|counted| counted.rows != counted.position)
+        counted.find(|counted| counted.rows.checked_add(counted.removed) != Some(counted.position))
     }
 
     /// The files that together are the table.

@@ -52,6 +52,19 @@ pub(crate) struct FileKey {
     pub(crate) retention_class: String,
 }
 
+impl FileKey {
+    /// What the rows of a file share; `None` if its name is not one of ours.
+    pub(crate) fn of(file: &DataFile) -> Option<Self> {
+        let name = FileName::parse(&file.path)?;
+        Some(Self {
+            topic: name.topic.name().to_owned(),
+            topic_partition: i32::try_from(name.partition).ok()?,
+            session_date: file.session_date,
+            retention_class: file.retention_class.clone(),
+        })
+    }
+}
+
 /// New data files, written while their rows come: one for each topic partition, day and retention class among them.
 ///
 /// Rows are encoded and compressed as they are added, so what is in memory is about what the files will take, not what

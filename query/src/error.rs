@@ -3,7 +3,7 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use retrace_eventlog::{AppendError, ReadError};
 use retrace_evidence::NotObeyed;
-use retrace_lake::{LakeError, RowError};
+use retrace_lake::{LakeError, Miscount, RowError};
 use tonic::Code;
 
 /// Why there is no answer, or no whole one. [`QueryError::kind`] says what to do about it.
@@ -201,18 +201,11 @@ pub enum QueryError {
         /// The table.
         location: String,
     },
-    /// An evidence alarm: files were taken out of the table, or put into it, by somebody else.
-    #[error(
-        "the table at {location} has {rows} rows of {at}, and {position} were committed: its files were changed by other \
-         means than retrace; restore it from a copy (nothing is answered from it)"
-    )]
+    /// Files were taken out of the table, or put into it, by somebody else.
+    #[error("{found} (nothing is answered from {location})")]
     Miscount {
-        /// Where.
-        at: retrace_proto::log::TopicPartition,
-        /// Rows in the files.
-        rows: u64,
-        /// Rows that were committed.
-        position: u64,
+        /// What is missing, or too much.
+        found: Miscount,
         /// The table.
         location: String,
     },

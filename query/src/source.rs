@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use retrace_eventlog::{EventLog, ReadError};
-use retrace_lake::{DataFile, Miscount, Rows, Snapshot, Table};
+use retrace_lake::{DataFile, Rows, Snapshot, Table};
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::{Envelope, Hash, Id, Recorded};
 
@@ -69,8 +69,8 @@ impl Source {
             if let Some(topic_id) = snapshot.foreign_topic(&known) {
                 return Err(QueryError::ForeignLog { topic_id });
             }
-            if let Some(Miscount { at, rows, position }) = snapshot.miscount(|topic| log.topic_id(topic)) {
-                return Err(QueryError::Miscount { at, rows, position, location: table.url().to_owned() });
+            if let Some(found) = snapshot.miscount(|topic| log.topic_id(topic)) {
+                return Err(QueryError::Miscount { found, location: table.url().to_owned() });
             }
             let tail = Tail::new(options.tail_bytes_max, room.clone());
             let standing = Standing { log, table, snapshot: &snapshot, ends: &ends };

@@ -7,6 +7,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, ReadError};
 use retrace_ingest::{Ingest, IngestError};
+use retrace_lake::Miscount;
 use retrace_lake::faults::{Fault, FaultyStore, Step};
 use retrace_proto::log::Topic;
 use retrace_proto::wire::StreamKind;
@@ -191,7 +192,7 @@ async fn a_table_that_a_file_was_taken_out_of_stops_ingest() {
     store.put(&version, removal.into()).await.expect("put");
     writer.append(EVENTS, 2).await;
     let error = ingest(&log, table).step().await.expect_err("an alarm");
-    assert!(matches!(error, IngestError::Miscount { rows: 0, position: 5, .. }), "{error}");
+    assert!(matches!(error, IngestError::Miscount(Miscount { rows: 0, position: 5, .. })), "{error}");
     assert!(!error.is_transient());
 }
 

@@ -1,28 +1,17 @@
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray, new_null_array};
-use arrow::compute::{SortColumn, SortOptions, cast, concat, interleave_record_batch, lexsort_to_indices};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute::{SortColumn, SortOptions, concat, interleave_record_batch, lexsort_to_indices};
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
-use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
 
-use crate::compact::{ORDER, order};
+use crate::compact::ORDER;
 use crate::data_file::DataFile;
 use crate::error::LakeError;
-use crate::ranges::{Ranges, read_error};
-use crate::schema::file_schema;
+use crate::input::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, Batches, Input};
 use crate::table::Table;
 use crate::write::{FileKey, Part, encoding};
-
-/// Rows decoded at a time, and rows written at a time, at most.
-const BATCH_ROWS_MAX: usize = 256;
-
-/// Bytes of rows, decoded, at which it is fewer of them: by the average of a file when they are decoded, by their own sizes
-/// when they are written.
-const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Rows of a file that was sorted in memory that are copied at a time.
 const SORTED_ROWS: usize = 64;
@@ -80,7 +69,7 @@ pub(super) async fn merge(
     }
     let mut runs = Vec::new();
     for input in inputs {
-        runs.push(input.run().await?);
+        runs.push(Run::begin(input).await?);
     }
     let mut output = Output { table, key, bytes_max, part: None, files: Vec::new() };
     let mut merging = Merging { runs, held: Vec::new() };
@@ -129,45 +118,6 @@ impl Output<'_> {
     }
 }
 
-/// A file, of which only what describes it was read.
-struct Input {
-    path: Path,
-    builder: ParquetRecordBatchStreamBuilder<Ranges>,
-    /// Whether each of its columns is one that this release writes.
-    is_known: bool,
-    is_sorted: bool,
-    decoded_bytes: u64,
-    rows_at_once: usize,
-}
-
-impl Input {
-    async fn open(table: &Table, file: &DataFile) -> Result<Self, LakeError> {
-        let builder = table.open(file).await?;
-        let (known, order) = (file_schema(), order());
-        let is_known = builder.schema().fields().iter().all(|field| known.index_of(field.name()).is_ok());
-        let groups = builder.metadata().row_groups();
-        let is_sorted = groups.iter().all(|group| group.sorting_columns() == Some(&order));
-        let decoded_bytes = decoded_bytes(groups);
-        let rows_at_once = usize::try_from(BATCH_BYTES_MAX.saturating_mul(file.rows) / decoded_bytes.max(1));
-        let rows_at_once = rows_at_once.unwrap_or(BATCH_ROWS_MAX).clamp(1, BATCH_ROWS_MAX);
-        Ok(Self { path: file.path.clone(), builder, is_known, is_sorted, decoded_bytes, rows_at_once })
-    }
-
-    async fn run(self) -> Result<Run, LakeError> {
-        let Self { path, builder, is_sorted, rows_at_once, .. } = self;
-        let of = path.clone();
-        let damaged = move |source| read_error(&of, source);
-        let rows = builder.with_batch_size(rows_at_once).build().map_err(&damaged)?;
-        let rows = rows.map_err(damaged).and_then(|rows| async move {
-            // What is fetched is decoded without a wait: others have their turn.
-            tokio::task::yield_now().await;
-            as_file(&rows)
-        });
-        let batches = if is_sorted { rows.boxed() } else { sorted(rows.try_collect().await?)? };
-        Ok(Run { path, batches, current: None })
-    }
-}
-
 /// The rows of a file in the order of [`ORDER`], batch by batch.
 struct Run {
     path: Path,
@@ -175,8 +125,6 @@ struct Run {
     /// The batch that is being merged. None at first and at the end.
     current: Option<Current>,
 }
-
-type Batches = BoxStream<'static, Result<RecordBatch, LakeError>>;
 
 struct Current {
     keys: Keys,
@@ -187,6 +135,13 @@ struct Current {
 }
 
 impl Run {
+    async fn begin(input: Input) -> Result<Self, LakeError> {
+        let (path, is_sorted) = (input.path.clone(), input.is_sorted);
+        let rows = input.batches()?;
+        let batches = if is_sorted { rows } else { sorted(rows.try_collect().await?)? };
+        Ok(Self { path, batches, current: None })
+    }
+
     fn key(&self) -> Option<Key<'_>> {
         self.current.as_ref().map(|current| current.keys.of(current.row))
     }
@@ -209,27 +164,6 @@ impl Run {
     fn damaged(&self, reason: &str) -> LakeError {
         LakeError::Decode { path: self.path.clone(), source: ParquetError::General(reason.to_owned()) }
     }
-}
-
-/// How many bytes the rows have when they are decoded; a value that repeats may take little room in the file.
-fn decoded_bytes(groups: &[RowGroupMetaData]) -> u64 {
-    let of_group = |group: &RowGroupMetaData| {
-        let texts = group.columns().iter().filter_map(|column| column.unencoded_byte_array_data_bytes());
-        let texts: i64 = texts.sum();
-        u64::try_from(texts.max(group.total_byte_size())).unwrap_or(0)
-    };
-    groups.iter().map(of_group).sum()
-}
-
-/// A batch with the columns of [`file_schema`], in its order; a column that came later is null.
-fn as_file(rows: &RecordBatch) -> Result<RecordBatch, LakeError> {
-    let schema = file_schema();
-    let columns = schema.fields().iter().map(|field| match rows.column_by_name(field.name()) {
-        Some(column) => cast(column, field.data_type()),
-        None => Ok(new_null_array(field.data_type(), rows.num_rows())),
-    });
-    let columns = columns.collect::<Result<Vec<_>, _>>().map_err(arrow)?;
-    RecordBatch::try_new(schema, columns).map_err(arrow)
 }
 
 /// The rows of all batches in the order of [`ORDER`], some at a time; nothing but their places is sorted.

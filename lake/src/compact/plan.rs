@@ -35,7 +35,7 @@ pub(crate) fn plan(
     let mut groups: BTreeMap<FileKey, Vec<&DataFile>> = BTreeMap::new();
     for file in files.iter().filter(|file| !left_alone.contains(&file.path)) {
         // What somebody else wrote into the table is left as it is.
-        let Some(key) = key(file) else { continue };
+        let Some(key) = FileKey::of(file) else { continue };
         groups.entry(key).or_default().push(file);
     }
     let mut merges = Vec::new();
@@ -55,16 +55,6 @@ pub(crate) fn plan(
     }
     merges.sort_by_key(|merge| bytes(&merge.files));
     merges
-}
-
-fn key(file: &DataFile) -> Option<FileKey> {
-    let name = FileName::parse(&file.path)?;
-    Some(FileKey {
-        topic: name.topic.name().to_owned(),
-        topic_partition: i32::try_from(name.partition).ok()?,
-        session_date: file.session_date,
-        retention_class: file.retention_class.clone(),
-    })
 }
 
 /// By when files were written, not by when their rows were: while ingest works off what waited in the log, rows are old

@@ -13,4 +13,6 @@ mod compact;
 
 mod places;
 
+mod retain;
+
 mod sweep;

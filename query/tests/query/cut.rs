@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use retrace_access::EvidenceRight;
 use retrace_eventlog::{EventLog, MemoryLog};
+use retrace_lake::Miscount;
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_query::{ErrorKind, Options, QueryError};
 use tokio::sync::Semaphore;
@@ -44,7 +45,7 @@ async fn a_table_that_a_file_was_taken_out_of_is_not_answered_from() {
     let version = format!("lake/_delta_log/{:020}.json", before.version() + 1);
     std::fs::write(world.folder.path().join(version), removal).unwrap();
     let error = world.sql(COUNT).await.unwrap_err();
-    assert!(matches!(error, QueryError::Miscount { rows: 0, .. }), "{error:?}");
+    assert!(matches!(error, QueryError::Miscount { found: Miscount { rows: 0, .. }, .. }), "{error:?}");
 }
 
 /// 40 worlds of 25 steps: between any two queries events are appended, and perhaps committed, and perhaps truncated.
