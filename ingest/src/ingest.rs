@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::error::IngestError;
 use crate::metrics::IngestMetrics;
 use crate::recent::{Fresh, Recent, Standing};
+use crate::retain::RetentionOptions;
 use crate::status::{PartitionStatus, Status};
 
 /// Bytes asked of the log at once, which is also what a batch holds as rows before they are encoded.
@@ -78,6 +79,8 @@ pub struct Ingest {
     pending: Option<Batch>,
     status: watch::Sender<Status>,
     pub(crate) metrics: IngestMetrics,
+    /// How long what is kept; for good if nobody said.
+    pub(crate) retention: Option<RetentionOptions>,
     /// Attempts that failed since the last one that did not.
     pub(crate) failures: u32,
 }
@@ -112,8 +115,15 @@ impl Ingest {
             pending: None,
             status: watch::Sender::new(Status::default()),
             metrics: IngestMetrics::default(),
+            retention: None,
             failures: 0,
         })
+    }
+
+    /// Has [`Ingest::run`] remove what has expired, beside the steps.
+    #[must_use]
+    pub fn with_retention(self, options: RetentionOptions) -> Self {
+        Self { retention: Some(options), ..self }
     }
 
     /// Follows positions and lag, as of each step.

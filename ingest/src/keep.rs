@@ -1,5 +1,5 @@
-//! The upkeep of the table, beside its filling: small files are merged, and those that nobody needs deleted. It never stops
-//! anything: what is left undone is as harmless as what has not been come to.
+//! The upkeep of the table, beside its filling: small files are merged, expired events removed, and files that nobody needs
+//! deleted. It never stops anything: what is left undone is as harmless as what has not been come to.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use retrace_proto::log::{Topic, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::metrics::CompactionMetrics;
+use crate::metrics::{CompactionMetrics, RetentionMetrics};
+use crate::retain::{RetainError, Retained, Retaining};
 
 /// Whose share this is keeps the table, so that mostly one does. That two may do it is no matter.
 const KEEPER: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
@@ -24,6 +25,12 @@ const COMPACT_PAUSE: Duration = Duration::from_secs(10);
 
 /// The pause after a merge that failed.
 const COMPACT_FAILED_PAUSE: Duration = Duration::from_secs(60);
+
+/// The pause between two looks for what has expired, of which there is something new once a day.
+const RETAIN_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// The pause after some of it was removed, since there may be more, and after it could not be.
+const RETAIN_AGAIN_PAUSE: Duration = Duration::from_secs(30);
 
 /// Resolves while this process is the one that keeps the table.
 async fn turn(share: &mut watch::Receiver<Vec<TopicPartition>>) {
@@ -81,6 +88,39 @@ pub(crate) async fn compact(
                 metrics.failures.inc();
                 tracing::warn!(error = &error as &dyn std::error::Error, "data files could not be merged");
                 sleep(COMPACT_FAILED_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Removes what has expired, for as long as it is polled.
+pub(crate) async fn retain(
+    mut retaining: Retaining,
+    metrics: RetentionMetrics,
+    mut share: watch::Receiver<Vec<TopicPartition>>,
+) -> Infallible {
+    loop {
+        turn(&mut share).await;
+        match retaining.round().await {
+            Ok(retained) => {
+                metrics.note(&retained);
+                let Retained { rows_removed, unfit, holds } = retained;
+                if rows_removed > 0 || unfit > 0 {
+                    tracing::info!(rows_removed, unfit, holds, "removed expired events");
+                }
+                sleep(if rows_removed > 0 { RETAIN_AGAIN_PAUSE } else { RETAIN_PAUSE }).await;
+            }
+            Err(error @ (RetainError::Behind { .. } | RetainError::HoldsChanged)) => {
+                tracing::info!(%error, "expired events are not removed yet");
+                sleep(RETAIN_AGAIN_PAUSE).await;
+            }
+            Err(error) => {
+                metrics.failures.inc();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "expired events could not be removed"
+                );
+                sleep(RETAIN_AGAIN_PAUSE).await;
             }
         }
     }

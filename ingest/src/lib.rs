@@ -3,6 +3,7 @@
 //! The way through this crate, in reading order:
 //!
 //! * [`Ingest`]: one writer of the table. [`Ingest::step`] takes one batch all the way, [`Ingest::run`] repeats it.
+//! * [`Retaining`]: removes what has expired and no legal hold keeps.
 //! * [`Status`]: how far it is, for whoever wants to know.
 //! * [`IngestError`]: why it stopped. It stops rather than start over.
 //!
@@ -18,6 +19,8 @@ mod recent;
 
 mod truncate;
 
+mod retain;
+
 mod keep;
 
 mod status;
@@ -29,5 +32,6 @@ mod error;
 pub use error::IngestError;
 pub use ingest::{Ingest, Options, Progress};
 pub use recent::RECENT_EVENTS_MAX;
+pub use retain::{Periods, RetainError, Retained, Retaining, RetentionOptions};
 pub use run::Next;
 pub use status::{PartitionStatus, Status};

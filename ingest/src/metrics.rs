@@ -3,14 +3,14 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 use retrace_eventlog::Timing;
 use retrace_lake::Compacted;
 use tokio::sync::watch;
 
-use crate::Status;
+use crate::{Retained, Status};
 
 /// What ingest counts, for Prometheus. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,7 @@ pub(crate) struct IngestMetrics {
     pub(crate) dead_letters: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) compaction: CompactionMetrics,
+    pub(crate) retention: RetentionMetrics,
 }
 
 /// What the merging of files counts. Clones count together.
@@ -64,6 +65,34 @@ impl CompactionMetrics {
     }
 }
 
+/// What the removal of expired events counts. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RetentionMetrics {
+    rows: Counter,
+    unfit: Gauge,
+    holds: Gauge,
+    pub(crate) failures: Counter,
+}
+
+impl RetentionMetrics {
+    pub(crate) fn note(&self, retained: &Retained) {
+        self.rows.inc_by(retained.rows_removed);
+        self.unfit.set(i64::try_from(retained.unfit).unwrap_or(i64::MAX));
+        self.holds.set(i64::try_from(retained.holds).unwrap_or(i64::MAX));
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let all = registry.sub_registry_with_prefix("retrace_retention");
+        all.register("rows_removed", "Rows that had expired and were removed", self.rows.clone());
+        let help =
+            "Data files of which nobody knows what has expired: damaged ones and those of a later release";
+        all.register("files_unfit", help, self.unfit.clone());
+        all.register("holds", "Legal holds in force, as of the latest look", self.holds.clone());
+        let help = "Times that expired events could not be removed";
+        all.register("failures", help, self.failures.clone());
+    }
+}
+
 impl IngestMetrics {
     pub(crate) fn register(&self, registry: &mut Registry, status: watch::Receiver<Status>) {
         let all = registry.sub_registry_with_prefix("retrace_ingest");
@@ -81,6 +110,7 @@ impl IngestMetrics {
         let help = "Records that were in the log twice and became marked rows";
         all.register("duplicates", help, self.duplicates.clone());
         self.compaction.register(registry);
+        self.retention.register(registry);
         registry.register_collector(Box::new(Lag(status)));
     }
 }

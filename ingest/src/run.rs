@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use crate::error::IngestError;
 use crate::ingest::{Ingest, Options};
 use crate::keep;
+use crate::retain::Retaining;
 
 /// The pause before a failed step is done again; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -37,8 +38,9 @@ impl Ingest {
     /// Steps whenever a batch is due, until `shutdown` resolves; then drains.
     ///
     /// Transient errors are waited out and never skip a record. Any other ends it: see [`IngestError`].
-    /// Beside the steps it merges small files and sweeps what nobody needs, if its share is the one that has to.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
+    /// Beside the steps it keeps the table, if its share is the one that has to: it merges small files, removes what has
+    /// expired, and sweeps what nobody needs.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), IngestError> {
         let Options { orphan_age_min, removed_age_min, compaction, .. } = self.options;
         // They end with this: as a crash would end them.
         let mut keeping = JoinSet::new();
@@ -46,6 +48,10 @@ impl Ingest {
         keeping.spawn(keep::sweep(sweeper, Arc::clone(&self.log), self.share.clone()));
         let compactor = Compactor::new(self.table.clone(), compaction);
         keeping.spawn(keep::compact(compactor, self.metrics.compaction.clone(), self.share.clone()));
+        if let Some(options) = self.retention.take() {
+            let retaining = Retaining::new(Arc::clone(&self.log), self.table.clone(), options);
+            keeping.spawn(keep::retain(retaining, self.metrics.retention.clone(), self.share.clone()));
+        }
         tokio::select! {
             ended = self.run_steps(shutdown) => ended,
             Some(ended) = keeping.join_next() => match ended {

@@ -8,6 +8,8 @@ mod steps;
 
 mod duplicates;
 
+mod retain;
+
 mod sweep;
 
 mod simulation;

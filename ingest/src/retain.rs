@@ -1,0 +1,308 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use retrace_eventlog::{AppendError, EventLog, InstanceStream, ReadError, is_for_cancels};
+use retrace_evidence::{ControlKeys, HeldOn, Holds};
+use retrace_lake::{
+    Expired, Held, LakeError, Miscount, Retainer, Retention, RewriteError, STREAM_DAYS_MAX, Snapshot, Table,
+};
+use retrace_proto::log::{Topic, TopicPartition};
+use retrace_proto::wire::{RetentionApplied, RetentionClass, RetentionPeriod};
+use retrace_proto::{Envelope, Event, Id, Subject};
+use tokio::time::timeout;
+
+/// The events that set and lift holds.
+const HOLDS: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
+
+/// How long the log may take for the record of a removal.
+const RECORD_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Versions that may come between what was looked at and its removal.
+const ATTEMPTS_MAX: u32 = 16;
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// For how many days events are kept, by the retention class of their target; `None` is for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Periods {
+    /// Of the class `short`.
+    pub short_days: Option<u32>,
+    /// Of the class `standard`.
+    pub standard_days: Option<u32>,
+    /// Of the class `long`.
+    pub long_days: Option<u32>,
+}
+
+impl Periods {
+    /// Whether everything is kept for good.
+    #[must_use]
+    pub fn are_endless(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(&self) -> [(RetentionClass, Option<u32>); 3] {
+        [
+            (RetentionClass::Short, self.short_days),
+            (RetentionClass::Standard, self.standard_days),
+            (RetentionClass::Long, self.long_days),
+        ]
+    }
+
+    /// The first day of which sessions are kept, by class, where today is a day since the Unix epoch. No event is younger than
+    /// its period when it goes: one that a session wrote last may be [`STREAM_DAYS_MAX`] younger than the session.
+    fn first_days_kept(&self, today: i32) -> BTreeMap<String, i32> {
+        let ended = self.of().into_iter().filter_map(|(class, days)| Some((class, days?)));
+        let first = |(class, days): (RetentionClass, u32)| {
+            let days = i32::try_from(days).unwrap_or(i32::MAX).saturating_add(STREAM_DAYS_MAX);
+            (name(class).to_owned(), today.saturating_sub(days))
+        };
+        ended.map(first).collect()
+    }
+}
+
+/// As the table spells a class.
+fn name(class: RetentionClass) -> &'static str {
+    match class {
+        RetentionClass::Short => "short",
+        RetentionClass::Long => "long",
+        RetentionClass::Standard | RetentionClass::Unspecified => "standard",
+    }
+}
+
+/// What retention goes by.
+#[derive(Clone, Debug)]
+pub struct RetentionOptions {
+    /// How long which events are kept.
+    pub periods: Periods,
+    /// By whose signature a hold is lifted.
+    pub keys: ControlKeys,
+    /// Where removals are recorded before they are made.
+    pub instance: Arc<InstanceStream>,
+    /// The wall clock, in microseconds since the Unix epoch.
+    pub clock: fn() -> i64,
+}
+
+/// What a round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Rows that were removed. There may be more if there were some.
+    pub rows_removed: u64,
+    /// Files of which nobody knows what to keep; they are kept.
+    pub unfit: u64,
+    /// Holds in force.
+    pub holds: usize,
+}
+
+/// Why a round removed nothing. Each leaves the table as it was, or without what had expired.
+#[derive(Debug, thiserror::Error)]
+pub enum RetainError {
+    /// A hold may be on its way.
+    #[error(
+        "the table does not have all of {at} yet, in which holds may be: they come into it with the next commits"
+    )]
+    Behind {
+        /// Which topic partition.
+        at: TopicPartition,
+    },
+    /// A hold was set or lifted since the files were looked at.
+    #[error("holds were set or lifted meanwhile: it is looked at anew")]
+    HoldsChanged,
+    /// The table was filled from another log, whose holds are not known.
+    #[error("the table holds records of topic {topic_id}, which this log does not have")]
+    ForeignLog {
+        /// The topic that the table knows.
+        topic_id: Id,
+    },
+    /// Files were taken out of the table, or put into it, by somebody else.
+    #[error("{0} (nothing is removed from it)")]
+    Miscount(Miscount),
+    /// What would be removed is not on record.
+    #[error("the record of what would be removed did not become durable: {0}")]
+    NotRecorded(AppendError),
+    /// The log could not say whether the table has all holds.
+    #[error("the log: {0}")]
+    Log(#[from] ReadError),
+    /// The table could not be read or written, or somebody else rewrote its files.
+    #[error(transparent)]
+    Rewrite(#[from] RewriteError),
+}
+
+impl From<LakeError> for RetainError {
+    fn from(source: LakeError) -> Self {
+        Self::Rewrite(source.into())
+    }
+}
+
+/// Removes what has expired.
+#[derive(Debug)]
+pub struct Retaining {
+    log: Arc<dyn EventLog>,
+    table: Table,
+    retainer: Retainer,
+    options: RetentionOptions,
+    /// The holds as of the positions of the control topic, which no other topic changes.
+    known: Option<(Vec<u64>, Holds)>,
+}
+
+impl Retaining {
+    /// Nothing is looked at yet.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>, table: Table, options: RetentionOptions) -> Self {
+        let retainer = Retainer::new(table.clone());
+        Self { log, table, retainer, options, known: None }
+    }
+
+    /// Removes what has expired as of now, as far as one version goes.
+    ///
+    /// The steps, and what a crash after each leaves:
+    ///
+    /// 1. Read the newest version, and see that it is whole and has every record of the control topic that is durable now, so
+    ///    that no hold is overlooked that somebody was told of. *Crash:* nothing changed.
+    /// 2. Read the holds that it has, find files with expired rows, and write what is kept of each into another. *Crash:* files
+    ///    that no version names, which are swept.
+    /// 3. Record what is about to go ([`RetentionApplied`]), and wait until that is durable. *Crash:* a record of what did
+    ///    not happen; the table itself says what did.
+    /// 4. Read the newest version again, and see that its holds are the same; else begin again.
+    /// 5. Remove, in the very next version or not at all; if another came first, go to 4. *Crash:* it is made or it is not,
+    ///    and either way there is nothing to settle.
+    ///
+    /// So a hold keeps what it is on from the version on that has its record: whoever sets one is told when that is.
+    pub async fn round(&mut self) -> Result<Retained, RetainError> {
+        let snapshot = self.checked_snapshot().await?;
+        let holds = self.holds(&snapshot).await?;
+        let retention = self.retention(&snapshot, &holds);
+        let found = self.retainer.find(&snapshot, &retention).await?;
+        let unfit = self.retainer.unfit();
+        let holds_in_force = holds.in_force().count();
+        let Some(expired) = found else {
+            return Ok(Retained { rows_removed: 0, unfit, holds: holds_in_force });
+        };
+        self.record(&snapshot, &expired, &holds).await?;
+        self.remove(&expired, &holds).await?;
+        Ok(Retained { rows_removed: expired.rows_removed(), unfit, holds: holds_in_force })
+    }
+
+    async fn checked_snapshot(&self) -> Result<Snapshot, RetainError> {
+        let mut control: Vec<_> = Vec::new();
+        let partitions = self.log.partitions(Topic::Control);
+        for partition in (0..partitions).filter(|it| is_for_cancels(*it, partitions) != Some(true)) {
+            let at = TopicPartition { topic: Topic::Control, partition };
+            control.push((at, self.log.offsets(at).await?.end));
+        }
+        let snapshot = self.table.snapshot().await?;
+        let known = Topic::ALL.map(|topic| self.log.topic_id(topic));
+        if let Some(topic_id) = snapshot.foreign_topic(&known) {
+            return Err(RetainError::ForeignLog { topic_id });
+        }
+        if let Some(miscount) = snapshot.miscount(|topic| self.log.topic_id(topic)) {
+            return Err(RetainError::Miscount(miscount));
+        }
+        match control.into_iter().find(|(at, end)| self.position(&snapshot, *at) < *end) {
+            Some((at, _)) => Err(RetainError::Behind { at }),
+            None => Ok(snapshot),
+        }
+    }
+
+    fn position(&self, snapshot: &Snapshot, at: TopicPartition) -> u64 {
+        snapshot.position(self.log.topic_id(at.topic), at.partition)
+    }
+
+    /// The holds of a version.
+    async fn holds(&mut self, snapshot: &Snapshot) -> Result<Holds, RetainError> {
+        let control = |partition| TopicPartition { topic: Topic::Control, partition };
+        let partitions = 0..self.log.partitions(Topic::Control);
+        let positions: Vec<_> = partitions.map(|it| self.position(snapshot, control(it))).collect();
+        if let Some((at, holds)) = &self.known
+            && *at == positions
+        {
+            return Ok(holds.clone());
+        }
+        let topic_id = self.log.topic_id(Topic::Control);
+        let mut holds = Holds::default();
+        for (at, value) in self.table.records_of(snapshot, Topic::Control, &HOLDS).await? {
+            // A dead letter that cannot be opened sets no hold, and who could not have it opened was not told so.
+            let Ok(recorded) = Envelope::open(value) else { continue };
+            if let Err(reason) = holds.read(&self.options.keys, (topic_id, at.partition), &recorded) {
+                tracing::warn!(%at, %reason, "a record would lift a hold and does not: the hold stays");
+            }
+        }
+        self.known = Some((positions, holds.clone()));
+        Ok(holds)
+    }
+
+    fn retention(&self, snapshot: &Snapshot, holds: &Holds) -> Retention {
+        // Of a clock that is ahead nothing may go: no event is younger than the log's own time.
+        let appended = snapshot.files().iter().filter_map(|file| file.stats.appended_at.as_ref());
+        let newest = appended.map(|times| times.max_inclusive).max().unwrap_or(0);
+        let now_unix_us = (self.options.clock)().min(newest);
+        let today = i32::try_from(now_unix_us.div_euclid(DAY_US)).unwrap_or(0);
+        let mut held = Held::default();
+        for (_, on) in holds.in_force() {
+            match on {
+                HeldOn::Session(id) => held.sessions.insert(id.to_string()),
+                HeldOn::Principal(name) => held.principals.insert(name.clone()),
+                HeldOn::Target(name) => held.targets.insert(name.clone()),
+            };
+        }
+        Retention { first_days_kept: self.options.periods.first_days_kept(today), held }
+    }
+
+    async fn record(&self, snapshot: &Snapshot, expired: &Expired, holds: &Holds) -> Result<(), RetainError> {
+        let days = expired.first_days_kept();
+        let period = |(class, _): (RetentionClass, _)| {
+            let first_day_kept = *days.get(name(class))?;
+            Some(RetentionPeriod { retention_class: class.into(), first_day_kept })
+        };
+        let mut hold_ids: Vec<_> = holds.in_force().map(|(id, _)| id.to_bytes()).collect();
+        hold_ids.dedup();
+        hold_ids.truncate(HOLD_IDS_MAX);
+        let facts = RetentionApplied {
+            table_version: snapshot.version(),
+            periods: self.options.periods.of().into_iter().filter_map(period).collect(),
+            rows_removed: expired.rows_removed(),
+            rows_kept: expired.rows_kept(),
+            files_removed: expired.files_removed() as u64,
+            hold_ids,
+        };
+        let append = self.options.instance.record(Subject::default(), Event::retention_applied(facts));
+        match timeout(RECORD_WAIT_MAX, append).await {
+            Ok(Ok(_offset)) => Ok(()),
+            Ok(Err(error)) => Err(RetainError::NotRecorded(error)),
+            Err(_elapsed) => Err(RetainError::NotRecorded(AppendError::Unknown)),
+        }
+    }
+
+    async fn remove(&mut self, expired: &Expired, holds: &Holds) -> Result<(), RetainError> {
+        for _attempt in 0..ATTEMPTS_MAX {
+            let snapshot = self.checked_snapshot().await?;
+            if self.holds(&snapshot).await? != *holds {
+                return Err(RetainError::HoldsChanged);
+            }
+            let log = &self.log;
+            match self.table.expire(expired, &snapshot, |topic| log.topic_id(topic)).await {
+                Err(RewriteError::Overtaken) => {}
+                outcome => return Ok(outcome.map(drop)?),
+            }
+        }
+        Err(RewriteError::Overtaken.into())
+    }
+}
+
+/// Holds that the record of a removal names, at most; an event has room for them.
+const HOLD_IDS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_without_a_period_is_kept_for_good_and_others_until_no_event_is_younger() {
+        let periods = Periods { short_days: Some(30), long_days: Some(u32::MAX), ..Periods::default() };
+        let days = periods.first_days_kept(20_000);
+        assert_eq!(days.get("short"), Some(&(20_000 - 30 - 2)));
+        assert_eq!(days.get("standard"), None);
+        assert!(days["long"] < -1_000_000, "{days:?}");
+        assert!(Periods::default().are_endless() && !periods.are_endless());
+    }
+}

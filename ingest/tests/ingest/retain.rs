@@ -1,0 +1,301 @@
+//! Retention: what has expired goes, on record before it does; a hold that somebody was told of keeps what it is on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use retrace_eventlog::{
+    AppendError, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog, partition_for,
+};
+use retrace_evidence::{ControlKeys, ControlSigner, SigningKey};
+use retrace_ingest::{Periods, RetainError, Retained, Retaining, RetentionOptions};
+use retrace_lake::Table;
+use retrace_lake::faults::{Fault, FaultyStore, Judge, Step};
+use retrace_proto::log::{Topic, TopicPartition};
+use retrace_proto::wire::envelope::Payload;
+use retrace_proto::wire::legal_hold_set::On;
+use retrace_proto::wire::{KeyRole, Principal, RetentionClass, StreamKind};
+use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
+use tokio::sync::Notify;
+
+use crate::support::{append, found, ingest, open, store};
+
+const DAY_US: i64 = 86_400_000_000;
+
+/// Noon of the day so many days after the log began.
+fn noon(day: i64) -> i64 {
+    MemoryLog::STARTS_AT_UNIX_US + DAY_US / 2 + day * DAY_US
+}
+
+/// The day on which it is looked what has expired.
+const NOW: i64 = 100;
+
+fn now() -> i64 {
+    noon(NOW)
+}
+
+fn id(unix_us: i64, seed: u8) -> Id {
+    Id::from_parts(u64::try_from(unix_us / 1000).expect("after 1970"), [seed; 10])
+}
+
+/// A log, a table, and who writes orders.
+struct World {
+    log: Arc<MemoryLog>,
+    store: Arc<FaultyStore>,
+    table: Table,
+    query: ControlWriter,
+}
+
+impl World {
+    async fn new(store: Arc<FaultyStore>) -> Self {
+        let log = Arc::new(MemoryLog::with_partitions(2, 3));
+        let table = open(&store).await;
+        let query = orders(&log, KeyRole::Query);
+        Self { log, store, table, query }
+    }
+
+    /// A session of one event, on a day.
+    async fn session(&self, principal: &str, day: i64, seed: u8) -> Id {
+        self.log.set_now(noon(day));
+        let stream = id(noon(day), seed);
+        let principal = Principal { name: principal.to_owned(), ..Principal::default() };
+        let about = Subject {
+            principal: Some(principal),
+            retention_class: RetentionClass::Short,
+            session_id: Some(stream),
+            ..Subject::default()
+        };
+        let mut writer = StreamWriter::new(stream, StreamKind::Session);
+        let event = Event::policy_loaded("v".to_owned());
+        let sealed = Envelope::seal(&mut writer, &about, None, noon(day), event).expect("small");
+        let partition = partition_for(stream, self.log.partitions(Topic::Events));
+        append(&self.log, TopicPartition { topic: Topic::Events, partition }, &sealed).await;
+        stream
+    }
+
+    async fn order(&self, writer: &ControlWriter, event: Event) {
+        writer.record(Subject::default(), event).1.await.expect("no fault is set");
+    }
+
+    async fn hold(&self, hold: u8, principal: &str) {
+        let on = On::Principal(principal.to_owned());
+        self.order(&self.query, Event::legal_hold_set(id(now(), hold), on, Masked::default())).await;
+    }
+
+    async fn lift(&self, writer: &ControlWriter, hold: u8) {
+        self.order(writer, Event::legal_hold_lifted(id(now(), hold), Masked::default())).await;
+    }
+
+    /// Takes all that the log has into the table.
+    async fn ingest(&self) {
+        let mut ingest = ingest(&self.log, self.table.clone());
+        while ingest.step().await.expect("no fault is set").rows > 0 {}
+    }
+
+    fn retaining(&self, days: u32) -> Retaining {
+        let log = Arc::clone(&self.log) as Arc<dyn EventLog>;
+        let instance = InstanceStream::open(Arc::clone(&log), "keeper".to_owned(), now, id(now(), 99));
+        let options = RetentionOptions {
+            periods: Periods { short_days: Some(days), ..Periods::default() },
+            keys: ControlKeys {
+                query: [key(KeyRole::Query).public()].into_iter().collect(),
+                ..ControlKeys::default()
+            },
+            instance: Arc::new(instance),
+            clock: now,
+        };
+        Retaining::new(log, self.table.clone(), options)
+    }
+
+    /// The sessions that the table has.
+    async fn sessions(&self) -> BTreeSet<Id> {
+        let snapshot = self.table.snapshot().await.expect("readable");
+        assert_eq!(snapshot.miscount(|topic| self.log.topic_id(topic)), None);
+        let records = found(&self.store).await;
+        let opened = records.into_iter().map(|(_, record, _)| Envelope::open(record.value).expect("sealed"));
+        opened.filter_map(|recorded| recorded.session_id()).collect()
+    }
+
+    /// How many rows each removal said that it would remove.
+    async fn said(&self) -> Vec<u64> {
+        self.ingest().await;
+        let records = found(&self.store).await;
+        let opened = records.into_iter().map(|(_, record, _)| Envelope::open(record.value).expect("sealed"));
+        let said = opened.filter_map(|recorded| match recorded.payload() {
+            Payload::RetentionApplied(applied) => Some(applied.rows_removed),
+            _ => None,
+        });
+        said.collect()
+    }
+
+    /// The same, by a store that lets commits wait.
+    async fn slowed(&self, inner: Arc<dyn ObjectStore>) -> (Self, Arc<Waits>) {
+        let waits = Arc::new(Waits::default());
+        let late = FaultyStore::judged(inner, Arc::clone(&waits) as Arc<dyn Judge>);
+        let table = open(&late).await;
+        let query = orders(&self.log, KeyRole::Query);
+        let slow = Self { table, store: Arc::clone(&self.store), log: Arc::clone(&self.log), query };
+        (slow, waits)
+    }
+}
+
+fn key(role: KeyRole) -> SigningKey {
+    SigningKey::from_seed(&[u8::try_from(i32::from(role)).expect("few roles"); 32]).expect("a seed")
+}
+
+fn orders(log: &Arc<MemoryLog>, role: KeyRole) -> ControlWriter {
+    let signer = ControlSigner::new(key(role), role, log.topic_id(Topic::Control));
+    let sign = Box::new(move |partition, unsigned: &[u8]| signer.sign(partition, unsigned));
+    let origin = ControlOrigin { instance: "query".to_owned(), clock: now, new_id: || id(now(), 50) };
+    ControlWriter::new(Arc::clone(log) as Arc<dyn EventLog>, origin, false, sign)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_older_than_its_period_goes_and_its_removal_is_on_record() {
+    let world = World::new(store()).await;
+    let _old = world.session("ann", NOW - 33, 1).await;
+    let last_day = world.session("ann", NOW - 32, 2).await;
+    let young = world.session("bob", NOW, 3).await;
+    world.ingest().await;
+    let mut retaining = world.retaining(30);
+    let retained = retaining.round().await.expect("nothing fails");
+    assert_eq!(retained, Retained { rows_removed: 1, unfit: 0, holds: 0 });
+    assert_eq!(world.sessions().await, BTreeSet::from([last_day, young]));
+    assert_eq!(world.said().await, [1]);
+    assert_eq!(retaining.round().await.expect("nothing fails").rows_removed, 0);
+    assert_eq!(world.said().await, [1], "nothing is said of nothing");
+    // The table can be written and read on.
+    world.ingest().await;
+    assert_eq!(world.sessions().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ahead_of_the_logs_removes_nothing() {
+    let world = World::new(store()).await;
+    let session = world.session("ann", NOW - 40, 1).await;
+    world.ingest().await;
+    assert_eq!(world.retaining(30).round().await.expect("nothing fails").rows_removed, 0);
+    assert_eq!(world.sessions().await, BTreeSet::from([session]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_keeps_until_a_query_service_lifts_it() {
+    let world = World::new(store()).await;
+    let held = world.session("ann", NOW - 40, 1).await;
+    let _other = world.session("bob", NOW - 40, 2).await;
+    let young = world.session("bob", NOW, 3).await;
+    world.ingest().await;
+    world.hold(7, "ann").await;
+    let mut retaining = world.retaining(30);
+    let behind = retaining.round().await.expect_err("the hold is not in the table");
+    assert!(matches!(behind, RetainError::Behind { .. }), "{behind}");
+    assert_eq!(world.sessions().await.len(), 3);
+    world.ingest().await;
+    assert_eq!(
+        retaining.round().await.expect("nothing fails"),
+        Retained { rows_removed: 1, unfit: 0, holds: 1 }
+    );
+    assert_eq!(world.sessions().await, BTreeSet::from([held, young]));
+    // Another role's signature lifts nothing.
+    let proxy = orders(&world.log, KeyRole::Proxy);
+    world.lift(&proxy, 7).await;
+    world.ingest().await;
+    assert_eq!(
+        retaining.round().await.expect("nothing fails"),
+        Retained { rows_removed: 0, unfit: 0, holds: 1 }
+    );
+    world.lift(&world.query, 7).await;
+    world.ingest().await;
+    assert_eq!(
+        retaining.round().await.expect("nothing fails"),
+        Retained { rows_removed: 1, unfit: 0, holds: 0 }
+    );
+    assert_eq!(world.sessions().await, BTreeSet::from([young]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_on_record_is_not_removed() {
+    let world = World::new(store()).await;
+    world.session("ann", NOW - 40, 1).await;
+    world.session("ann", NOW, 2).await;
+    world.ingest().await;
+    world.log.faults().fail_next(1, AppendError::Refused);
+    let error = world.retaining(30).round().await.expect_err("the log does not take it");
+    assert!(matches!(error, RetainError::NotRecorded(AppendError::Refused)), "{error}");
+    assert_eq!(world.sessions().await.len(), 2);
+}
+
+/// Lets a commit wait before it is put, until it may go on.
+#[derive(Debug, Default)]
+struct Waits {
+    arrived: Notify,
+    goes_on: Notify,
+}
+
+#[async_trait]
+impl Judge for Waits {
+    async fn judge(&self, step: Step) -> Option<Fault> {
+        if step == Step::Commit {
+            self.arrived.notify_one();
+            self.goes_on.notified().await;
+        }
+        None
+    }
+
+    fn ended(&self, _step: Step) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_comes_into_the_table_before_the_removal_keeps_what_was_about_to_go() {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let world = World::new(FaultyStore::new(Arc::clone(&inner))).await;
+    let held = world.session("ann", NOW - 40, 1).await;
+    let _gone = world.session("bob", NOW - 40, 2).await;
+    world.session("bob", NOW, 3).await;
+    world.ingest().await;
+    let (slow, waits) = world.slowed(inner).await;
+    let mut retaining = slow.retaining(30);
+    let round = tokio::spawn(async move { (retaining.round().await, retaining) });
+    waits.arrived.notified().await;
+    world.hold(7, "ann").await;
+    world.ingest().await;
+    waits.goes_on.notify_one();
+    let (outcome, mut retaining) = round.await.expect("no panic");
+    assert!(matches!(outcome, Err(RetainError::HoldsChanged)), "{outcome:?}");
+    assert_eq!(world.sessions().await.len(), 3, "nothing has gone");
+    world.ingest().await;
+    let round = tokio::spawn(async move { retaining.round().await });
+    waits.arrived.notified().await;
+    waits.goes_on.notify_one();
+    assert_eq!(
+        round.await.expect("no panic").expect("made"),
+        Retained { rows_removed: 1, unfit: 0, holds: 1 }
+    );
+    assert!(world.sessions().await.contains(&held));
+    assert_eq!(world.sessions().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_change_no_hold_only_delay_a_removal() {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let world = World::new(FaultyStore::new(Arc::clone(&inner))).await;
+    world.session("bob", NOW - 40, 1).await;
+    world.session("bob", NOW, 2).await;
+    world.ingest().await;
+    let (slow, waits) = world.slowed(inner).await;
+    let mut retaining = slow.retaining(30);
+    let round = tokio::spawn(async move { retaining.round().await });
+    for seed in 3..6 {
+        waits.arrived.notified().await;
+        world.session("bob", NOW, seed).await;
+        world.ingest().await;
+        waits.goes_on.notify_one();
+    }
+    waits.arrived.notified().await;
+    waits.goes_on.notify_one();
+    assert_eq!(round.await.expect("no panic").expect("made").rows_removed, 1);
+    assert_eq!(world.said().await, [1]);
+    assert_eq!(world.sessions().await.len(), 4);
+}
