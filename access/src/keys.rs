@@ -105,6 +105,11 @@ impl Keys {
         Ok([proxy?, query?])
     }
 
+    /// Reads [`Keys::query`] alone.
+    pub fn load_query(dir: &Path) -> Result<RoleKey, KeyError> {
+        role_key(&folder(dir).join(QUERY_KEY), load)
+    }
+
     /// Makes the keys by which control records are signed, those that are missing in both halves.
     pub fn create_control(dir: &Path) -> Result<(), KeyError> {
         for name in [PROXY_KEY, QUERY_KEY] {

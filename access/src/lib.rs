@@ -42,7 +42,7 @@ pub use ca::{Ca, ServerIdentity};
 pub use directory::{Directory, DirectoryError, Principals, Refused};
 pub use files::FileError;
 pub use keys::{KeyError, Keys, RoleKey};
-pub use principal::{Authenticated, EvidenceRight, KillRight, Principal};
+pub use principal::{Authenticated, EvidenceRight, HoldRight, KillRight, Principal};
 pub use scram::{Mechanism, ScramError, ScramServer};
 pub use secret::{Secret, SecretError, SecretRef};
 pub use target_auth::{AuthMethod, AuthMethods, AuthMethodsError, BindingMode, TargetAuth};

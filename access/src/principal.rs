@@ -26,6 +26,16 @@ pub enum KillRight {
     All,
 }
 
+/// Whether a principal may set and lift legal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HoldRight {
+    /// It may not.
+    #[default]
+    None,
+    /// On whatever evidence there is.
+    All,
+}
+
 /// Who may act: a human, an agent or a service, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -41,6 +51,8 @@ pub struct Principal {
     pub evidence: EvidenceRight,
     /// Which sessions it may end.
     pub kill: KillRight,
+    /// Whether it may keep evidence from expiring, and let it expire again.
+    pub hold: HoldRight,
     /// Whether it may ask the evidence for a value by its fingerprint. That needs a right of its own, since whoever may
     /// try values learns which of them were seen.
     pub evidence_fingerprint: bool,
@@ -107,6 +119,7 @@ mod tests {
             targets: targets.iter().map(ToString::to_string).collect(),
             evidence: EvidenceRight::default(),
             kill: KillRight::default(),
+            hold: HoldRight::default(),
             evidence_fingerprint: false,
         }
     }

@@ -20,6 +20,7 @@ pub(crate) fn principal(name: &str) -> Principal {
         evidence: EvidenceRight::Own,
         evidence_fingerprint: false,
         kill: crate::KillRight::None,
+        hold: crate::HoldRight::None,
     }
 }
 

@@ -116,6 +116,9 @@ Examples:
   retrace kill 0197a3c2 --reason \"incident 42\"
   retrace kill --token 0a1b2c3d")]
     Kill(Kill),
+    /// Keep evidence whatever its age: legal holds on a session, a principal or a target
+    #[command(subcommand)]
+    Hold(Hold),
     /// List the latest sessions, and whether each is open, closed, lost, unverified or damaged
     #[command(after_help = "Example:\n  retrace sessions --limit 10")]
     Sessions {
@@ -184,6 +187,67 @@ pub(crate) struct Kill {
     /// Why, for whoever reads the evidence; masked like everything else
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hold {
+    /// Keep the evidence of a session, a principal or a target until the hold is lifted
+    #[command(after_help = "\
+It is answered once the table has the record of the hold, from when on nothing that it is on is removed, whatever
+[retention] says. It takes the right `hold` in the configuration.
+
+Examples:
+  retrace hold set --principal jo --reason \"case 2026-114\"
+  retrace hold set --session 0197a3c2")]
+    Set {
+        #[command(flatten)]
+        reach: Reach,
+        #[command(flatten)]
+        on: HoldOn,
+        /// Why, for whoever reads the evidence; masked like everything else
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+    },
+    /// Lift a hold, so that what it kept expires as if there had been none
+    #[command(
+        after_help = "Example:\n  retrace hold lift 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b --reason \"case closed\""
+    )]
+    Lift {
+        #[command(flatten)]
+        reach: Reach,
+        /// Its id, as `retrace hold list` shows it
+        id: String,
+        /// Why
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        reason: String,
+    },
+    /// List the holds in force
+    #[command(after_help = "Examples:\n  retrace hold list\n  retrace hold list --all --format json")]
+    List {
+        #[command(flatten)]
+        reach: Reach,
+        /// Those that were lifted, too
+        #[arg(long)]
+        all: bool,
+        /// How rows are written
+        #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+        format: RowFormat,
+    },
+}
+
+/// What a hold is on.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct HoldOn {
+    /// Everything about a session: its id, the begin of it, or `last`
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// Everything that a principal did, or somebody on its behalf
+    #[arg(long, value_name = "NAME")]
+    pub(crate) principal: Option<String>,
+    /// Everything that was done at a target
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -303,6 +367,11 @@ mod tests {
             "kill 0197a3c2 --reason incident",
             "kill last",
             "kill --token 0a1b2c3d",
+            "hold set --principal jo --reason case",
+            "hold set --session last",
+            "hold set --target shop",
+            "hold lift 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b",
+            "hold list --all --format json",
             "version",
         ];
         for line in lines {
@@ -323,6 +392,8 @@ mod tests {
             ("token create dev --ttl soon", ErrorKind::ValueValidation),
             ("kill", ErrorKind::MissingRequiredArgument),
             ("kill last --token 0a1b2c3d", ErrorKind::ArgumentConflict),
+            ("hold set", ErrorKind::MissingRequiredArgument),
+            ("hold set --target shop --principal jo", ErrorKind::ArgumentConflict),
             ("frobnicate", ErrorKind::InvalidSubcommand),
         ];
         for (line, kind) in lines {
@@ -336,7 +407,7 @@ mod tests {
     fn every_command_has_help_with_an_example() {
         for command in Cli::command().get_subcommands() {
             let name = command.get_name();
-            if !["version", "token"].contains(&name) {
+            if !["version", "token", "hold"].contains(&name) {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("Example"), "{name}");
             }

@@ -9,6 +9,7 @@ mod link;
 mod log;
 mod options;
 mod place;
+mod retention;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use retrace_access::{Principal, SecretRef, TargetAuth, TargetTls};
+use retrace_ingest::Periods;
 use retrace_policy::catalogue::{ColumnMask, ColumnName};
 use retrace_policy::detect::Detector;
 use retrace_policy::mask;
@@ -79,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// Where the table is.
     pub(crate) lake: Lake,
+    /// How long which events are kept.
+    pub(crate) retention: Periods,
     /// Who may come in.
     pub(crate) principals: Vec<Principal>,
     /// What they may reach.

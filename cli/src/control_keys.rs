@@ -1,5 +1,7 @@
 //! The keys by which control records are signed, and whose signatures are believed.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use retrace_access::{Keys, RoleKey};
 use retrace_evidence::{ControlKeys, ControlSigner, PublicKey, SigningKey};
@@ -45,6 +47,12 @@ pub(crate) fn trusted(keys: &Keys) -> anyhow::Result<ControlKeys> {
         proxy: [public(&keys.proxy, "proxy")?].into_iter().collect(),
         query: [public(&keys.query, "query")?].into_iter().collect(),
     })
+}
+
+/// Whose signature lifts a legal hold: all that a machine needs of these keys which removes what has expired.
+pub(crate) fn trusted_to_hold(dir: &Path) -> anyhow::Result<ControlKeys> {
+    let query = public(&Keys::load_query(dir)?, "query")?;
+    Ok(ControlKeys { query: [query].into_iter().collect(), ..ControlKeys::default() })
 }
 
 /// The public half of a key, whose files are called `name`.

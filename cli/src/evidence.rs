@@ -13,12 +13,13 @@ use retrace_eventlog::{EventLog, InstanceStream};
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Id, Subject};
-use retrace_query::{Client, EventsAnswer, Options, Reader, Sources, SqlAnswer};
+use retrace_query::{Client, EventsAnswer, HoldRecord, Options, Reader, Sources, SqlAnswer};
 use tokio::net::TcpStream;
 
 use crate::args::Reach;
 use crate::clock;
 use crate::config::Config;
+use crate::control_keys;
 use crate::heads_key;
 use crate::storage;
 
@@ -90,6 +91,14 @@ impl Evidence {
         }
     }
 
+    /// Every legal hold that is on record, lifted ones too.
+    pub(crate) async fn holds(&self) -> anyhow::Result<Vec<HoldRecord>> {
+        Ok(match self {
+            Self::Served(client) => client.holds().await?,
+            Self::Opened(it) => it.reader.holds(&it.caller).await?,
+        })
+    }
+
     /// The session that `named` means: `last`, an id, or the begin of one.
     pub(crate) async fn find_session(&self, named: &str) -> anyhow::Result<Id> {
         if let Ok(id) = named.parse() {
@@ -157,7 +166,8 @@ impl Opened {
         let table = storage::table(config).await?;
         let masker = Masker::everything(FingerprintKey::new(keys.mask.expose()));
         let sources = Sources { log: Arc::clone(&log), table, instance: Arc::new(instance), masker };
-        let options = Options { head_keys: heads_key::trusted_keys(&keys)?, ..Options::default() };
+        let (head_keys, control_keys) = (heads_key::trusted_keys(&keys)?, control_keys::trusted(&keys)?);
+        let options = Options { head_keys, control_keys, ..Options::default() };
         Ok(Self { reader: Reader::new(sources, options)?, caller, log })
     }
 }

@@ -17,6 +17,7 @@ mod evidence;
 mod check;
 mod control_keys;
 mod heads_key;
+mod hold;
 mod init;
 mod kill;
 mod replay;
@@ -77,6 +78,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::HeadsKey { create } => heads_key::heads_key(&load()?, create)?,
         Command::ControlKeys { create } => control_keys::control_keys(&load()?, create)?,
         Command::Kill(kill) => kill::kill(&load()?, kill).await?,
+        Command::Hold(hold) => hold::hold(&load()?, hold).await?,
         Command::Sessions { reach, limit } => sessions::sessions(&load()?, &reach, limit).await?,
         Command::Sql { reach, format, statement } => sql::sql(&load()?, &reach, format, statement).await?,
         Command::Tail { reach, session } => tail::tail(&load()?, &reach, session).await?,

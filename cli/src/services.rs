@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use retrace_eventlog::{EventLog, InstanceStream, WatchedLog};
-use retrace_ingest::Ingest;
+use retrace_ingest::{Ingest, RetentionOptions};
 use retrace_lake::Table;
 use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Id, Subject};
@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 
 use crate::clock;
 use crate::config::{self, Config};
+use crate::control_keys;
 use crate::health::Health;
 use crate::output::Output;
 use crate::storage;
@@ -176,7 +177,14 @@ struct Process {
 impl Process {
     async fn ingest(&self) -> anyhow::Result<Service> {
         let table = self.table().await?;
-        let ingest = Ingest::new(Arc::clone(&self.log), table.clone(), retrace_ingest::Options::default())?;
+        let mut ingest =
+            Ingest::new(Arc::clone(&self.log), table.clone(), retrace_ingest::Options::default())?;
+        let periods = self.config.retention;
+        if !periods.are_endless() {
+            let keys = control_keys::trusted_to_hold(self.config.dir())?;
+            let (instance, clock) = (Arc::clone(&self.instance), clock::now_unix_us as fn() -> i64);
+            ingest = ingest.with_retention(RetentionOptions { periods, keys, instance, clock });
+        }
         watch::ingest(&self.health, Arc::clone(&self.log), &ingest, table);
         let stop = Stop::new();
         let running = ingest.run(stop.wait());

@@ -28,6 +28,7 @@ use crate::args::{Reach, RowFormat};
 use crate::config::Config;
 use crate::output::{self, Output};
 use crate::rows::{self, Shape};
+use crate::sql;
 use complete::Names;
 use connection::Connection;
 use line::Lines;
@@ -59,7 +60,7 @@ pub(crate) async fn shell(config: &Config, reach: &Reach, format: RowFormat) -> 
         is_timed: false,
         is_paged: true,
         files: 0,
-        cut: None,
+        seen: None,
     };
     let ended = if is_prompt {
         Box::pin(prompt::run(&mut shell)).await
@@ -81,7 +82,7 @@ struct Shell<'a> {
     /// Files that are being read, each named by the one before it.
     files: usize,
     /// Up to where the last answer saw the log, in words.
-    cut: Option<String>,
+    seen: Option<String>,
 }
 
 /// Whether there is more to do.
@@ -145,8 +146,8 @@ impl Shell<'_> {
                     bail!("there is no table or view `{table}`: \\d lists them");
                 }
             }
-            Meta::Cut => match &self.cut {
-                Some(cut) => output::remark(format_args!("every event with {cut}")),
+            Meta::Cut => match &self.seen {
+                Some(seen) => output::remark(seen),
                 None => bail!("nothing was answered yet"),
             },
             Meta::Expanded(value) => {
@@ -202,12 +203,12 @@ impl Shell<'_> {
     /// Writes the rows to stdout, as `retrace sql STATEMENT` does.
     async fn print(&mut self, statement: &str) -> anyhow::Result<u64> {
         let answer = self.connection.sql(statement).await?;
-        let cut = answer.cut.to_string();
+        let seen = sql::seen(&answer);
         let rows = rows::write(answer, self.shape, &mut Output::stdout()).await?;
         if self.shape.format == RowFormat::Table {
-            output::remark(format_args!("every event with {cut}"));
+            output::remark(&seen);
         }
-        self.cut = Some(cut);
+        self.seen = Some(seen);
         Ok(rows)
     }
 
@@ -219,10 +220,10 @@ impl Shell<'_> {
             Some(page) => Output::by_way_of(page.clone(), PAGED_COLUMNS_MAX),
             None => Output::stdout(),
         };
-        let (connection, cut, shape) = (&mut self.connection, &mut self.cut, self.shape);
+        let (connection, seen, shape) = (&mut self.connection, &mut self.seen, self.shape);
         let answered = async {
             let answer = connection.sql(statement).await?;
-            *cut = Some(answer.cut.to_string());
+            *seen = Some(sql::seen(&answer));
             rows::write(answer, shape, &mut out).await
         };
         let asked = tokio::select! {

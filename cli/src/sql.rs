@@ -1,6 +1,7 @@
 use std::io::Read;
 
 use anyhow::{Context, bail};
+use retrace_query::SqlAnswer;
 
 use crate::args::{Reach, RowFormat};
 use crate::config::Config;
@@ -31,12 +32,21 @@ pub(crate) async fn sql(
 
 async fn write(evidence: &Evidence, statement: &str, format: RowFormat) -> anyhow::Result<()> {
     let answer = evidence.sql(statement).await?;
-    let cut = answer.cut.to_string();
+    let seen = seen(&answer);
     rows::write(answer, format, &mut Output::stdout()).await?;
     if format == RowFormat::Table {
-        output::remark(format_args!("every event with {cut}"));
+        output::remark(seen);
     }
     Ok(())
+}
+
+/// Which events an answer is made of, and which it is not.
+pub(crate) fn seen(answer: &SqlAnswer) -> String {
+    let mut seen = format!("every event with {}", answer.cut);
+    if let Some(removed) = &answer.removed {
+        seen.push_str(&format!("; {removed}"));
+    }
+    seen
 }
 
 fn read_stdin() -> anyhow::Result<String> {

@@ -17,8 +17,17 @@ pub struct Holds {
     lifted: BTreeSet<Id>,
 }
 
+/// What a record says of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldChange {
+    /// It is set.
+    Set(Id, HeldOn),
+    /// It is lifted.
+    Lifted(Id),
+}
+
 impl Holds {
-    /// Takes in a record that stands in this partition of the control topic. What neither sets nor lifts a hold says nothing.
+    /// Takes in a record that stands in this partition of the control topic; `None` if it says nothing of holds.
     ///
     /// # Errors
     /// If it would lift a hold and is not signed as it must be: it lifts none.
@@ -27,18 +36,19 @@ impl Holds {
         keys: &ControlKeys,
         (topic_id, partition): (Id, u32),
         recorded: &Recorded,
-    ) -> Result<(), NotObeyed> {
+    ) -> Result<Option<HoldChange>, NotObeyed> {
         match order(recorded) {
             Ok((Order::SetHold { hold_id, on }, _)) => {
-                self.set.entry(hold_id).or_default().insert(on);
+                self.set.entry(hold_id).or_default().insert(on.clone());
+                Ok(Some(HoldChange::Set(hold_id, on)))
             }
             Ok((Order::LiftHold { hold_id }, _)) => {
                 signed_order(keys, (topic_id, partition), recorded)?;
                 self.lifted.insert(hold_id);
+                Ok(Some(HoldChange::Lifted(hold_id)))
             }
-            _ => {}
+            _ => Ok(None),
         }
-        Ok(())
     }
 
     /// The holds that count, by id.

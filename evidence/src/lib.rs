@@ -28,7 +28,7 @@ pub use control::{
     NotObeyed, Order, Standing,
 };
 pub use heads::{HEADS_PER_EVENT_MAX, Head, Heads, HeadsError, Part, Place, SignedRoot};
-pub use holds::Holds;
+pub use holds::{HoldChange, Holds};
 pub use key::{KeyError, PublicKey, SEED_BYTES, SigningKey, TrustedKeys};
 pub use state::{HEADS_INTERVAL_US, InstanceSeen, SILENCE_US_MAX, SessionState, Stream, Witness};
 pub use tree::tree_hash;

@@ -1,8 +1,8 @@
 //! Which control records are obeyed: those of a key whose role may, as they were written, where and when they were.
 
 use retrace_evidence::{
-    CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, HeldOn, Holds, NotObeyed, Order,
-    SigningKey, Standing,
+    CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, HeldOn, HoldChange, Holds, NotObeyed,
+    Order, SigningKey, Standing,
 };
 use retrace_proto::wire::legal_hold_set::On;
 use retrace_proto::wire::{KeyRole, StreamKind};
@@ -288,7 +288,8 @@ fn nobody_lifts_a_hold_by_writing_to_the_log_and_whoever_set_it_it_counts() {
     holds.read(&keys(), (id(1), PARTITION), &first).expect("it sets a hold");
     assert_eq!(holds.read(&keys(), (id(1), PARTITION + 1), &lifting), Err(NotObeyed::Signature));
     assert_eq!(holds.read(&keys(), (id(2), PARTITION), &lifting), Err(NotObeyed::Signature));
-    assert_eq!(holds.read(&keys(), (id(1), PARTITION), &lifting), Ok(()));
+    let change = holds.read(&keys(), (id(1), PARTITION), &lifting);
+    assert_eq!(change, Ok(Some(HoldChange::Lifted(id(10)))));
     assert_eq!(holds.in_force().count(), 0);
     // One whose key is not known any more is a hold all the same.
     assert_eq!(in_force(&[strange.write(set(10, on()))]), held);

@@ -26,11 +26,8 @@ const COMPACT_PAUSE: Duration = Duration::from_secs(10);
 /// The pause after a merge that failed.
 const COMPACT_FAILED_PAUSE: Duration = Duration::from_secs(60);
 
-/// The pause between two looks for what has expired, of which there is something new once a day.
-const RETAIN_PAUSE: Duration = Duration::from_secs(60 * 60);
-
-/// The pause after some of it was removed, since there may be more, and after it could not be.
-const RETAIN_AGAIN_PAUSE: Duration = Duration::from_secs(30);
+/// The pause between two looks for what has expired. Mostly nothing has since the last one, and no file is opened then.
+const RETAIN_PAUSE: Duration = Duration::from_secs(30);
 
 /// Resolves while this process is the one that keeps the table.
 async fn turn(share: &mut watch::Receiver<Vec<TopicPartition>>) {
@@ -105,14 +102,12 @@ pub(crate) async fn retain(
             Ok(retained) => {
                 metrics.note(&retained);
                 let Retained { rows_removed, unfit, holds } = retained;
-                if rows_removed > 0 || unfit > 0 {
+                if rows_removed > 0 {
                     tracing::info!(rows_removed, unfit, holds, "removed expired events");
                 }
-                sleep(if rows_removed > 0 { RETAIN_AGAIN_PAUSE } else { RETAIN_PAUSE }).await;
             }
             Err(error @ (RetainError::Behind { .. } | RetainError::HoldsChanged)) => {
                 tracing::info!(%error, "expired events are not removed yet");
-                sleep(RETAIN_AGAIN_PAUSE).await;
             }
             Err(error) => {
                 metrics.failures.inc();
@@ -120,8 +115,8 @@ pub(crate) async fn retain(
                     error = &error as &dyn std::error::Error,
                     "expired events could not be removed"
                 );
-                sleep(RETAIN_AGAIN_PAUSE).await;
             }
         }
+        sleep(RETAIN_PAUSE).await;
     }
 }

@@ -99,23 +99,35 @@ impl Table {
         Ok(end)
     }
 
-    /// When the log took the record of an offset, in microseconds since the Unix epoch; `None` if the table does not have it.
-    pub async fn appended_at(
+    /// When the log took the first record at or above an offset that the table still has, in microseconds since the Unix epoch;
+    /// `None` if it has none.
+    pub async fn appended_from(
         &self,
         of: &Snapshot,
         at: TopicPartition,
         offset: u64,
     ) -> Result<Option<i64>, LakeError> {
-        for file in of.files().iter().filter(|file| may_hold(file, at, &(offset..offset.saturating_add(1)))) {
+        let begins = |file: &DataFile| {
+            let held = file.stats.log_offset.as_ref();
+            held.map_or(0, |held| u64::try_from(held.min_inclusive).unwrap_or(0))
+        };
+        let mut files: Vec<_> =
+            of.files().iter().filter(|file| may_hold(file, at, &(offset..u64::MAX))).collect();
+        files.sort_unstable_by_key(|file| begins(file));
+        let mut first: Option<(u64, i64)> = None;
+        for file in files {
+            // What a merged file begins with may lie below, and what follows in another.
+            if first.is_some_and(|(first, _)| first < begins(file)) {
+                break;
+            }
             let mut batches = self.times_of(file).await?;
             while let Some((offsets, times)) = batches.try_next().await? {
-                let mut found = offsets.values().iter().zip(times.values());
-                if let Some((_, time)) = found.find(|(it, _)| u64::try_from(**it) == Ok(offset)) {
-                    return Ok(Some(*time));
-                }
+                let found = offsets.values().iter().zip(times.values());
+                let found = found.filter_map(|(it, time)| Some((u64::try_from(*it).ok()?, *time)));
+                first = found.filter(|(it, _)| *it >= offset).chain(first).min();
             }
         }
-        Ok(None)
+        Ok(first.map(|(_, time)| time))
     }
 
     /// Offsets and append times of a file's rows.

@@ -146,6 +146,7 @@ impl Gate {
             evidence: EvidenceRight::None,
             evidence_fingerprint: false,
             kill: retrace_access::KillRight::None,
+            hold: retrace_access::HoldRight::None,
         };
         let log = MemoryLog::new();
         let events: Arc<dyn EventLog> = Arc::new(log.clone());

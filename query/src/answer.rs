@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use retrace_proto::log::{Record, TopicPartition};
 
-use crate::{Cut, QueryError};
+use crate::{Cut, QueryError, Removed};
 
 /// The rows of a statement as they come.
 pub type Batches = BoxStream<'static, Result<RecordBatch, QueryError>>;
@@ -18,6 +18,8 @@ pub type Events = BoxStream<'static, Result<EventRecord, QueryError>>;
 pub struct SqlAnswer {
     /// Up to where the answer saw the log.
     pub cut: Cut,
+    /// What retention has removed below the cut; `None` if nothing ever.
+    pub removed: Option<Removed>,
     /// The columns, known before the first row.
     pub schema: SchemaRef,
     /// The rows. The answer is whole only if the stream ends without an error.

@@ -67,6 +67,11 @@ pub(crate) fn split(text: &str) -> Result<(&str, AsOf), QueryError> {
     Ok((statement, as_of))
 }
 
+/// Whether a statement asks for the past.
+pub(crate) fn is_asked(text: &str) -> bool {
+    split(text).is_ok_and(|(_, as_of)| as_of != AsOf::Now)
+}
+
 fn is_word(token: &TokenWithSpan, word: &str) -> bool {
     matches!(&token.token, Token::Word(it) if it.quote_style.is_none() && it.value.eq_ignore_ascii_case(word))
 }

@@ -1,21 +1,25 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use retrace_evidence::HeldOn;
 use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::holds::held_on_to_wire;
 use crate::ipc::Decoder;
 use crate::wire::control_client::ControlClient;
 use crate::wire::query_client::QueryClient;
 use crate::wire::sql_response::Part;
 use crate::wire::{
-    ControlResponse, EventsResponse, KillRequest, LogRecord, RevokeTokenRequest, SessionRequest, SqlRequest,
-    SqlResponse, TailRequest,
+    ControlResponse, EventsResponse, HoldResponse, KillRequest, LiftHoldRequest, ListHoldsRequest, LogRecord,
+    RevokeTokenRequest, SessionRequest, SetHoldRequest, SqlRequest, SqlResponse, TailRequest,
 };
-use crate::{Batches, Cut, EventRecord, EventsAnswer, Ordered, QueryError, SqlAnswer};
+use crate::{
+    Batches, Cut, EventRecord, EventsAnswer, HoldOrdered, HoldRecord, Ordered, QueryError, Removed, SqlAnswer,
+};
 
 /// How long connecting may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,8 +80,10 @@ impl Client {
         let answer = self.calls.clone().sql(request).await;
         let parts = answer.map_err(|status| QueryError::from_status(&status))?.into_inner();
         let mut rows = Rows { parts, decoder: Decoder::default() };
-        let Some(Part::Cut(cut)) = rows.next_part().await? else { return Err(not_spoken()) };
+        let first = rows.next_response().await?.ok_or_else(not_spoken)?;
+        let Some(Part::Cut(cut)) = first.part else { return Err(not_spoken()) };
         let cut = Cut::from_wire(cut).ok_or_else(not_spoken)?;
+        let removed = first.removed.map(Removed::from_wire);
         // The schema is the first thing of the stream; a large one may take several pieces.
         let mut first = Vec::new();
         let schema = loop {
@@ -87,7 +93,7 @@ impl Client {
             first.extend(rows.next_batches().await?.ok_or_else(not_spoken)?);
         };
         let first = stream::iter(first.into_iter().map(Ok));
-        Ok(SqlAnswer { cut, schema, batches: first.chain(rows.batches()).boxed() })
+        Ok(SqlAnswer { cut, removed, schema, batches: first.chain(rows.batches()).boxed() })
     }
 
     /// See [`Reader::session`](crate::Reader::session).
@@ -129,6 +135,34 @@ impl Client {
         ordered(self.orders.clone().revoke_token(self.request(request)).await)
     }
 
+    /// Keeps evidence whatever its age. Returns once the table has the record, from when on it is kept, or after a minute.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn set_hold(&self, on: HeldOn, reason: &str) -> Result<HoldOrdered, QueryError> {
+        let request = SetHoldRequest { on: Some(held_on_to_wire(on)), reason: reason.to_owned() };
+        held(self.orders.clone().set_hold(self.request(request)).await)
+    }
+
+    /// Keeps it no longer. Returns likewise.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn lift_hold(&self, hold_id: Id, reason: &str) -> Result<HoldOrdered, QueryError> {
+        let request = LiftHoldRequest { hold_id: hold_id.to_string(), reason: reason.to_owned() };
+        held(self.orders.clone().lift_hold(self.request(request)).await)
+    }
+
+    /// See [`Reader::holds`](crate::Reader::holds).
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn holds(&self) -> Result<Vec<HoldRecord>, QueryError> {
+        let answer = self.orders.clone().list_holds(self.request(ListHoldsRequest {})).await;
+        let holds = answer.map_err(|status| QueryError::from_status(&status))?.into_inner().holds;
+        holds.into_iter().map(|hold| HoldRecord::from_wire(hold).ok_or_else(not_spoken)).collect()
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.authorization.clone());
@@ -137,8 +171,19 @@ impl Client {
 }
 
 fn ordered(answer: Result<Response<ControlResponse>, Status>) -> Result<Ordered, QueryError> {
-    let ControlResponse { topic, partition, offset } =
+    let answer = answer.map_err(|status| QueryError::from_status(&status))?;
+    ordered_at(answer.into_inner())
+}
+
+fn held(answer: Result<Response<HoldResponse>, Status>) -> Result<HoldOrdered, QueryError> {
+    let HoldResponse { hold_id, record, in_table } =
         answer.map_err(|status| QueryError::from_status(&status))?.into_inner();
+    let hold_id = hold_id.parse().map_err(|_not_an_id| not_spoken())?;
+    let ordered = ordered_at(record.ok_or_else(not_spoken)?)?;
+    Ok(HoldOrdered { hold_id, ordered, is_in_table: in_table })
+}
+
+fn ordered_at(ControlResponse { topic, partition, offset }: ControlResponse) -> Result<Ordered, QueryError> {
     let topic = topic.parse().map_err(|_unknown| not_spoken())?;
     Ok(Ordered { at: TopicPartition { topic, partition }, offset })
 }
@@ -150,14 +195,13 @@ struct Rows {
 }
 
 impl Rows {
-    async fn next_part(&mut self) -> Result<Option<Part>, QueryError> {
-        let next = self.parts.message().await.map_err(|status| QueryError::from_status(&status))?;
-        Ok(next.and_then(|response| response.part))
+    async fn next_response(&mut self) -> Result<Option<SqlResponse>, QueryError> {
+        self.parts.message().await.map_err(|status| QueryError::from_status(&status))
     }
 
     /// The batches that the next piece completes; `None` after the last piece.
     async fn next_batches(&mut self) -> Result<Option<Vec<arrow::array::RecordBatch>>, QueryError> {
-        match self.next_part().await? {
+        match self.next_response().await?.and_then(|response| response.part) {
             None => Ok(None),
             Some(Part::Cut(_)) => Err(not_spoken()),
             Some(Part::ArrowIpc(piece)) => self.decoder.push(piece).map(Some).map_err(QueryError::encoding),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use retrace_access::{Authenticated, Directory, KillRight};
 use retrace_eventlog::{AppendError, EventLog, VALUE_BYTES_MAX};
+use retrace_evidence::ControlKeys;
+use retrace_lake::Table;
 use retrace_policy::mask::Masker;
 use retrace_proto::log::TopicPartition;
 use retrace_proto::{Event, Id, Masked, Subject};
@@ -33,8 +35,10 @@ pub struct Ordered {
 pub(crate) struct Commander {
     pub(crate) control: Control,
     pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) table: Table,
     pub(crate) directory: Directory,
     pub(crate) masker: Masker,
+    pub(crate) keys: ControlKeys,
 }
 
 impl Commander {
@@ -73,7 +77,7 @@ impl Commander {
     }
 
     /// A reason is free text, in which anything may stand.
-    fn reason(&self, reason: &str) -> Result<Masked<String>, QueryError> {
+    pub(crate) fn reason(&self, reason: &str) -> Result<Masked<String>, QueryError> {
         if reason.len() > REASON_BYTES_MAX {
             let (bytes, bytes_max) = (reason.len(), REASON_BYTES_MAX);
             return Err(QueryError::ReasonTooLong { bytes, bytes_max });
@@ -81,7 +85,7 @@ impl Commander {
         Ok(self.masker.mask_string(reason))
     }
 
-    async fn order(&self, about: Subject, event: Event) -> Result<Ordered, QueryError> {
+    pub(crate) async fn order(&self, about: Subject, event: Event) -> Result<Ordered, QueryError> {
         let (at, append) = self.control.writer.record(about, event);
         let offset = match tokio::time::timeout(RECORD_WAIT_MAX, append).await {
             Ok(Ok(offset)) => offset,
@@ -110,6 +114,6 @@ fn right(caller: &Authenticated) -> Result<Right, QueryError> {
     }
 }
 
-fn about(caller: &Authenticated) -> Subject {
+pub(crate) fn about(caller: &Authenticated) -> Subject {
     Subject { principal: Some(caller.to_wire()), ..Subject::default() }
 }

@@ -54,6 +54,24 @@ pub enum QueryError {
         /// Who asked.
         principal: String,
     },
+    /// The caller may not set or lift legal holds.
+    #[error(
+        "`{principal}` may not set or lift legal holds, or see all of them: an administrator can set hold = \"all\" for this \
+         principal in the configuration"
+    )]
+    HoldDenied {
+        /// Who asked.
+        principal: String,
+    },
+    /// Nothing that a hold can be on.
+    #[error("a hold is on a session, a principal or a target; a name has 1 to {bytes_max} bytes")]
+    NotHeldOn {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// There is no such hold, or it is lifted already.
+    #[error("no hold of this id is in force: `retrace hold list` shows the ids")]
+    NoSuchHold,
     /// There is no such token, or it is not the caller's, who may revoke no other.
     #[error("you have no token of this id: `retrace token list` shows the ids")]
     NoSuchToken,
@@ -283,9 +301,10 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unauthenticated => ErrorKind::Unauthenticated,
-            Self::Denied { .. } | Self::FingerprintDenied { .. } | Self::KillDenied { .. } => {
-                ErrorKind::Denied
-            }
+            Self::Denied { .. }
+            | Self::FingerprintDenied { .. }
+            | Self::KillDenied { .. }
+            | Self::HoldDenied { .. } => ErrorKind::Denied,
             Self::Refused(_)
             | Self::CutAhead { .. }
             | Self::CutPartial { .. }
@@ -294,6 +313,8 @@ impl QueryError {
             | Self::Statement(_)
             | Self::Execution(_)
             | Self::NoSuchToken
+            | Self::NoSuchHold
+            | Self::NotHeldOn { .. }
             | Self::ReasonTooLong { .. }
             | Self::NotASessionId => ErrorKind::FixTheCall,
             Self::Busy { .. }

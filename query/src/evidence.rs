@@ -126,7 +126,7 @@ impl Drop for ReadRecord {
     }
 }
 
-fn new_id() -> Id {
+pub(crate) fn new_id() -> Id {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
     let mut random = [0; 10];

@@ -292,6 +292,7 @@ mod tests {
             evidence: EvidenceRight::All,
             evidence_fingerprint,
             kill: retrace_access::KillRight::None,
+            hold: retrace_access::HoldRight::None,
         }
     }
 

@@ -11,7 +11,7 @@
 //! * [`Reader`]: the one way to rows. It checks the right, and records the read before its first row leaves (promise P8).
 //! * [`QueryService`] and [`Client`]: a reader behind gRPC, TLS and tokens, and its other end.
 //! * `postgres` and `catalogue`: the same reader behind PostgreSQL's protocol, and what its clients look around in.
-//! * `control`: orders to the gateway, such as to end a session.
+//! * `control`: orders to the gateway, such as to end a session; `holds`: those that keep evidence.
 //!
 //! What is absent: nothing here writes to log or table but the records of reads, orders and refused logins, and nothing but the
 //! table's own files can be reached from a statement.
@@ -19,6 +19,8 @@
 mod options;
 
 mod cut;
+
+mod removed;
 
 mod source;
 
@@ -62,6 +64,8 @@ mod tail;
 
 mod control;
 
+mod holds;
+
 mod error;
 
 mod ipc;
@@ -89,7 +93,9 @@ pub use client::Client;
 pub use control::Ordered;
 pub use cut::{Cut, Position};
 pub use error::{ErrorKind, QueryError};
+pub use holds::{HoldAct, HoldOrdered, HoldRecord};
 pub use options::Options;
 pub use reader::{Reader, Sources};
+pub use removed::Removed;
 pub use server::{GRPC_ALPN, ServeError};
 pub use service::{Control, End, OrderCheck, Parts, QueryService};

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use retrace_evidence::TrustedKeys;
+use retrace_evidence::{ControlKeys, TrustedKeys};
 
 /// What queries may use and whom they believe. Limits have their unit in their name; the defaults suit one process beside
 /// a gate.
@@ -30,6 +30,8 @@ pub struct Options {
     pub handshake_ms_max: u64,
     /// Whose signatures over stream heads are believed. Without any, `sessions.state` verifies nothing.
     pub head_keys: TrustedKeys,
+    /// By whose signature a legal hold is lifted.
+    pub control_keys: ControlKeys,
     /// The wall clock by which an instance is silent, in microseconds since the Unix epoch.
     pub clock: fn() -> i64,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
             connections_max: 256,
             handshake_ms_max: 10_000,
             head_keys: TrustedKeys::default(),
+            control_keys: ControlKeys::default(),
             clock: now_unix_us,
         }
     }

@@ -24,7 +24,8 @@ use crate::source::{self, Source};
 use crate::spill::SpillRoom;
 use crate::statement::Parsed;
 use crate::{
-    Cut, ErrorKind, EventRecord, EventsAnswer, Options, QueryError, SqlAnswer, fingerprint, statement, tail,
+    Cut, ErrorKind, EventRecord, EventsAnswer, HoldRecord, Options, QueryError, Removed, SqlAnswer,
+    fingerprint, holds, statement, tail,
 };
 
 /// Reads evidence for those who may, and records that they did. The one way to rows: the network service and a command
@@ -117,9 +118,9 @@ impl Reader {
         let asked = Asked { parsed, parameters: question.parameters, principal };
         let what = What::Statement(Box::new(asked));
         let read = Read { kind: Kind::Sql, statement: masked, what, right, as_of, deadline };
-        let (cut, running, record) = self.start(caller, read, permit).await?;
+        let Started { cut, removed, running, record } = self.start(caller, read, permit).await?;
         let schema = Arc::clone(&running.schema);
-        Ok(SqlAnswer { cut, schema, batches: batches(running, record) })
+        Ok(SqlAnswer { cut, removed, schema, batches: batches(running, record) })
     }
 
     /// What a statement would answer with, and which parameters it has, of which the caller may declare types.
@@ -190,7 +191,7 @@ impl Reader {
         let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
         let what = What::Session(session);
         let read = Read { kind: Kind::Session, statement, what, right, as_of: AsOf::Now, deadline };
-        let (cut, running, record) = self.start(caller, read, permit).await?;
+        let Started { cut, running, record, .. } = self.start(caller, read, permit).await?;
         let events = batches(running, record).flat_map(|batch| stream::iter(records(batch))).boxed();
         Ok(EventsAnswer { cut, events })
     }
@@ -227,13 +228,42 @@ impl Reader {
         Ok(EventsAnswer { cut, events })
     }
 
+    /// Every legal hold that is on record, lifted ones too, for who may set them or see all evidence.
+    ///
+    /// # Errors
+    /// As for [`Reader::sql`].
+    pub async fn holds(&self, caller: &Authenticated) -> Result<Vec<HoldRecord>, QueryError> {
+        let deadline = self.deadline();
+        let statement = self.0.sources.masker.mask_string("legal holds");
+        let refusal = Refusal { reader: self, caller, kind: Kind::Sql, deadline };
+        if let (false, Err(error)) = (matches!(Right::of(caller), Ok(Right::All)), holds::may_hold(caller)) {
+            return refusal.record(statement, error).await;
+        }
+        let Sources { log, table, instance, .. } = &self.0.sources;
+        let cut = source::ends(log.as_ref()).await?;
+        let reading =
+            Reading { kind: Kind::Sql, statement, cut: &cut, right: "all", counted: self.counted() };
+        let mut record = ReadRecord::begin(instance, caller, reading, deadline).await?;
+        match holds::known(log.as_ref(), table, &self.0.options.control_keys).await {
+            Ok(holds) => {
+                record.count(holds.len());
+                record.end(Status::Ok);
+                Ok(holds)
+            }
+            Err(error) => {
+                record.end(Status::Error);
+                Err(error)
+            }
+        }
+    }
+
     /// Takes the cut, records the read, and only then starts it.
     async fn start(
         &self,
         caller: &Authenticated,
         read: Read,
         permit: OwnedSemaphorePermit,
-    ) -> Result<(Cut, Running, ReadRecord), QueryError> {
+    ) -> Result<Started, QueryError> {
         let Read { kind, statement, what, right, as_of, deadline } = read;
         let Inner { sources, options, engine, spill_room, .. } = self.0.as_ref();
         let now_unix_us = (options.clock)();
@@ -249,7 +279,7 @@ impl Reader {
             }
             Err(error) => return Err(error),
         };
-        let cut = source.cut.clone();
+        let (cut, removed) = (source.cut.clone(), source.removed.clone());
         let now_unix_us = source.judged_at_unix_us.map_or(now_unix_us, |at| at.min(now_unix_us));
         self.0.metrics.took_tail(source.tail_bytes());
         let counted = self.counted();
@@ -257,7 +287,7 @@ impl Reader {
         let record = ReadRecord::begin(&sources.instance, caller, reading, deadline).await?;
         let job = Job { source, right, what, now_unix_us, deadline: deadline.into(), permit };
         match engine.run(job).await {
-            Ok(running) => Ok((cut, running, record)),
+            Ok(running) => Ok(Started { cut, removed, running, record }),
             Err(error) => {
                 let status =
                     if matches!(error, QueryError::Refused(_)) { Status::Denied } else { Status::Error };
@@ -311,6 +341,14 @@ struct Read {
     right: Right,
     as_of: AsOf,
     deadline: Instant,
+}
+
+/// A read that is on record and runs.
+struct Started {
+    cut: Cut,
+    removed: Option<Removed>,
+    running: Running,
+    record: ReadRecord,
 }
 
 /// A read that may not: it leaves a record like any other.

@@ -16,15 +16,20 @@ use tonic::{Request, Response, Status};
 
 use crate::control::{Commander, Ordered};
 use crate::door::Door;
+use crate::holds::held_on;
 use crate::ipc::Encoder;
 use crate::wire::control_server::Control as ControlCalls;
 use crate::wire::query_server::Query;
 use crate::wire::sql_response::Part;
 use crate::wire::{
-    ControlResponse, EventsResponse, KillRequest, LogRecord, RevokeTokenRequest, SessionRequest, SqlRequest,
+    ControlResponse, EventsResponse, HoldResponse, KillRequest, LiftHoldRequest, ListHoldsRequest,
+    ListHoldsResponse, LogRecord, RevokeTokenRequest, SessionRequest, SetHoldRequest, SqlRequest,
     SqlResponse, TailRequest,
 };
-use crate::{Batches, EventRecord, EventsAnswer, Options, QueryError, Reader, Sources, SqlAnswer};
+use crate::{
+    Batches, EventRecord, EventsAnswer, HoldOrdered, HoldRecord, Options, QueryError, Reader, Sources,
+    SqlAnswer,
+};
 
 /// How many events that are ready at once are looked at together.
 const EVENTS_TOGETHER_MAX: usize = 256;
@@ -102,7 +107,14 @@ impl QueryService {
     pub fn new(parts: Parts) -> Result<Self, std::io::Error> {
         let Parts { log, table, directory, control, instance, masker, options } = parts;
         let door = Arc::new(Door::new(directory.clone(), control.lag.clone(), Arc::clone(&instance)));
-        let commander = Commander { control, log: Arc::clone(&log), directory, masker: masker.clone() };
+        let commander = Commander {
+            control,
+            log: Arc::clone(&log),
+            table: table.clone(),
+            directory,
+            masker: masker.clone(),
+            keys: options.control_keys.clone(),
+        };
         let sources = Sources { log, table, instance, masker };
         let reader = Reader::new(sources, options.clone())?;
         Ok(Self { reader, door, commander: Arc::new(commander), options })
@@ -208,6 +220,29 @@ impl ControlCalls for Calls {
         let RevokeTokenRequest { token_id, reason } = request.get_ref();
         ordered(self.commander.revoke_token(&caller, token_id, reason).await)
     }
+
+    async fn set_hold(&self, request: Request<SetHoldRequest>) -> Result<Response<HoldResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let SetHoldRequest { on, reason } = request.into_inner();
+        let on = on.and_then(held_on).ok_or_else(|| QueryError::NotASessionId.to_status())?;
+        held(self.commander.set_hold(&caller, on, &reason).await)
+    }
+
+    async fn lift_hold(&self, request: Request<LiftHoldRequest>) -> Result<Response<HoldResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let LiftHoldRequest { hold_id, reason } = request.get_ref();
+        let hold_id = hold_id.parse().map_err(|_not_an_id| QueryError::NoSuchHold.to_status())?;
+        held(self.commander.lift_hold(&caller, hold_id, reason).await)
+    }
+
+    async fn list_holds(
+        &self,
+        request: Request<ListHoldsRequest>,
+    ) -> Result<Response<ListHoldsResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let holds = self.reader.holds(&caller).await.map_err(|error| error.to_status())?;
+        Ok(Response::new(ListHoldsResponse { holds: holds.into_iter().map(HoldRecord::into_wire).collect() }))
+    }
 }
 
 fn stopped(stops: &watch::Receiver<bool>) -> impl Future<Output = QueryError> + Send + use<> {
@@ -220,9 +255,17 @@ fn stopped(stops: &watch::Receiver<bool>) -> impl Future<Output = QueryError> + 
 }
 
 fn ordered(outcome: Result<Ordered, QueryError>) -> Result<Response<ControlResponse>, Status> {
-    let Ordered { at, offset } = outcome.map_err(|error| error.to_status())?;
-    let topic = at.topic.name().to_owned();
-    Ok(Response::new(ControlResponse { topic, partition: at.partition, offset }))
+    Ok(Response::new(control_response(outcome.map_err(|error| error.to_status())?)))
+}
+
+fn control_response(Ordered { at, offset }: Ordered) -> ControlResponse {
+    ControlResponse { topic: at.topic.name().to_owned(), partition: at.partition, offset }
+}
+
+fn held(outcome: Result<HoldOrdered, QueryError>) -> Result<Response<HoldResponse>, Status> {
+    let HoldOrdered { hold_id, ordered, is_in_table } = outcome.map_err(|error| error.to_status())?;
+    let record = Some(control_response(ordered));
+    Ok(Response::new(HoldResponse { hold_id: hold_id.to_string(), record, in_table: is_in_table }))
 }
 
 fn session_id(text: &str) -> Result<Id, QueryError> {
@@ -233,10 +276,11 @@ fn session_id(text: &str) -> Result<Id, QueryError> {
 fn sql_parts(
     answer: SqlAnswer,
 ) -> Result<impl Stream<Item = Result<SqlResponse, QueryError>> + Send + 'static, QueryError> {
-    let SqlAnswer { cut, schema, batches } = answer;
+    let SqlAnswer { cut, removed, schema, batches } = answer;
     let mut encoder = Encoder::new(&schema).map_err(QueryError::encoding)?;
     let first = encoder.schema();
-    let cut = stream::iter([Ok(SqlResponse { part: Some(Part::Cut(cut.to_wire())) })]);
+    let removed = removed.map(|removed| removed.to_wire());
+    let cut = stream::iter([Ok(SqlResponse { part: Some(Part::Cut(cut.to_wire())), removed })]);
     let state = Some((encoder, batches));
     let rest = stream::unfold(state, |state| async move {
         let (encoder, batches) = state?;
@@ -247,7 +291,8 @@ fn sql_parts(
     });
     let first = stream::iter(first).map(Ok);
     let pieces = first.chain(rest.flat_map(stream::iter));
-    let pieces = pieces.map(|piece| piece.map(|piece| SqlResponse { part: Some(Part::ArrowIpc(piece)) }));
+    let pieces = pieces
+        .map(|piece| piece.map(|piece| SqlResponse { part: Some(Part::ArrowIpc(piece)), removed: None }));
     Ok(cut.chain(pieces))
 }
 

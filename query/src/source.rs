@@ -12,7 +12,7 @@ use retrace_proto::{Envelope, Hash, Id, Recorded};
 use crate::as_of::AsOf;
 use crate::cut::{Cut, Position};
 use crate::spill::{Spill, SpillRoom, Spilled};
-use crate::{Options, QueryError};
+use crate::{Options, QueryError, Removed};
 
 /// How much of the log is read at a time, in bytes.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -25,6 +25,8 @@ pub(crate) struct Source {
     pub(crate) cut: Cut,
     /// By which time sessions are judged, in microseconds since the Unix epoch; `None` is now.
     pub(crate) judged_at_unix_us: Option<i64>,
+    /// What is in no answer any more.
+    pub(crate) removed: Option<Removed>,
     pub(crate) files: Vec<DataFile>,
     pub(crate) tail: Vec<RecordBatch>,
     /// What of the tail is not in memory.
@@ -37,6 +39,7 @@ impl Source {
         Self {
             cut: Cut::default(),
             judged_at_unix_us: None,
+            removed: None,
             files: Vec::new(),
             tail: Vec::new(),
             spilled: None,
@@ -88,9 +91,9 @@ impl Source {
                     tried = version;
                 }
                 Ok((Moment { cut, judged_at_unix_us }, (tail, spilled))) => {
-                    let files = snapshot.files().to_vec();
+                    let (files, removed) = (snapshot.files().to_vec(), Removed::from(&snapshot));
                     let spilled = spilled.map(Arc::new);
-                    return Ok(Self { cut, judged_at_unix_us, files, tail, spilled });
+                    return Ok(Self { cut, judged_at_unix_us, removed, files, tail, spilled });
                 }
                 Err(error) => return Err(error),
             }
@@ -194,7 +197,7 @@ impl Standing<'_> {
                 let records = self.log.read(at, end_exclusive, 1).await?;
                 records.first().map(|record| record.appended_at_unix_us)
             } else {
-                self.table.appended_at(self.snapshot, at, end_exclusive).await?
+                self.table.appended_from(self.snapshot, at, end_exclusive).await?
             };
             first = first.into_iter().chain(appended_at).min();
         }

@@ -118,16 +118,28 @@ impl Gate {
         self.try_up().unwrap_or_else(|error| panic!("retrace up ended before it was ready: {error}"));
     }
 
+    /// Starts it in surroundings, and waits likewise.
+    #[track_caller]
+    pub fn up_in(&mut self, surroundings: Surroundings) {
+        let up = self.try_up_in(surroundings);
+        up.unwrap_or_else(|error| panic!("retrace up ended before it was ready: {error}"));
+    }
+
     /// Starts `retrace up`; gives its standard error if it ends before it is ready.
     #[track_caller]
     pub fn try_up(&mut self) -> Result<(), String> {
+        self.try_up_in(Surroundings::default())
+    }
+
+    #[track_caller]
+    fn try_up_in(&mut self, surroundings: Surroundings) -> Result<(), String> {
         assert!(self.up.is_none(), "the gate is up already");
         self.starts += 1;
         let plan = Plan {
             role: "up".to_owned(),
             config: self.config_file(),
             output: self.folder.path().join(self.starts.to_string()),
-            surroundings: Surroundings::default(),
+            surroundings,
         };
         let (up, line) = Process::start(plan, self.postgres_port)?;
         let listeners =

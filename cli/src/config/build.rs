@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use retrace_access::{EvidenceRight, KillRight, Principal};
+use retrace_access::{EvidenceRight, HoldRight, KillRight, Principal};
 use retrace_policy::catalogue::InvalidColumnName;
 use retrace_policy::detect::Detector;
 use retrace_proto::wire;
@@ -15,7 +15,7 @@ use super::place::{ConfigError, Source};
 use super::{
     COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, DRAIN_GRACE_MS_DEFAULT, DRAIN_MS_MAX,
     DRAIN_WAIT_MS_DEFAULT, HEALTH_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record,
-    Target, fixed, form, lake, link, log, policy_version,
+    Target, fixed, form, lake, link, log, policy_version, retention,
 };
 use crate::services::Drain;
 
@@ -60,6 +60,7 @@ pub(super) fn build(
         drain: drain(&form.drain, source)?,
         log: log::log(form.log, &dir, source)?,
         lake: lake::lake(form.lake, &dir, source)?,
+        retention: retention::retention(&form.retention, source)?,
         principals: principals.collect::<Result<_, _>>()?,
         masks: masks.collect::<Result<_, _>>()?,
         targets: form.target.into_iter().map(|it| target(it, &dir, source)).collect::<Result<_, _>>()?,
@@ -166,6 +167,10 @@ fn principal(it: form::Principal, targets: &[String], source: &Source<'_>) -> Re
             form::Kill::None => KillRight::None,
             form::Kill::Own => KillRight::Own,
             form::Kill::All => KillRight::All,
+        },
+        hold: match it.hold {
+            form::Hold::None => HoldRight::None,
+            form::Hold::All => HoldRight::All,
         },
     })
 }

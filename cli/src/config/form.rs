@@ -23,6 +23,8 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) lake: Lake,
     #[serde(default)]
+    pub(super) retention: Retention,
+    #[serde(default)]
     pub(super) principal: Vec<Principal>,
     #[serde(default)]
     pub(super) target: Vec<Target>,
@@ -90,6 +92,15 @@ pub(super) struct Lake {
     pub(super) options: BTreeMap<Spanned<String>, toml::Value>,
 }
 
+/// How long events are kept, by the class of their target.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) short_days: Option<Spanned<u32>>,
+    pub(super) standard_days: Option<Spanned<u32>>,
+    pub(super) long_days: Option<Spanned<u32>>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Principal {
@@ -103,6 +114,8 @@ pub(super) struct Principal {
     pub(super) evidence_fingerprint: bool,
     #[serde(default)]
     pub(super) kill: Kill,
+    #[serde(default)]
+    pub(super) hold: Hold,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -128,6 +141,14 @@ pub(super) enum Kill {
     #[default]
     None,
     Own,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Hold {
+    #[default]
+    None,
     All,
 }
 

@@ -191,6 +191,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "retrace.toml:8: principal `dev`: evidence: unknown value `some`; allowed: `none`, `own`, `all`",
     ),
     (
+        "evidence = \"all\"",
+        "hold = \"own\"",
+        "retrace.toml:8: principal `dev`: hold: unknown value `own`; allowed: `none` or `all`",
+    ),
+    (
         "protocol = \"postgres\"",
         "protocol = \"mysql\"",
         "retrace.toml:11: target `shop`: protocol: unknown value `mysql`; allowed: `postgres`",
@@ -349,4 +354,50 @@ fn a_missing_file_says_how_to_make_one() {
     let error = Config::load(Path::new("/nowhere/retrace.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/retrace.toml: "), "{error}");
     assert!(error.contains("retrace init"), "{error}");
+}
+
+#[test]
+fn periods_of_retention_are_days_and_none_is_longer_than_the_next() {
+    let load = |retention: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("retrace.toml");
+        std::fs::write(&file, format!("[retention]\n{retention}")).unwrap();
+        Config::load(&file).map(|config| config.retention).map_err(|error| error.to_string())
+    };
+    let days = |short_days, standard_days, long_days| Periods { short_days, standard_days, long_days };
+    assert_eq!(load(""), Ok(Periods::default()));
+    assert_eq!(load("short_days = 1"), Ok(days(Some(1), None, None)));
+    let all = "short_days = 30\nstandard_days = 400\nlong_days = 400";
+    assert_eq!(load(all), Ok(days(Some(30), Some(400), Some(400))));
+    for (wrong, said) in [
+        (
+            "short_days = 0",
+            ":2: retention: short_days: is in days, 1 to 36525; what is to be kept for good has none",
+        ),
+        (
+            "long_days = 40000",
+            ":2: retention: long_days: is in days, 1 to 36525; what is to be kept for good has none",
+        ),
+        (
+            "short_days = 30\nstandard_days = 20",
+            ":3: retention: standard_days: `short_days` is 30: no class is kept for longer than the next",
+        ),
+        (
+            "standard_days = 20",
+            ":2: retention: standard_days: `short_days` is not there, which is for good: no class is kept for longer than \
+             the next",
+        ),
+        (
+            "short_days = 3\nlong_days = 20",
+            ":3: retention: long_days: `standard_days` is not there, which is for good: no class is kept for longer than \
+             the next",
+        ),
+        (
+            "days = 7",
+            ":2: retention: days: unknown key `days`; allowed: `short_days`, `standard_days`, `long_days`",
+        ),
+    ] {
+        let error = load(wrong).unwrap_err();
+        assert!(error.ends_with(said), "{error}\n{said}");
+    }
 }

@@ -18,7 +18,7 @@ use super::run::{Service, Stop};
 use super::targets::{fingerprint_key, targets};
 use super::{Doors, Process, Role, watch};
 use crate::config::Config;
-use crate::heads_key;
+use crate::{control_keys, heads_key};
 
 /// Whom a process lets in, and by what keys.
 pub(super) struct Admission {
@@ -145,6 +145,7 @@ impl Process {
             masker: Masker::everything(fingerprint_key(&admission.keys)),
             options: QueryOptions {
                 head_keys: heads_key::trusted_keys(&admission.keys)?,
+                control_keys: control_keys::trusted(&admission.keys)?,
                 ..QueryOptions::default()
             },
         })?;

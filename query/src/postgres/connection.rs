@@ -17,6 +17,7 @@ use super::setting::{self, Setting};
 use super::state::{Asks, Portal, Prepared, State};
 use super::types::Wire;
 use super::{decode, split};
+use crate::as_of;
 use crate::door::Door;
 use crate::lingering::Lingering;
 use crate::reader::Question;
@@ -428,8 +429,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.look_again()?;
         self.place.requests.borrow_and_update();
         let deadline = Instant::now() + self.reader.query_time_max();
+        let is_of_the_past = as_of::is_asked(question.statement);
         let ask = self.reader.ask(&self.who, question);
         let answer = interruptible(&mut self.place, &mut self.is_stopping, ask).await?;
+        if let (true, Some(removed)) = (is_of_the_past, &answer.removed) {
+            message::put_notice(&mut self.state.out, &removed.to_string());
+        }
         Ok(Answer::new(answer, formats, deadline))
     }
 

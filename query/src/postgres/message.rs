@@ -217,6 +217,17 @@ pub(super) fn put_error(out: &mut BytesMut, failure: &Failure) {
     });
 }
 
+/// Says something beside an answer.
+pub(super) fn put_notice(out: &mut BytesMut, message: &str) {
+    put(out, b'N', |out| {
+        for (field, value) in [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', message)] {
+            out.put_u8(field);
+            put_text(out, value);
+        }
+        out.put_u8(0);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

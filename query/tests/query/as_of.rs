@@ -1,8 +1,11 @@
 //! `AS OF`: a cut or a time gives the same answer again, whatever happened since.
 
+use std::collections::BTreeMap;
+
 use retrace_access::EvidenceRight;
-use retrace_eventlog::MemoryLog;
-use retrace_lake::{CompactionOptions, Compactor};
+use retrace_eventlog::{EventLog, MemoryLog};
+use retrace_lake::{CompactionOptions, Compactor, Held, Retainer, Retention};
+use retrace_proto::Id;
 use retrace_proto::wire::envelope::Payload;
 use retrace_query::{ErrorKind, Options, QueryError};
 
@@ -10,6 +13,8 @@ use crate::world::{NOW_UNIX_US, Session, World, caller, rows};
 
 const ALL: &str =
     "SELECT stream_id, stream_seq, statement FROM events WHERE stream_kind = 'session' ORDER BY 1, 2";
+
+const DAY_US: i64 = 86_400_000_000;
 
 async fn world() -> World {
     World::with(MemoryLog::with_partitions(2, 1), Options::default()).await
@@ -95,6 +100,47 @@ async fn a_time_gives_what_the_log_had_taken_before() {
             assert_eq!(&as_of(minute + 1, 0).await, expected, "minute {minute}, merged: {merged}");
         }
     }
+}
+
+/// Removes the sessions that began before a day, so many after that of [`NOW_UNIX_US`].
+async fn expire(world: &World, days: i32) -> u64 {
+    let first = i32::try_from(NOW_UNIX_US / DAY_US).unwrap() + days;
+    let first_days_kept = BTreeMap::from([("standard".to_owned(), first)]);
+    let retention = Retention { first_days_kept, held: Held::default() };
+    let snapshot = world.table.snapshot().await.unwrap();
+    let expired = Retainer::new(world.table.clone()).find(&snapshot, &retention).await.unwrap().unwrap();
+    let topic_id = |topic| world.log.topic_id(topic);
+    world.table.expire(&expired, &snapshot, topic_id).await.unwrap();
+    expired.rows_removed()
+}
+
+#[tokio::test]
+async fn what_retention_removed_is_said_and_everything_else_is_answered_as_before() {
+    let world = world().await;
+    fill(&world, 2).await;
+    world.log.set_now(NOW_UNIX_US + 10 * DAY_US);
+    let id = Id::from_parts((NOW_UNIX_US + 10 * DAY_US) as u64 / 1000, [7; 10]);
+    let mut young = Session::with_id(&world, "ann", id);
+    young.open().await;
+    young.command("SELECT 1", &[]).await;
+    world.ingest().await;
+    let auditor = caller("auditor", EvidenceRight::All);
+    let answer = world.reader().sql(&auditor, ALL).await.unwrap();
+    assert_eq!(answer.removed, None);
+    let (cut, before) = (answer.cut.to_string(), rows(answer).await.unwrap());
+    let (kept, gone): (Vec<_>, Vec<_>) = before.iter().cloned().partition(|row| row[0] == id.to_string());
+    assert_eq!(kept.len(), 2);
+    assert_eq!(expire(&world, 5).await, gone.len() as u64);
+    for statement in [ALL.to_owned(), format!("{ALL} AS OF CUT '{cut}'")] {
+        let answer = world.reader().sql(&auditor, &statement).await.unwrap();
+        let said = answer.removed.as_ref().unwrap();
+        assert_eq!(said.rows, gone.len() as u64);
+        assert!(said.to_string().ends_with("sessions that began before 2026-01-06 (standard)"), "{said}");
+        assert_eq!(rows(answer).await.unwrap(), kept);
+    }
+    // A cut among what is gone is one all the same, and sessions are judged by when the log went on after it.
+    let first = "retrace.events[0]<1, retrace.events[1]<0, retrace.control[0]<0";
+    assert_eq!(ask(&world, &format!("{ALL} AS OF CUT '{first}'")).await, (first.to_owned(), vec![]));
 }
 
 #[tokio::test]

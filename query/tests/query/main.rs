@@ -15,6 +15,8 @@ mod cut;
 
 mod docs;
 
+mod holds;
+
 mod network;
 
 mod orders;

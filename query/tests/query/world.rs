@@ -7,11 +7,10 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
-use retrace_access::{Authenticated, Directory, EvidenceRight, KillRight, Principal, Secret, TokenFile};
-use retrace_eventlog::{
-    ControlFollower, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog, ReadError,
-    partition_for,
+use retrace_access::{
+    Authenticated, Directory, EvidenceRight, HoldRight, KillRight, Principal, Secret, TokenFile,
 };
+use retrace_eventlog::{EventLog, InstanceStream, MemoryLog, ReadError, partition_for};
 use retrace_lake::{Advance, Location, Rows, Table};
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
@@ -22,6 +21,10 @@ use retrace_proto::{
 use retrace_query::{
     Control, EventRecord, EventsAnswer, Options, Parts, QueryError, QueryService, Reader, Sources, SqlAnswer,
 };
+
+mod control;
+
+pub(crate) use control::control_keys;
 
 pub(crate) const NOW_UNIX_US: i64 = MemoryLog::STARTS_AT_UNIX_US;
 
@@ -55,7 +58,7 @@ impl World {
         let stream = Id::from_parts(NOW_UNIX_US as u64 / 1000, [0xee; 10]);
         let dynamic: Arc<dyn EventLog> = log.clone();
         let instance = Arc::new(InstanceStream::open(dynamic, "test".into(), || NOW_UNIX_US, stream));
-        let control = control(&log).await;
+        let control = control::control(&log).await;
         let service = QueryService::new(Parts {
             log: log.clone(),
             table: table.clone(),
@@ -132,6 +135,12 @@ impl World {
         Reader::new(sources, options).unwrap()
     }
 
+    /// A reader that knows whose orders are believed.
+    pub(crate) fn reader_with_keys(&self) -> Reader {
+        let options = Options { control_keys: control_keys(), ..Options::default() };
+        self.reader_with(MemoryLog::clone(&self.log), options)
+    }
+
     /// Every event of the process's own stream, oldest first.
     pub(crate) async fn instance_events(&self) -> Vec<wire::envelope::Payload> {
         let at = self.instance.topic_partition();
@@ -142,25 +151,6 @@ impl World {
             .map(|event| event.payload().clone())
             .collect()
     }
-}
-
-/// A control topic that is read to its end. Its orders are signed in a way that says only that somebody signed.
-async fn control(log: &Arc<MemoryLog>) -> Control {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let new_id = || {
-        let mut random = [0xcc; 10];
-        random[2..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        Id::from_parts(NOW_UNIX_US as u64 / 1000, random)
-    };
-    let sign = |_, _: &[u8]| wire::ControlSignature { key_id: "test".into(), ..Default::default() };
-    let log: Arc<dyn EventLog> = log.clone();
-    let origin = ControlOrigin { instance: "test".into(), clock: || NOW_UNIX_US, new_id };
-    let follower = ControlFollower::new(Arc::clone(&log));
-    let lag = follower.lag();
-    tokio::spawn(follower.run(|_, _| {}, std::future::pending()));
-    lag.clone().current().await;
-    let writer = Arc::new(ControlWriter::new(log, origin, false, Box::new(sign)));
-    Control { writer, lag, check: Arc::new(|_, _| Ok(())) }
 }
 
 /// Puts everything durable now into one commit.
@@ -227,6 +217,7 @@ fn principal(name: &str, evidence: EvidenceRight) -> Principal {
             EvidenceRight::Own => KillRight::Own,
             EvidenceRight::All => KillRight::All,
         },
+        hold: if evidence == EvidenceRight::All { HoldRight::All } else { HoldRight::None },
         evidence_fingerprint: evidence == EvidenceRight::All,
     }
 }

@@ -122,6 +122,7 @@ impl Proxy {
             evidence: EvidenceRight::None,
             evidence_fingerprint: false,
             kill: retrace_access::KillRight::None,
+            hold: retrace_access::HoldRight::None,
         };
         let stream_id = Id::from_parts(1, [1; 10]);
         let instance = InstanceStream::open(shared.clone(), "test".to_owned(), now_unix_us, stream_id);

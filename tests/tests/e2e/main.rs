@@ -32,6 +32,7 @@ mod reads;
 mod refusals;
 mod reload;
 mod replay;
+mod retention;
 mod rights;
 mod scale_out;
 mod services;

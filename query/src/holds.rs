@@ -1,0 +1,245 @@
+//! Legal holds: setting and lifting them, and which there are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use retrace_access::{Authenticated, HoldRight};
+use retrace_eventlog::{EventLog, is_for_cancels};
+use retrace_evidence::{ControlKeys, HeldOn, HoldChange, Holds};
+use retrace_lake::Table;
+use retrace_proto::log::{Topic, TopicPartition};
+use retrace_proto::wire::envelope::Payload;
+use retrace_proto::wire::legal_hold_set::On;
+use retrace_proto::{Envelope, Event, Id, Recorded, Subject};
+use tokio::time::{Instant, sleep};
+
+use crate::control::{Commander, Ordered, about};
+use crate::evidence::new_id;
+use crate::{QueryError, wire};
+
+/// The events that set and lift holds.
+const TYPES: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
+
+/// Longest name of what a hold is on, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Bytes of control records asked of the log at once.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long to wait for a record to come into the table.
+const TABLE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+
+/// A legal hold as it is on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldRecord {
+    /// Which.
+    pub hold_id: Id,
+    /// Whose evidence it keeps.
+    pub on: HeldOn,
+    /// Who set it, when and why.
+    pub set: HoldAct,
+    /// Who lifted it, when and why; `None` while it is in force.
+    pub lifted: Option<HoldAct>,
+    /// Whether the table has its record. Until then nobody who removes expired evidence need know of it.
+    pub is_in_table: bool,
+}
+
+/// That a hold was set, or lifted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldAct {
+    /// Who.
+    pub by: String,
+    /// When, in microseconds since the Unix epoch, by the query service's clock.
+    pub at_unix_us: i64,
+    /// Why, masked.
+    pub reason: String,
+}
+
+/// A hold that was set or lifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldOrdered {
+    /// Which.
+    pub hold_id: Id,
+    /// Where its record stands.
+    pub ordered: Ordered,
+    /// Whether the table has the record. Only then it counts for certain.
+    pub is_in_table: bool,
+}
+
+impl Commander {
+    /// Keeps evidence whatever its age, if the caller may. Returns once the table has the record, or after a minute.
+    pub(crate) async fn set_hold(
+        &self,
+        caller: &Authenticated,
+        on: HeldOn,
+        reason: &str,
+    ) -> Result<HoldOrdered, QueryError> {
+        may_hold(caller)?;
+        let (on, session_id) = match on {
+            HeldOn::Session(id) => (On::SessionId(id.to_bytes()), Some(id)),
+            HeldOn::Principal(name) => (On::Principal(checked(name)?), None),
+            HeldOn::Target(name) => (On::Target(checked(name)?), None),
+        };
+        let hold_id = new_id();
+        let event = Event::legal_hold_set(hold_id, on, self.reason(reason)?);
+        let ordered = self.order(Subject { session_id, ..about(caller) }, event).await?;
+        self.settled(hold_id, ordered).await
+    }
+
+    /// Keeps it no longer, if the caller may. Returns likewise.
+    pub(crate) async fn lift_hold(
+        &self,
+        caller: &Authenticated,
+        hold_id: Id,
+        reason: &str,
+    ) -> Result<HoldOrdered, QueryError> {
+        may_hold(caller)?;
+        let reason = self.reason(reason)?;
+        let known = known(self.log.as_ref(), &self.table, &self.keys).await?;
+        let is_in_force = |hold: &HoldRecord| hold.hold_id == hold_id && hold.lifted.is_none();
+        if !known.iter().any(is_in_force) {
+            return Err(QueryError::NoSuchHold);
+        }
+        let ordered = self.order(about(caller), Event::legal_hold_lifted(hold_id, reason)).await?;
+        self.settled(hold_id, ordered).await
+    }
+
+    async fn settled(&self, hold_id: Id, ordered: Ordered) -> Result<HoldOrdered, QueryError> {
+        let Ordered { at, offset } = ordered;
+        let deadline = Instant::now() + TABLE_WAIT_MAX;
+        loop {
+            // The record stands whether or not the table can be read now.
+            let snapshot = self.table.snapshot().await.ok();
+            let topic_id = self.log.topic_id(at.topic);
+            let is_in_table = snapshot.is_some_and(|it| it.position(topic_id, at.partition) > offset);
+            if is_in_table || Instant::now() >= deadline {
+                return Ok(HoldOrdered { hold_id, ordered, is_in_table });
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    }
+}
+
+pub(crate) fn may_hold(caller: &Authenticated) -> Result<(), QueryError> {
+    match caller.principal.hold {
+        HoldRight::All => Ok(()),
+        HoldRight::None => Err(QueryError::HoldDenied { principal: caller.principal.name.clone() }),
+    }
+}
+
+fn checked(name: String) -> Result<String, QueryError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(QueryError::NotHeldOn { bytes_max: NAME_BYTES_MAX });
+    }
+    Ok(name)
+}
+
+/// Every hold of which the log or the table has a record, lifted ones too, by id.
+///
+/// Whether one is lifted is decided as whoever removes evidence decides it.
+pub(crate) async fn known(
+    log: &dyn EventLog,
+    table: &Table,
+    keys: &ControlKeys,
+) -> Result<Vec<HoldRecord>, QueryError> {
+    let snapshot = table.snapshot().await?;
+    let topic_id = log.topic_id(Topic::Control);
+    let mut acts = Vec::new();
+    for (at, value) in table.records_of(&snapshot, Topic::Control, &TYPES).await? {
+        acts.push((at, value, true));
+    }
+    let partitions = log.partitions(Topic::Control);
+    for partition in (0..partitions).filter(|it| is_for_cancels(*it, partitions) != Some(true)) {
+        let at = TopicPartition { topic: Topic::Control, partition };
+        let (mut next, end) = (snapshot.position(topic_id, partition), log.offsets(at).await?.end);
+        while next < end {
+            let records = log.read(at, next, READ_BYTES_MAX).await?;
+            next += records.len().max(1) as u64;
+            acts.extend(records.into_iter().map(|record| (at, record.value, false)));
+        }
+    }
+    let mut holds = Holds::default();
+    let (mut set, mut lifted) = (BTreeMap::new(), BTreeMap::new());
+    for (at, value, is_in_table) in acts {
+        let Ok(recorded) = Envelope::open(value) else { continue };
+        match holds.read(keys, (topic_id, at.partition), &recorded) {
+            Ok(Some(HoldChange::Set(id, on))) => {
+                set.entry((id, on)).or_insert_with(|| (act(&recorded), is_in_table));
+            }
+            Ok(Some(HoldChange::Lifted(id))) => {
+                lifted.entry(id).or_insert_with(|| act(&recorded));
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+    let record = |((hold_id, on), (set, is_in_table))| {
+        let lifted: Option<HoldAct> = lifted.get(&hold_id).cloned();
+        HoldRecord { hold_id, on, set, lifted, is_in_table }
+    };
+    Ok(set.into_iter().map(record).collect())
+}
+
+fn act(recorded: &Recorded) -> HoldAct {
+    let header = recorded.header();
+    let by = header.principal.as_ref().map(|principal| principal.name.clone()).unwrap_or_default();
+    let reason = match recorded.payload() {
+        Payload::LegalHoldSet(hold) => hold.reason.clone(),
+        Payload::LegalHoldLifted(hold) => hold.reason.clone(),
+        _ => String::new(),
+    };
+    HoldAct { by, at_unix_us: header.occurred_at_unix_us, reason }
+}
+
+/// As it is asked for over the network; `None` if it is on nothing, or on no session.
+pub(crate) fn held_on(on: wire::HeldOn) -> Option<HeldOn> {
+    Some(match on.on? {
+        wire::held_on::On::SessionId(id) => HeldOn::Session(id.parse().ok()?),
+        wire::held_on::On::Principal(name) => HeldOn::Principal(name),
+        wire::held_on::On::Target(name) => HeldOn::Target(name),
+    })
+}
+
+pub(crate) fn held_on_to_wire(on: HeldOn) -> wire::HeldOn {
+    let on = match on {
+        HeldOn::Session(id) => wire::held_on::On::SessionId(id.to_string()),
+        HeldOn::Principal(name) => wire::held_on::On::Principal(name),
+        HeldOn::Target(name) => wire::held_on::On::Target(name),
+    };
+    wire::HeldOn { on: Some(on) }
+}
+
+impl HoldRecord {
+    pub(crate) fn into_wire(self) -> wire::Hold {
+        let Self { hold_id, on, set, lifted, is_in_table } = self;
+        wire::Hold {
+            hold_id: hold_id.to_string(),
+            on: Some(held_on_to_wire(on)),
+            set: Some(set.into_wire()),
+            lifted: lifted.map(HoldAct::into_wire),
+            in_table: is_in_table,
+        }
+    }
+
+    pub(crate) fn from_wire(hold: wire::Hold) -> Option<Self> {
+        Some(Self {
+            hold_id: hold.hold_id.parse().ok()?,
+            on: held_on(hold.on?)?,
+            set: HoldAct::from_wire(hold.set?),
+            lifted: hold.lifted.map(HoldAct::from_wire),
+            is_in_table: hold.in_table,
+        })
+    }
+}
+
+impl HoldAct {
+    fn into_wire(self) -> wire::HoldAct {
+        wire::HoldAct { by: self.by, at_unix_us: self.at_unix_us, reason: self.reason }
+    }
+
+    fn from_wire(act: wire::HoldAct) -> Self {
+        Self { by: act.by, at_unix_us: act.at_unix_us, reason: act.reason }
+    }
+}
