@@ -106,7 +106,7 @@ impl Envelope {
     ) -> Result<Self, SealError> {
         let seq = stream.next_seq;
         let header = wire::Header {
-            schema_version: SCHEMA_VERSION,
+            schema_version: event.schema_version(),
             stream_id: stream.stream_id.to_bytes(),
             stream_kind: stream.kind.into(),
             stream_seq: seq,

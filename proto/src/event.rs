@@ -252,6 +252,36 @@ impl Event {
         Self(Payload::StreamAborted(wire::StreamAborted { stream_id: stream.to_bytes(), last_durable_seq }))
     }
 
+    /// The lowest schema version whose readers understand the event. A reader of an earlier one stops there and says so. So a
+    /// new kind of event has a new version, and an event with a new field has one if it is not to be read without it.
+    pub(crate) fn schema_version(&self) -> u32 {
+        match &self.0 {
+            Payload::SessionOpened(_)
+            | Payload::SessionClosed(_)
+            | Payload::LoginRefused(_)
+            | Payload::CommandReceived(_)
+            | Payload::CommandChunk(_)
+            | Payload::CommandRefused(_)
+            | Payload::CommandOmitted(_)
+            | Payload::ResponseChunk(_)
+            | Payload::CommandCompleted(_)
+            | Payload::ResponseOmitted(_)
+            | Payload::AsyncMessage(_)
+            | Payload::PolicyLoaded(_)
+            | Payload::CatalogueChanged(_)
+            | Payload::TokenRevoked(_)
+            | Payload::KillRequested(_)
+            | Payload::KillApplied(_)
+            | Payload::CancelRequested(_)
+            | Payload::CancelApplied(_)
+            | Payload::EvidenceRead(_)
+            | Payload::EvidenceReadCompleted(_)
+            | Payload::InstanceStarted(_)
+            | Payload::StreamHeads(_)
+            | Payload::StreamAborted(_) => 1,
+        }
+    }
+
     pub(crate) fn into_payload(self) -> Payload {
         self.0
     }

@@ -7,5 +7,6 @@ pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// [`EVENT_BYTES_MAX`] is for header, masks and lengths.
 pub const CHUNK_BYTES_MAX: usize = 160 * 1024;
 
-/// The schema version this code writes. It reads this one and every earlier one.
+/// The newest schema version that this code reads; it reads every earlier one. Each event names the lowest whose readers
+/// understand it, so that what has not changed is read by an earlier release as well.
 pub const SCHEMA_VERSION: u32 = 1;

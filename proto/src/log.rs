@@ -63,6 +63,24 @@ impl fmt::Display for TopicPartition {
     }
 }
 
+/// The reverse of its [`Display`](fmt::Display), such as `retrace.events[3]`.
+impl FromStr for TopicPartition {
+    type Err = NotATopicPartition;
+
+    fn from_str(text: &str) -> Result<Self, NotATopicPartition> {
+        let parsed = || {
+            let (topic, partition) = text.strip_suffix(']')?.split_once('[')?;
+            Some(Self { topic: topic.parse().ok()?, partition: partition.parse().ok()? })
+        };
+        parsed().ok_or(NotATopicPartition)
+    }
+}
+
+/// Not the name of a [`TopicPartition`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a topic partition: they are written as retrace.events[0] or retrace.control[0]")]
+pub struct NotATopicPartition;
+
 /// Offsets of one topic partition: from the first one kept to the next one to be given.
 pub type OffsetRange = Range<u64>;
 
@@ -77,4 +95,22 @@ pub struct Record {
     pub key: Bytes,
     /// A sealed envelope, unless something else wrote to the topic.
     pub value: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_partition_is_read_as_it_is_written() {
+        for (topic, partition) in [(Topic::Events, 0), (Topic::Control, u32::MAX)] {
+            let at = TopicPartition { topic, partition };
+            assert_eq!(at.to_string().parse(), Ok(at));
+        }
+        for text in
+            ["", "retrace.events", "retrace.events[]", "retrace.events[-1]", "retrace.events[0", "orders[0]"]
+        {
+            assert_eq!(text.parse::<TopicPartition>(), Err(NotATopicPartition), "{text}");
+        }
+    }
 }

@@ -367,7 +367,7 @@ fn version_1_is_written_and_read_as_it_always_was() {
         assert_eq!(line, golden);
         let (event_type, bytes) = golden.split_once(' ').expect("name and bytes");
         let recorded = Envelope::open(unhex(bytes)).expect("a golden event opens");
-        assert_eq!(recorded.event_type(), event_type);
+        assert_eq!((recorded.event_type(), recorded.header().schema_version), (event_type, 1));
     }
     assert_eq!(lines.len(), golden.lines().count(), "every event has its line");
 }

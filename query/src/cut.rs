@@ -43,8 +43,7 @@ impl Cut {
         let mut positions: Vec<Position> = Vec::new();
         for position in text.split(',') {
             let (at, end) = position.trim().split_once('<')?;
-            let (topic, partition) = at.strip_suffix(']')?.split_once('[')?;
-            let at = TopicPartition { topic: topic.parse().ok()?, partition: partition.parse().ok()? };
+            let at: TopicPartition = at.parse().ok()?;
             if positions.iter().any(|position| position.at == at) {
                 return None;
             }
