@@ -14,7 +14,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use retrace_ingest::Periods;
 use retrace_policy::catalogue::{ColumnMask, ColumnName};
 use retrace_policy::detect::Detector;
 use retrace_policy::mask;
+use retrace_proto::log::TopicPartition;
 use retrace_proto::wire;
 use retrace_proxy_core::postgres::Beyond;
 use sha2::{Digest, Sha256};
@@ -83,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) lake: Lake,
     /// How long which events are kept.
     pub(crate) retention: Periods,
+    /// Below these offsets ingest takes records of a later release as dead letters.
+    pub(crate) dead_letters_below: BTreeMap<TopicPartition, u64>,
     /// Who may come in.
     pub(crate) principals: Vec<Principal>,
     /// What they may reach.

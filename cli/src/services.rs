@@ -178,7 +178,8 @@ impl Process {
     async fn ingest(&self) -> anyhow::Result<Service> {
         let table = self.table().await?;
         let mut ingest =
-            Ingest::new(Arc::clone(&self.log), table.clone(), retrace_ingest::Options::default())?;
+            Ingest::new(Arc::clone(&self.log), table.clone(), retrace_ingest::Options::default())?
+                .with_dead_letters_below(self.config.dead_letters_below.clone());
         let periods = self.config.retention;
         if !periods.are_endless() {
             let keys = control_keys::trusted_to_hold(self.config.dir())?;

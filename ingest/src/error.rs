@@ -1,7 +1,7 @@
 use retrace_eventlog::ReadError;
 use retrace_lake::{CommitError, LakeError, Miscount};
-use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
+use retrace_proto::{Id, OpenError};
 
 /// Why a step was not done. [`IngestError::is_transient`] says whether doing it again can help.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,22 @@ pub enum IngestError {
         /// The offset that came.
         found: u64,
     },
+    /// The log has a record that only a later release understands. As a dead letter it would be in no view for good.
+    #[error(
+        "{at}: the record at offset {offset} is of a later release, and stays in the log until ingest is upgraded (nothing was \
+         skipped); if no process of yours is of a later release, somebody else wrote it: `\"{at}\" = {}` under \
+         [ingest.dead_letters_below] keeps it as a dead letter",
+        offset + 1
+    )]
+    Newer {
+        /// Where.
+        at: TopicPartition,
+        /// Its offset.
+        offset: u64,
+        /// Which version it names.
+        #[source]
+        source: OpenError,
+    },
     /// The table refused or failed a commit.
     #[error("the rows could not be committed")]
     Commit {
@@ -100,7 +116,10 @@ impl IngestError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            IngestError::Commit { source } => matches!(source, CommitError::Retry { .. }),
+            IngestError::Commit { source: CommitError::Retry { source } } => {
+                !matches!(source, LakeError::Newer { .. } | LakeError::Foreign)
+            }
+            IngestError::Commit { .. } => false,
             IngestError::Lake { source } => {
                 matches!(source, LakeError::Store { .. } | LakeError::Delta { .. })
             }
@@ -112,7 +131,8 @@ impl IngestError {
             | IngestError::RecordsLost { .. }
             | IngestError::Miscount(_)
             | IngestError::ForeignLog { .. }
-            | IngestError::Gap { .. } => false,
+            | IngestError::Gap { .. }
+            | IngestError::Newer { .. } => false,
         }
     }
 

@@ -7,8 +7,8 @@ use retrace_eventlog::{EventLog, ReadError};
 use retrace_lake::{
     Advance, CommitError, CompactionOptions, DataFile, DataFileWriter, Rows, Snapshot, Table, Version,
 };
-use retrace_proto::Envelope;
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
+use retrace_proto::{Envelope, OpenError};
 use tokio::sync::watch;
 
 use crate::error::IngestError;
@@ -75,6 +75,8 @@ pub struct Ingest {
     pub(crate) positions: BTreeMap<TopicPartition, u64>,
     /// What the table has just below these positions.
     recent: BTreeMap<TopicPartition, Recent>,
+    /// Below these offsets a record of a later release becomes a dead letter.
+    dead_letters_below: BTreeMap<TopicPartition, u64>,
     /// Files whose commit must be tried again before anything else.
     pending: Option<Batch>,
     status: watch::Sender<Status>,
@@ -112,6 +114,7 @@ impl Ingest {
             share,
             positions: BTreeMap::new(),
             recent: BTreeMap::new(),
+            dead_letters_below: BTreeMap::new(),
             pending: None,
             status: watch::Sender::new(Status::default()),
             metrics: IngestMetrics::default(),
@@ -124,6 +127,12 @@ impl Ingest {
     #[must_use]
     pub fn with_retention(self, options: RetentionOptions) -> Self {
         Self { retention: Some(options), ..self }
+    }
+
+    /// Takes records of a later release as dead letters, below these offsets: somebody has found out that no release wrote them.
+    #[must_use]
+    pub fn with_dead_letters_below(self, dead_letters_below: BTreeMap<TopicPartition, u64>) -> Self {
+        Self { dead_letters_below, ..self }
     }
 
     /// Follows positions and lag, as of each step.
@@ -146,8 +155,9 @@ impl Ingest {
     /// 2. If a commit of the step before is open, settle it first. *Crash:* as after 5.
     /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
     ///    changed.
-    /// 4. Read records from the positions on and write their rows to files, piece by piece. *Crash:* files that nobody names,
-    ///    which are swept later.
+    /// 4. Read records from the positions on and write their rows to files, piece by piece, up to a record of a later release: what
+    ///    comes before it is committed, and the next step is [`IngestError::Newer`]. *Crash:* files that nobody names, which
+    ///    are swept later.
     /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
     ///    table or it is not; step 1 reads which.
     /// 6. Let the log go of what is below the new positions and not a control record that is still good. *Crash:* it keeps more than it must, until step 1.
@@ -272,7 +282,14 @@ impl Ingest {
                 if records.is_empty() {
                     break;
                 }
-                let rows = self.rows(fresh.entry(*at).or_default(), *at, &records);
+                let (rows, newer) = self.rows(fresh.entry(*at).or_default(), *at, &records);
+                if let Some(error) = newer {
+                    if offset == *position && rows.is_empty() {
+                        return Err(error);
+                    }
+                    // What comes before it is committed first.
+                    share.rows = rows.len();
+                }
                 offset += rows.len() as u64;
                 (rows_left, bytes_left) = (rows_left - rows.len(), bytes_left.saturating_sub(rows.bytes()));
                 share.rows -= rows.len();
@@ -309,12 +326,17 @@ impl Ingest {
         Ok(records)
     }
 
-    fn rows(&self, fresh: &mut Fresh, at: TopicPartition, records: &[Record]) -> Rows {
+    /// The rows of the records, up to one of a later release, which is an error.
+    fn rows(&self, fresh: &mut Fresh, at: TopicPartition, records: &[Record]) -> (Rows, Option<IngestError>) {
         let recent = &self.recent[&at];
+        let kept_below = self.dead_letters_below.get(&at).copied().unwrap_or(0);
         let mut rows = Rows::new();
         for record in records {
             let recorded = match Envelope::open(record.value.clone()) {
                 Ok(recorded) => recorded,
+                Err(source @ OpenError::NewerSchema { .. }) if record.offset >= kept_below => {
+                    return (rows, Some(IngestError::Newer { at, offset: record.offset, source }));
+                }
                 Err(error) => {
                     self.metrics.dead_letters.inc();
                     rows.push_dead_letter(at, record, &error.to_string());
@@ -333,7 +355,7 @@ impl Ingest {
                 }
             }
         }
-        rows
+        (rows, None)
     }
 
     async fn commit(&mut self, batch: Batch) -> Result<Progress, IngestError> {

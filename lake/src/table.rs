@@ -186,8 +186,7 @@ impl Table {
         if !table.inner.log.is_delta_table_location().await.map_err(LakeError::delta)? {
             table.create(START_ATTEMPTS_MAX).await?;
         }
-        let loaded = table.load().await?;
-        check_ours(loaded.state.snapshot())?;
+        table.load().await?;
         Ok(table)
     }
 
@@ -274,6 +273,8 @@ impl Table {
                 (state, Positions::clone(&positions))
             }
         };
+        // Each time: a later release may have taken the table over meanwhile.
+        check_ours(state.snapshot())?;
         positions.advance(&self.inner.store, state.version()).await?;
         let files = files_of(&state)?;
         let rows = rows_of(&files).map(Arc::new);

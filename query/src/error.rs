@@ -227,6 +227,19 @@ pub enum QueryError {
         /// The table.
         location: String,
     },
+    /// The log has a record that only a later release understands, and the table does not have it yet.
+    #[error(
+        "{at}, offset {offset}: {source}. The record is of a later release than this query service, and no answer would have what \
+         it says"
+    )]
+    Newer {
+        /// Where.
+        at: retrace_proto::log::TopicPartition,
+        /// Its offset.
+        offset: u64,
+        /// Which version it names.
+        source: retrace_proto::OpenError,
+    },
     /// The log could not be read.
     #[error("the log: {0}")]
     Log(#[from] ReadError),
@@ -324,6 +337,7 @@ impl QueryError {
             Self::Deadline { .. } => ErrorKind::Deadline,
             Self::IngestLags { .. }
             | Self::NoCut { .. }
+            | Self::Newer { .. }
             | Self::NotRecorded(_)
             | Self::NotOrdered(_)
             | Self::OrdersUnknown

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use retrace_eventlog::{EventLog, ReadError};
 use retrace_lake::{DataFile, Rows, Snapshot, Table};
 use retrace_proto::log::{Record, Topic, TopicPartition};
-use retrace_proto::{Envelope, Hash, Id, Recorded};
+use retrace_proto::{Envelope, Hash, Id, OpenError, Recorded};
 
 use crate::as_of::AsOf;
 use crate::cut::{Cut, Position};
@@ -287,6 +287,7 @@ const RECENT_EVENTS_MAX: usize = 65_536;
 ///
 /// A second record of the same event becomes a duplicate, and another event under a sequence number that is taken a dead
 /// letter, as ingest makes them. One whose first record is in the table already is told apart only once ingest has seen it.
+/// A record of a later release is an error for as long as ingest has not made a row of it.
 struct Tail {
     batches: Vec<RecordBatch>,
     spill: Option<Spill>,
@@ -314,6 +315,10 @@ impl Tail {
         for record in records {
             match Envelope::open(record.value.clone()) {
                 Ok(recorded) => recent.push_opened(&mut rows, at, record, recorded),
+                // An answer without what it says would lack something in silence.
+                Err(source @ OpenError::NewerSchema { .. }) => {
+                    return Err(QueryError::Newer { at, offset: record.offset, source });
+                }
                 Err(_) => rows.push(at, record),
             }
         }

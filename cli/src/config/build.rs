@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use retrace_access::{EvidenceRight, HoldRight, KillRight, Principal};
 use retrace_policy::catalogue::InvalidColumnName;
 use retrace_policy::detect::Detector;
+use retrace_proto::log::TopicPartition;
 use retrace_proto::wire;
 use retrace_proxy::CATALOGUE_PRINCIPAL;
 use retrace_proxy_core::postgres::Beyond;
@@ -61,6 +62,7 @@ pub(super) fn build(
         log: log::log(form.log, &dir, source)?,
         lake: lake::lake(form.lake, &dir, source)?,
         retention: retention::retention(&form.retention, source)?,
+        dead_letters_below: dead_letters_below(form.ingest, source)?,
         principals: principals.collect::<Result<_, _>>()?,
         masks: masks.collect::<Result<_, _>>()?,
         targets: form.target.into_iter().map(|it| target(it, &dir, source)).collect::<Result<_, _>>()?,
@@ -95,6 +97,24 @@ fn drain(it: &form::Drain, source: &Source<'_>) -> Result<Drain, ConfigError> {
         grace: ms(it.grace_ms.as_ref(), DRAIN_GRACE_MS_DEFAULT)?,
         wait_max: ms(it.wait_ms_max.as_ref(), DRAIN_WAIT_MS_DEFAULT)?,
     })
+}
+
+/// Offsets by topic partition, each named as an error of ingest's names it.
+fn dead_letters_below(
+    it: form::Ingest,
+    source: &Source<'_>,
+) -> Result<BTreeMap<TopicPartition, u64>, ConfigError> {
+    let place = |(name, below): (Spanned<String>, u64)| match name.as_ref().parse::<TopicPartition>() {
+        Ok(at) => Ok((at, below)),
+        Err(_) => {
+            let problem = format!(
+                "`{}` is no topic partition; allowed: retrace.events[N] and retrace.control[N], whatever topic_prefix is",
+                name.as_ref()
+            );
+            Err(source.error(name.span(), problem))
+        }
+    };
+    it.dead_letters_below.into_iter().map(place).collect()
 }
 
 /// What the file says of an address, the address, and who listens there.

@@ -25,6 +25,8 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) retention: Retention,
     #[serde(default)]
+    pub(super) ingest: Ingest,
+    #[serde(default)]
     pub(super) principal: Vec<Principal>,
     #[serde(default)]
     pub(super) target: Vec<Target>,
@@ -99,6 +101,13 @@ pub(super) struct Retention {
     pub(super) short_days: Option<Spanned<u32>>,
     pub(super) standard_days: Option<Spanned<u32>>,
     pub(super) long_days: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ingest {
+    #[serde(default)]
+    pub(super) dead_letters_below: BTreeMap<Spanned<String>, u64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -96,8 +96,22 @@ fn a_log_on_kafka_that_cannot_be_meant_is_an_error() {
 }
 
 #[test]
+fn what_ingest_takes_as_dead_letters_is_named_by_topic_partition() {
+    let text = "[ingest.dead_letters_below]\n\"retrace.events[3]\" = 1043\n";
+    let at = "retrace.events[3]".parse().unwrap();
+    assert_eq!(parse(text).unwrap().dead_letters_below, BTreeMap::from([(at, 1043)]));
+    let error = parse(&text.replace("[3]", "-3")).unwrap_err().to_string();
+    assert!(
+        error.starts_with("retrace.toml:2: ") && error.contains("`retrace.events-3` is no topic"),
+        "{error}"
+    );
+    assert!(parse(&text.replace("1043", "-1")).is_err());
+}
+
+#[test]
 fn an_empty_file_is_a_configuration_with_defaults() {
     let config = parse("").unwrap();
+    assert!(config.dead_letters_below.is_empty());
     assert_eq!(config.proxy_listen.to_string(), PROXY_LISTEN_DEFAULT);
     assert!(config.targets.is_empty());
 }

@@ -1,5 +1,6 @@
 //! Log to lake: nothing lost, nothing twice, whatever fails at whichever step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use retrace_lake::Miscount;
 use retrace_lake::faults::{Fault, FaultyStore, Step};
 use retrace_proto::log::Topic;
 use retrace_proto::wire::StreamKind;
-use retrace_proto::{Envelope, Event, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, Id, StreamWriter, Subject};
 
 use crate::support::{
     CONTROL, EVENTS, Writer, append, assert_exactly, found, ingest, kinds, open, options, store,
@@ -194,6 +195,63 @@ async fn a_table_that_a_file_was_taken_out_of_stops_ingest() {
     let error = ingest(&log, table).step().await.expect_err("an alarm");
     assert!(matches!(error, IngestError::Miscount(Miscount { rows: 0, position: 5, .. })), "{error}");
     assert!(!error.is_transient());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_a_later_release_took_over_stops_ingest() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let mut writer = Writer::new(&log, 1);
+    writer.append(EVENTS, 5).await;
+    let mut running = ingest(&log, open(&store).await);
+    assert_eq!(running.step().await.expect("committed").rows, 5);
+    let first = store.get(&Path::from("_delta_log/00000000000000000000.json")).await.expect("there");
+    let first = String::from_utf8(first.bytes().await.expect("readable").to_vec()).expect("JSON");
+    let ours = first.lines().find(|line| line.starts_with(r#"{"metaData""#)).expect("metadata");
+    let later = ours.replacen(r#""retrace.tableSchema":""#, r#""retrace.tableSchema":"9"#, 1);
+    let put = store.put(&Path::from("_delta_log/00000000000000000002.json"), later.into()).await;
+    put.expect("put");
+    writer.append(EVENTS, 2).await;
+    let error = running.step().await.expect_err("it would write what that release does not mean");
+    assert!(!error.is_transient() && !error.is_fenced(), "{error}");
+    assert_eq!(log.offsets(EVENTS).await.expect("open"), 5..7, "the log keeps what the table lacks");
+}
+
+/// A record as a later release might seal it.
+fn of_a_later_release() -> (Bytes, Bytes) {
+    let mut stream = StreamWriter::new(Id::from_parts(0, [9; 10]), StreamKind::Session);
+    let event = Event::policy_loaded("v".to_owned());
+    let envelope = Envelope::seal(&mut stream, &Subject::default(), None, 0, event).expect("small");
+    let mut value = envelope.bytes().to_vec();
+    // Of the envelope the header comes first, and of the header the schema version.
+    assert_eq!(value[2..4], [0x08, 1], "a header of less than 128 bytes");
+    value[3] = 99;
+    (stream.stream_id().to_bytes(), value.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_later_release_stops_ingest_behind_what_comes_before_it() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    let mut writer = Writer::new(&log, 1);
+    writer.append(EVENTS, 3).await;
+    let (key, value) = of_a_later_release();
+    log.append(EVENTS, key, value.clone()).await.expect("appended");
+    writer.append(EVENTS, 2).await;
+    let mut running = ingest(&log, open(&store).await);
+    assert_eq!(running.step().await.expect("what comes before").rows, 3);
+    for below in [0, 3] {
+        let error = running.step().await.expect_err("that release is to read it");
+        assert!(matches!(error, IngestError::Newer { at: EVENTS, offset: 3, .. }), "{error}");
+        assert!(!error.is_transient(), "{error}");
+        assert!(error.to_string().contains(r#"`"retrace.events[0]" = 4`"#), "{error}");
+        assert_eq!(log.offsets(EVENTS).await.expect("open"), 3..6, "the log keeps it");
+        running = ingest(&log, open(&store).await).with_dead_letters_below(BTreeMap::from([(EVENTS, below)]));
+    }
+    // Nobody runs a later release.
+    let running = ingest(&log, open(&store).await).with_dead_letters_below(BTreeMap::from([(EVENTS, 4)]));
+    running.run(std::future::ready(())).await.expect("drained");
+    let found = found(&store).await;
+    assert_eq!(kinds(&found, EVENTS), ["event", "event", "event", "dead_letter", "event", "event"]);
+    assert_eq!(found[3].1.value, value);
 }
 
 #[tokio::test(flavor = "multi_thread")]

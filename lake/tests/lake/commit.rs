@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use retrace_lake::faults::{Fault, FaultyStore, Step};
 use retrace_lake::{Advance, CommitError, DataFile, LakeError, Location, Rows, Table};
 use retrace_proto::{Event, Id, Subject};
@@ -224,6 +225,25 @@ async fn what_is_known_of_the_table_survives_a_read_that_fails() {
     assert_eq!(reader.snapshot().await.expect("readable").position(topic(), 0), 51);
     let gets = store.gets() - before;
     assert!(gets < 10, "{gets} objects were read for one new version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_a_later_release_took_over_is_neither_read_nor_written_on() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let table = open(&store).await;
+    write_and_commit(&table, 0, 5).await.expect("made");
+    let files = write(&table, 5, 8).await.expect("written");
+    let first = store.get(&Path::from("_delta_log/00000000000000000000.json")).await.expect("there");
+    let first = String::from_utf8(first.bytes().await.expect("readable").to_vec()).expect("JSON");
+    let ours = first.lines().find(|line| line.starts_with(r#"{"metaData""#)).expect("metadata");
+    let later = ours.replacen(r#""retrace.tableSchema":""#, r#""retrace.tableSchema":"9"#, 1);
+    assert!(later != ours, "{ours}");
+    let later = store.put(&Path::from("_delta_log/00000000000000000002.json"), later.into()).await;
+    later.expect("put");
+    let error = table.snapshot().await.expect_err("it is read no more");
+    assert!(matches!(error, LakeError::Newer { version } if version >= 90), "{error}");
+    let error = table.commit(&files, &[advance(5, 8)]).await.expect_err("nor written");
+    assert!(matches!(error, CommitError::Retry { source: LakeError::Newer { .. } }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -274,3 +274,28 @@ async fn a_record_that_is_no_event_is_a_dead_letter_with_its_bytes() {
     let seen = world.sql("SELECT row_kind, raw FROM events").await.unwrap();
     assert_eq!(seen, [["dead_letter", "6a756e6b"]]);
 }
+
+#[tokio::test]
+async fn a_record_of_a_later_release_is_an_error_until_ingest_has_made_a_row_of_it() {
+    let world = World::new().await;
+    let mut session = Session::new(&world, "ann");
+    session.command("SELECT 1", &[]).await;
+    world.ingest().await;
+    let end = world.log.offsets(EVENTS).await.unwrap().end;
+    let sealed = session.sealed[0].clone();
+    let mut later = sealed.to_vec();
+    // Of the envelope the header comes first, and of the header the schema version.
+    let version = later.iter().position(|byte| *byte == 0x08).unwrap();
+    assert!(version <= 3 && later[version + 1] == 1, "{later:?}");
+    later[version + 1] = 99;
+    world.log.append(EVENTS, session.id.to_bytes(), later.into()).await.unwrap();
+    let error = world.sql(COUNT).await.unwrap_err();
+    assert!(matches!(&error, QueryError::Newer { at: EVENTS, offset, .. } if *offset == end), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(
+        error.to_string().contains("schema version 99") && error.to_string().contains("upgrade"),
+        "{error}"
+    );
+    world.ingest().await;
+    assert_eq!(world.number(COUNT).await, 1, "what is in the table is a row");
+}
