@@ -9,12 +9,13 @@ export RETRACE_CLIENTS := $(CACHE)/clients
 export RETRACE_KAFKA := $(CACHE)/kafka
 export RETRACE_S3 := $(CACHE)/s3
 export RETRACE_CLICKHOUSE := $(CACHE)/clickhouse
+export RETRACE_PREVIOUS := $(CACHE)/previous
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers build demo cluster test lint matrix bench fuzz soak proto clean
+.PHONY: help setup servers build demo cluster test lint matrix bench fuzz soak proto golden clean
 
 help: ## Show this list
 	@echo 'Retrace: an access gateway that takes everything down.'
@@ -64,13 +65,17 @@ SECONDS ?= 60
 fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
 	@scripts/fuzz '$(CACHE)/fuzz' '$(SECONDS)' $(TARGETS)
 
-soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 50 kills, each fault 20 times
+soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 50 kills, each fault 20 times, two releases
 	@scripts/fault-tools
+	@scripts/previous-release '$(RETRACE_PREVIOUS)'
 	RETRACE_SOAK=1 $(CARGO) test --locked --workspace --test ingest -- --nocapture
 	RETRACE_SOAK=1 $(E2E) --nocapture
 
 proto: setup ## Generate the Rust code of the .proto files again
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test codegen
 
+golden: setup ## Keep a table and a log of a format that is new, for the tests of all later releases
+	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test lake --test golden that_is_written_is_kept
+
 clean: ## Remove the build output
-	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)'
+	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_PREVIOUS)'

@@ -12,4 +12,6 @@ mod retain;
 
 mod sweep;
 
+mod golden;
+
 mod simulation;

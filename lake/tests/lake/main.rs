@@ -16,3 +16,5 @@ mod places;
 mod retain;
 
 mod sweep;
+
+mod golden;
