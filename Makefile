@@ -69,7 +69,7 @@ soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 
 	@scripts/fault-tools
 	@scripts/previous-release '$(RETRACE_PREVIOUS)'
 	RETRACE_SOAK=1 $(CARGO) test --locked --workspace --test ingest -- --nocapture
-	RETRACE_SOAK=1 $(E2E) --nocapture
+	RETRACE_SOAK=1 $(E2E) --nocapture --include-ignored
 
 proto: setup ## Generate the Rust code of the .proto files again
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test codegen

@@ -46,10 +46,16 @@ impl Gate {
     /// addresses masked in part, ports of its own. It does not listen yet.
     #[must_use]
     pub fn new(database: Database<'_>) -> Self {
+        Self::made_by(&binary(), database)
+    }
+
+    /// The same, made by another `retrace`, such as that of another release.
+    #[must_use]
+    pub fn made_by(program: &Path, database: Database<'_>) -> Self {
         let folder = tempfile::Builder::new().prefix("retrace-gate-").tempdir().expect("a temporary folder");
         let [postgres_port, grpc_port, evidence_port] = [(); 3].map(|()| port::free());
         let gate = Self { folder, postgres_port, grpc_port, evidence_port, up: None, starts: 0 };
-        let mut init = gate.command();
+        let mut init = gate.command_of(program);
         init.arg("init").arg(gate.dir());
         let _ = run(init, b"", PATIENCE).expect_ok();
         gate.edit(|config| {
@@ -115,24 +121,24 @@ impl Gate {
     /// Starts `retrace up` and waits for its `ready`.
     #[track_caller]
     pub fn up(&mut self) {
-        self.try_up().unwrap_or_else(|error| panic!("retrace up ended before it was ready: {error}"));
+        self.up_within(Surroundings::default());
     }
 
-    /// Starts it in surroundings, and waits likewise.
+    /// Starts `retrace up` within `surroundings` and waits for its `ready`.
     #[track_caller]
-    pub fn up_in(&mut self, surroundings: Surroundings) {
-        let up = self.try_up_in(surroundings);
+    pub fn up_within(&mut self, surroundings: Surroundings) {
+        let up = self.try_up_within(surroundings);
         up.unwrap_or_else(|error| panic!("retrace up ended before it was ready: {error}"));
     }
 
     /// Starts `retrace up`; gives its standard error if it ends before it is ready.
     #[track_caller]
     pub fn try_up(&mut self) -> Result<(), String> {
-        self.try_up_in(Surroundings::default())
+        self.try_up_within(Surroundings::default())
     }
 
     #[track_caller]
-    fn try_up_in(&mut self, surroundings: Surroundings) -> Result<(), String> {
+    fn try_up_within(&mut self, surroundings: Surroundings) -> Result<(), String> {
         assert!(self.up.is_none(), "the gate is up already");
         self.starts += 1;
         let plan = Plan {
@@ -202,7 +208,11 @@ impl Gate {
 
     /// `retrace`, away from whatever the tests' own surroundings say of a configuration or a token.
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        self.command_of(&binary())
+    }
+
+    fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_remove("RETRACE_TOKEN").env_remove("RETRACE_CONFIG");
         command.env(PASSWORD_VARIABLE, TARGET_PASSWORD);
         command

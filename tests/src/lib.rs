@@ -7,6 +7,7 @@
 //! * [`Namespace`]: a network of its own, whose link can be cut; [`Clock`]: a clock that can be set.
 //! * [`compose`], [`kubernetes`]: what is deployed, to be compared with what runs here.
 //! * [`Gate`]: a folder made by `retrace init` and the `retrace up` that runs on it.
+//! * [`previous_release`]: the `retrace` that was released before this one.
 //! * [`client`]: a driver that speaks the extended protocol; [`Wire`]: a client that may say anything.
 //! * [`matrix`]: workloads of many clients, compared with and without a gate.
 //! * [`bench`]: what is measured, and how it is written down.
@@ -35,6 +36,8 @@ mod deployment;
 
 mod gate;
 
+mod previous;
+
 pub mod client;
 
 mod wire;
@@ -60,6 +63,7 @@ pub use haproxy::{Backend, HaProxy, haproxy_arguments};
 pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka};
 pub use namespace::{Link, Namespace};
 pub use postgres::{Database, Postgres, TARGET_PASSWORD, TARGET_USER};
+pub use previous::previous_release;
 pub use run::{Outcome, run, wait_for};
 pub use s3::{S3, S3_ACCESS_KEY, S3_SECRET_KEY, s3_arguments};
 pub use s3_faults::{S3Fault, S3Faults, Struck};

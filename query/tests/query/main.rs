@@ -16,6 +16,7 @@ mod cut;
 mod docs;
 
 mod holds;
+
 mod golden;
 
 mod network;

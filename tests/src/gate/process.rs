@@ -31,6 +31,8 @@ pub struct Surroundings {
     pub wrapper: Vec<String>,
     /// Further variables of the environment.
     pub environment: Vec<(String, String)>,
+    /// Another `retrace` than the one beside the running test, such as that of another release.
+    pub program: Option<PathBuf>,
 }
 
 /// How a service is started, each time.
@@ -131,6 +133,13 @@ impl Process {
         fs::read_to_string(self.plan.file(self.starts, "stderr")).unwrap_or_default()
     }
 
+    /// Starts it again after it ended, as another `retrace`: that of `program`, or the one beside the running test.
+    #[track_caller]
+    pub fn restart_as(&mut self, program: Option<&Path>) {
+        self.plan.surroundings.program = program.map(Path::to_owned);
+        self.restart();
+    }
+
     /// Starts it again after it ended.
     #[track_caller]
     pub fn restart(&mut self) {
@@ -159,9 +168,10 @@ impl Plan {
 
     fn spawn(&self, start: u32) -> Child {
         let file = |stream| self.file(start, stream);
-        let Surroundings { wrapper, environment } = &self.surroundings;
+        let Surroundings { wrapper, environment, program } = &self.surroundings;
+        let program = program.clone().unwrap_or_else(binary);
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).args(wrapper).arg(binary());
+        command.args(["--pdeathsig", "KILL", "--"]).args(wrapper).arg(program);
         command.args(service_arguments(&self.role, &self.config));
         command.env(PASSWORD_VARIABLE, TARGET_PASSWORD).env("RUST_BACKTRACE", "1");
         command.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -192,7 +202,14 @@ impl Gate {
     #[must_use]
     #[track_caller]
     pub fn service(&self, role: &str) -> Process {
-        self.spawn_service(role, role, self.config_file(), Surroundings::default()).expect_ready()
+        self.service_within(Surroundings::default(), role)
+    }
+
+    /// The same, within `surroundings`.
+    #[must_use]
+    #[track_caller]
+    pub fn service_within(&self, surroundings: Surroundings, role: &str) -> Process {
+        self.spawn_service(role, role, self.config_file(), surroundings).expect_ready()
     }
 
     /// Starts several others at once: so many of each role, numbered from 1.

@@ -38,6 +38,7 @@ mod scale_out;
 mod services;
 mod shell;
 mod transparent;
+mod upgrade;
 
 /// What every log must do; the log's own tests hold those to it that need no other process.
 #[path = "../../../eventlog/tests/conformance/suite.rs"]

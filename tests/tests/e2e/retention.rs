@@ -35,7 +35,7 @@ fn what_is_older_than_its_period_goes_and_what_a_hold_keeps_stays_until_it_is_li
     });
     let clock = Clock::new();
     clock.step_to(-FORTY_DAYS);
-    gate.up_in(clock.surroundings());
+    gate.up_within(clock.surroundings());
     let _ = gate.psql("SELECT 'long ago'").expect_ok();
     let _ = psql_as(&gate, "ann", &ann, "SELECT 'long ago'").expect_ok();
     let refused = gate.retrace_as(Some(&ann), &["hold", "set", "--principal", "ann"]).expect_failure();
