@@ -96,8 +96,11 @@ impl Obeying {
     }
 
     fn obey(&mut self, at: TopicPartition, record: &Record) {
-        let Ok(recorded) = Envelope::open(record.value.clone()) else {
-            return tracing::warn!(%at, record.offset, "a record of the control topic is no envelope");
+        let recorded = match Envelope::open(record.value.clone()) {
+            Ok(recorded) => recorded,
+            Err(reason) => {
+                return tracing::warn!(%at, record.offset, %reason, "a record of the control topic is not understood");
+            }
         };
         let standing = standing(at, self.partitions, record);
         let order = match self.reader.read(&recorded, standing) {
