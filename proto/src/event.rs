@@ -279,6 +279,7 @@ impl Event {
             | Payload::InstanceStarted(_)
             | Payload::StreamHeads(_)
             | Payload::StreamAborted(_) => 1,
+            Payload::LegalHoldSet(_) | Payload::LegalHoldLifted(_) | Payload::RetentionApplied(_) => 2,
         }
     }
 

@@ -1,10 +1,11 @@
 //! The bytes of every event of every schema version, kept for good: what was once written must be read for ever.
 //!
-//! `golden/v1.txt` has one line for each event, its name and its sealed bytes in hex. A new payload adds a line; no line
+//! `golden/vN.txt` has one line for each event of schema version N, its name and its sealed bytes in hex. A new payload adds a line; no line
 //! ever changes. `RETRACE_BLESS=1` writes the file anew, for adding only.
 #![allow(clippy::disallowed_methods, reason = "a test vouches for its own values")]
 
 use bytes::Bytes;
+use retrace_proto::limits::SCHEMA_VERSION;
 use retrace_proto::wire::{self, envelope::Payload, legal_hold_set::On, response_part::Part};
 use retrace_proto::{
     CommandReceived, CommandTexts, Envelope, Event, Id, Masked, Recorded, ResponseContent, ResponseEnd,
@@ -350,26 +351,28 @@ fn unhex(text: &str) -> Bytes {
 }
 
 #[test]
-fn version_1_is_written_and_read_as_it_always_was() {
+fn every_version_is_written_and_read_as_it_always_was() {
     // Where the test runs, not where it was built: two checkouts may share their build output.
     let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is");
-    let path = format!("{here}/tests/golden/v1.txt");
-    let path = path.as_str();
-    let lines: Vec<String> = sealed()
-        .iter()
-        .map(|envelope| format!("{} {}", open(envelope).event_type(), hex(envelope.bytes())))
-        .collect();
-    if std::env::var_os("RETRACE_BLESS").is_some() {
-        std::fs::write(path, lines.join("\n") + "\n").expect("the golden file is writable");
+    let written: Vec<_> = sealed().iter().map(open).collect();
+    for version in 1..=SCHEMA_VERSION {
+        let path = format!("{here}/tests/golden/v{version}.txt");
+        let of_version = written.iter().filter(|recorded| recorded.header().schema_version == version);
+        let lines: Vec<String> = of_version
+            .map(|recorded| format!("{} {}", recorded.event_type(), hex(&recorded.bytes())))
+            .collect();
+        if std::env::var_os("RETRACE_BLESS").is_some() {
+            std::fs::write(&path, lines.join("\n") + "\n").expect("the golden file is writable");
+        }
+        let golden = std::fs::read_to_string(&path).expect("the golden file is there");
+        for (line, golden) in lines.iter().zip(golden.lines()) {
+            assert_eq!(line, golden);
+            let (event_type, bytes) = golden.split_once(' ').expect("name and bytes");
+            let recorded = Envelope::open(unhex(bytes)).expect("a golden event opens");
+            assert_eq!((recorded.event_type(), recorded.header().schema_version), (event_type, version));
+        }
+        assert_eq!(lines.len(), golden.lines().count(), "every event of version {version} has its line");
     }
-    let golden = std::fs::read_to_string(path).expect("the golden file is there");
-    for (line, golden) in lines.iter().zip(golden.lines()) {
-        assert_eq!(line, golden);
-        let (event_type, bytes) = golden.split_once(' ').expect("name and bytes");
-        let recorded = Envelope::open(unhex(bytes)).expect("a golden event opens");
-        assert_eq!((recorded.event_type(), recorded.header().schema_version), (event_type, 1));
-    }
-    assert_eq!(lines.len(), golden.lines().count(), "every event has its line");
 }
 
 #[test]
