@@ -10,6 +10,7 @@ export RETRACE_KAFKA := $(CACHE)/kafka
 export RETRACE_S3 := $(CACHE)/s3
 export RETRACE_CLICKHOUSE := $(CACHE)/clickhouse
 export RETRACE_PREVIOUS := $(CACHE)/previous
+export RETRACE_ENGINES := $(CACHE)/engines
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
@@ -52,9 +53,12 @@ lint: setup ## Check formatting, lints, layers and licences
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; \
 	else echo 'cargo-deny is not installed; tidy checked licences, bans and duplicates'; fi
 
-matrix: build ## Run each client's workload with and without the gate, and compare
+matrix: build ## Compare clients with and without the gate, and other engines on the table with `retrace sql`
 	@scripts/clients '$(RETRACE_CLIENTS)' matrix
+	@scripts/s3-server '$(RETRACE_S3)'
+	@scripts/engines '$(RETRACE_ENGINES)'
 	@$(CARGO_TARGET_DIR)/debug/matrix
+	@$(CARGO_TARGET_DIR)/debug/engines
 
 bench: servers ## Measure, into docs/numbers*.md; QUICK=1 tries it out, PARTS=gate or PARTS=cluster chooses
 	@scripts/bench-tools '$(RETRACE_CLICKHOUSE)'
@@ -78,4 +82,4 @@ golden: setup ## Keep a table and a log of a format that is new, for the tests o
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test lake --test golden that_is_written_is_kept
 
 clean: ## Remove the build output
-	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_PREVIOUS)'
+	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_PREVIOUS)' '$(RETRACE_ENGINES)'

@@ -10,6 +10,7 @@
 //! * [`previous_release`]: the `retrace` that was released before this one.
 //! * [`client`]: a driver that speaks the extended protocol; [`Wire`]: a client that may say anything.
 //! * [`matrix`]: workloads of many clients, compared with and without a gate.
+//! * [`engines`]: other engines that read the table, compared with `retrace sql`.
 //! * [`bench`]: what is measured, and how it is written down.
 //! * [`run`] and [`wait_for`]: a command, and a condition, with an end to the patience.
 //!
@@ -52,6 +53,8 @@ mod sample;
 
 pub mod matrix;
 
+pub mod engines;
+
 pub mod bench;
 
 pub use clock::Clock;
@@ -76,4 +79,11 @@ pub(crate) fn cache(variable: &str, name: &str) -> PathBuf {
     let home = || Path::new(&std::env::var_os("HOME").expect("HOME is set")).join(".cache");
     let caches = || std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
     std::env::var_os(variable).map_or_else(|| caches().join("retrace").join(name), PathBuf::from)
+}
+
+/// A file or folder of the checkout that this runs in, by its path from the root.
+pub(crate) fn checkout(path: &str) -> PathBuf {
+    let here = std::env::current_dir().expect("a folder");
+    let root = here.ancestors().find(|folder| folder.join("tests/matrix").is_dir());
+    root.expect("the checkout is around the current folder").join(path)
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Transcript, Way, Workload};
-use crate::cache;
 use crate::run::try_run;
+use crate::{cache, checkout};
 
 /// How long one client may take for all its checks.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -62,11 +62,9 @@ fn transcript_of(mut command: Command, way: &Way) -> Transcript {
     transcript
 }
 
-/// A file of the checkout that the test runs in.
+/// A client of this project's own.
 fn source(path: &str) -> PathBuf {
-    let here = std::env::current_dir().expect("a folder");
-    let root = here.ancestors().find(|folder| folder.join("tests/matrix").is_dir());
-    root.expect("the checkout is around the current folder").join("tests/matrix").join(path)
+    checkout("tests/matrix").join(path)
 }
 
 /// What `scripts/clients` installed.
