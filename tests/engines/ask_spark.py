@@ -1,4 +1,7 @@
-"""Spark with Delta Lake: ask_spark.py TABLE. SPARK_JARS has the jars of Delta, divided by commas."""
+"""Spark with Delta Lake: ask_spark.py TABLE. With s3://, AWS_… says how to get there.
+
+SPARK_JARS has the jars of Delta, and of S3, divided by commas.
+"""
 
 import os
 import time
@@ -29,12 +32,25 @@ SETTINGS = {
 }
 
 
+def store():
+    """Who may come in, it reads from the environment itself."""
+    return {
+        "spark.hadoop.fs.s3a.endpoint": os.environ["AWS_ENDPOINT_URL"],
+        "spark.hadoop.fs.s3a.endpoint.region": os.environ["AWS_REGION"],
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+    }
+
+
 def main():
+    table, settings = answers.table(), SETTINGS
+    if table.startswith("s3://"):
+        # Of the names that Hadoop has for S3, this is the one that still means something.
+        table, settings = table.replace("s3://", "s3a://", 1), SETTINGS | store()
     builder = SparkSession.builder.master("local[2]").appName("evidence")
-    for name, value in SETTINGS.items():
+    for name, value in settings.items():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
-    spark.read.format("delta").load(answers.table()).createOrReplaceTempView("events")
+    spark.read.format("delta").load(table).createOrReplaceTempView("events")
 
     def ask(sql):
         answer = spark.sql(sql)

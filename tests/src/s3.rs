@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::leash::{Ending, Leash};
-use crate::{cache, port, wait_for};
+use crate::{cache, port, run, wait_for};
 
 /// Who may use it.
 pub const S3_ACCESS_KEY: &str = "scratch-access-key";
@@ -90,6 +91,22 @@ impl S3 {
     #[must_use]
     pub fn objects(&self, url: &str) -> PathBuf {
         self.buckets.join(url.strip_prefix("s3://").expect("an address of this server"))
+    }
+
+    /// Puts a file there, under an `s3://` address, as any client does.
+    ///
+    /// # Panics
+    /// If the address is not one of this server's, or the file is not taken.
+    #[track_caller]
+    pub fn put(&self, file: &Path, url: &str) {
+        let key = url.strip_prefix("s3://").expect("an address of this server");
+        let mut curl = Command::new("curl");
+        curl.args(["-fsS", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user"]);
+        curl.arg(format!("{S3_ACCESS_KEY}:{S3_SECRET_KEY}"));
+        // The server does not take what curl says of the content else.
+        curl.args(["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-T"]).arg(file);
+        curl.arg(format!("{}/{}", self.endpoint(), key.replace('=', "%3D")));
+        let _ = run(curl, b"", PATIENCE).expect_ok();
     }
 
     /// How the store is reached there, by the names of the options.

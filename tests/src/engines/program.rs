@@ -23,7 +23,8 @@ pub struct Engine {
     environment: Vec<(&'static str, String)>,
 }
 
-/// Those that must agree: each on the folder of the table, and those that bring what it takes on its copy in a bucket.
+/// Those that must agree: each on the folder of the table, and those that follow the table's log themselves on its copy in
+/// a bucket too.
 pub(super) fn engines(table: &Path, copy: &str, s3: &S3) -> Vec<Engine> {
     let folder = || table.display().to_string();
     let on = |name, interpreter, script, table| Engine {
@@ -40,6 +41,7 @@ pub(super) fn engines(table: &Path, copy: &str, s3: &S3) -> Vec<Engine> {
         on("ClickHouse", "venv", "ask_clickhouse.py", folder()),
         on("ClickHouse, S3", "venv", "ask_clickhouse.py", copy.to_owned()).reaching(s3),
         on("Spark", "venv", "ask_spark.py", folder()).with("SPARK_JARS", jars()),
+        on("Spark, S3", "venv", "ask_spark.py", copy.to_owned()).with("SPARK_JARS", jars()).reaching(s3),
     ]
 }
 
@@ -88,7 +90,7 @@ fn installed(path: &str) -> PathBuf {
     path
 }
 
-/// The jars of Delta Lake, as Spark takes a list.
+/// What Spark needs for Delta Lake and S3, as it takes a list.
 fn jars() -> String {
     let entries = fs::read_dir(installed("jars")).expect("the folder can be read");
     let paths = entries.map(|entry| entry.expect("the folder can be read").path().display().to_string());
