@@ -1,7 +1,7 @@
 """What the engines share: the questions, and their answers as text, a JSON object a line.
 
-{"version"}, then for each question {"check": its name, "got": {"columns", "rows", "seconds"}}, and last {"end"}. A cell is
-null or a text that says the same for every engine, so that answers are compared by comparing texts.
+{"version"}, then for each question {"check": its name, "got": {"rows"} or {"failed"}, "seconds"}, and last {"end"}. A cell
+is null or a text that says the same whichever engine gave it, so that answers are compared by comparing texts.
 """
 
 import datetime
