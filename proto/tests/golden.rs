@@ -359,7 +359,7 @@ fn every_version_is_written_and_read_as_it_always_was() {
         let path = format!("{here}/tests/golden/v{version}.txt");
         let of_version = written.iter().filter(|recorded| recorded.header().schema_version == version);
         let lines: Vec<String> = of_version
-            .map(|recorded| format!("{} {}", recorded.event_type(), hex(&recorded.bytes())))
+            .map(|recorded| format!("{} {}", recorded.event_type(), hex(recorded.bytes())))
             .collect();
         if std::env::var_os("RETRACE_BLESS").is_some() {
             std::fs::write(&path, lines.join("\n") + "\n").expect("the golden file is writable");

@@ -331,7 +331,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[[mask]]",
         "[[masks]]",
-        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `principal`, `target`, `mask`",
+        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `retention`, `ingest`, `principal`, `target`, `mask`",
     ),
     (
         "database = \"shop\"",
