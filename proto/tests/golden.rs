@@ -302,6 +302,19 @@ fn retention() -> Event {
     })
 }
 
+/// What came after those.
+fn events_after_control_records() -> Vec<Event> {
+    let refused_logins = wire::LoginRefused {
+        reason: wire::login_refused::Reason::FailedLogins.into(),
+        client_address: "2001:db8::/64".to_owned(),
+        count: 190,
+        first_unix_us: 3,
+        last_unix_us: 4,
+        ..wire::LoginRefused::default()
+    };
+    vec![retention(), Event::login_refused(refused_logins, Masked::default())]
+}
+
 fn control_reference() -> wire::ControlReference {
     wire::ControlReference {
         topic: "retrace.control".to_owned(),
@@ -330,8 +343,10 @@ fn sealed() -> Vec<Envelope> {
         let sealed = Envelope::seal_signed(&mut stream, &subject(), occurred_at(index), event, &sign);
         all.push(sealed.expect("small events"));
     }
-    let last = Envelope::seal(&mut stream, &subject(), Some(1), occurred_at(all.len()), retention());
-    all.push(last.expect("a small event"));
+    for (index, event) in (all.len()..).zip(events_after_control_records()) {
+        let sealed = Envelope::seal(&mut stream, &subject(), Some(1), occurred_at(index), event);
+        all.push(sealed.expect("small events"));
+    }
     all
 }
 

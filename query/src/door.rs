@@ -86,8 +86,8 @@ impl Door {
         let facts = LoginRefused {
             reason: reason.into(),
             client_address: client.to_owned(),
-            asserted: Vec::new(),
             count,
+            ..LoginRefused::default()
         };
         let about = Subject { retention_class: RetentionClass::Standard, ..Subject::default() };
         // The refusal stands whether or not this becomes durable.

@@ -257,14 +257,21 @@ pub mod session_closed {
 pub struct LoginRefused {
     #[prost(enumeration = "login_refused::Reason", tag = "1")]
     pub reason: i32,
+    /// a network of IPv6 where the event stands for several; empty for several sources
     #[prost(string, tag = "2")]
     pub client_address: ::prost::alloc::string::String,
-    /// masked
+    /// masked; none where the event stands for several
     #[prost(message, repeated, tag = "3")]
     pub asserted: ::prost::alloc::vec::Vec<Asserted>,
     /// how many alike this event stands for
     #[prost(uint64, tag = "4")]
     pub count: u64,
+    /// when the first of several came; 0 where count is 1, and before this field
+    #[prost(int64, tag = "5")]
+    pub first_unix_us: i64,
+    /// when the last did
+    #[prost(int64, tag = "6")]
+    pub last_unix_us: i64,
 }
 /// Nested message and enum types in `LoginRefused`.
 pub mod login_refused {
@@ -292,6 +299,16 @@ pub mod login_refused {
         TargetUnavailable = 5,
         /// replication, or a version not spoken
         Unsupported = 6,
+        /// the principal has as many sessions as it may
+        Sessions = 7,
+        /// the client's address has
+        SessionsPerSource = 8,
+        /// too many log-ins from the client's address within a minute
+        LoginsPerSource = 9,
+        /// too many failed ones of this user from there within a minute
+        FailedLogins = 10,
+        /// the gate has as many sessions as it may
+        SessionsInAll = 11,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -307,6 +324,11 @@ pub mod login_refused {
                 Self::Deadline => "REASON_DEADLINE",
                 Self::TargetUnavailable => "REASON_TARGET_UNAVAILABLE",
                 Self::Unsupported => "REASON_UNSUPPORTED",
+                Self::Sessions => "REASON_SESSIONS",
+                Self::SessionsPerSource => "REASON_SESSIONS_PER_SOURCE",
+                Self::LoginsPerSource => "REASON_LOGINS_PER_SOURCE",
+                Self::FailedLogins => "REASON_FAILED_LOGINS",
+                Self::SessionsInAll => "REASON_SESSIONS_IN_ALL",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -319,6 +341,11 @@ pub mod login_refused {
                 "REASON_DEADLINE" => Some(Self::Deadline),
                 "REASON_TARGET_UNAVAILABLE" => Some(Self::TargetUnavailable),
                 "REASON_UNSUPPORTED" => Some(Self::Unsupported),
+                "REASON_SESSIONS" => Some(Self::Sessions),
+                "REASON_SESSIONS_PER_SOURCE" => Some(Self::SessionsPerSource),
+                "REASON_LOGINS_PER_SOURCE" => Some(Self::LoginsPerSource),
+                "REASON_FAILED_LOGINS" => Some(Self::FailedLogins),
+                "REASON_SESSIONS_IN_ALL" => Some(Self::SessionsInAll),
                 _ => None,
             }
         }
