@@ -2,7 +2,8 @@
 //!
 //! The way through this crate, in reading order:
 //!
-//! * [`Principal`]: who may act, and on which targets. [`Authenticated`]: a principal that has proved itself by a token.
+//! * [`Principal`]: who may act, on which targets, and how much ([`PrincipalLimits`]). [`Authenticated`]: a principal that
+//!   has proved itself by a token.
 //! * [`Directory`]: the principals of a gateway with the file of their tokens. It answers a login, and nothing else:
 //!   [`Directory::bearer`] for a token as it is, [`Directory::scram`] for a client that proves one without showing it.
 //! * [`ScramServer`]: that proof, a machine without I/O.
@@ -15,6 +16,8 @@
 //! `Debug` text of this crate holds a token, a key, or anything a client sent.
 
 mod principal;
+
+mod limits;
 
 mod directory;
 
@@ -42,6 +45,7 @@ pub use ca::{Ca, ServerIdentity};
 pub use directory::{Directory, DirectoryError, Principals, Refused};
 pub use files::FileError;
 pub use keys::{KeyError, Keys, RoleKey};
+pub use limits::PrincipalLimits;
 pub use principal::{Authenticated, EvidenceRight, HoldRight, KillRight, Principal};
 pub use scram::{Mechanism, ScramError, ScramServer};
 pub use secret::{Secret, SecretError, SecretRef};

@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use retrace_proto::wire;
 
+use crate::limits::PrincipalLimits;
+
 /// What of the recorded evidence a principal may read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EvidenceRight {
@@ -56,6 +58,8 @@ pub struct Principal {
     /// Whether it may ask the evidence for a value by its fingerprint. That needs a right of its own, since whoever may
     /// try values learns which of them were seen.
     pub evidence_fingerprint: bool,
+    /// How much it may use of a gate.
+    pub limits: PrincipalLimits,
 }
 
 impl Principal {
@@ -121,6 +125,7 @@ mod tests {
             kill: KillRight::default(),
             hold: HoldRight::default(),
             evidence_fingerprint: false,
+            limits: PrincipalLimits::default(),
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) fn principal(name: &str) -> Principal {
         evidence_fingerprint: false,
         kill: crate::KillRight::None,
         hold: crate::HoldRight::None,
+        limits: crate::PrincipalLimits::default(),
     }
 }
 

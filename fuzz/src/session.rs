@@ -284,6 +284,7 @@ fn opening() -> Opening {
         },
         has_column_masks: false,
         guesses: Arc::default(),
+        buckets: Arc::default(),
         greeting: Greeting {
             settings: vec![(Bytes::from("standard_conforming_strings"), Bytes::from("on"))],
             cancel_key: CancelKey { process_id: 1, secret: vec![0, 0, 0, 2] },

@@ -16,15 +16,18 @@ use retrace_proxy_core::Guesses;
 use retrace_proxy_core::postgres::{Recording, SessionLimits};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::sync::Semaphore;
 
+use crate::attempts::Attempts;
+use crate::clock;
 use crate::control::{CancelsPassed, Control};
+use crate::limits::{AllBuckets, SourceLimits};
 use crate::loaded::{Latest, Loaded};
 use crate::lobby::Lobby;
 use crate::metrics::ProxyMetrics;
 use crate::parser::Parser;
-use crate::refusals::{Kind, Refusals};
+use crate::refusals::{Counted, Refusals};
 use crate::registry::Registry;
+use crate::seats::Seats;
 use crate::streams::OpenStreams;
 
 /// The protocol's name inside TLS (ALPN), by which a client of another protocol shows.
@@ -168,6 +171,8 @@ pub struct GatewayParts {
     pub tls: ServerTls,
     /// Limits.
     pub limits: GatewayLimits,
+    /// What may come from one source.
+    pub source_limits: SourceLimits,
 }
 
 /// What of a proxy may change while it runs.
@@ -181,6 +186,8 @@ pub struct Reload {
     pub policy_version: String,
     /// The TLS of the client side.
     pub tls: ServerTls,
+    /// What may come from one source.
+    pub source_limits: SourceLimits,
 }
 
 /// A proxy, shared by all of its sessions.
@@ -203,9 +210,10 @@ pub struct Gateway {
     guesses: Mutex<HashMap<(String, String), Arc<Guesses>>>,
     pub(crate) tls: ListenerTls,
     pub(crate) limits: GatewayLimits,
-    /// Places of sessions.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) seats: Seats,
     pub(crate) lobby: Lobby,
+    pub(crate) attempts: Attempts,
+    pub(crate) buckets: AllBuckets,
     pub(crate) refusals: Refusals,
     pub(crate) metrics: ProxyMetrics,
 }
@@ -221,7 +229,7 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: GatewayParts) -> Self {
         Self {
-            latest: Latest::new(Loaded::new(parts.targets, parts.policy_version)),
+            latest: Latest::new(Loaded::new(parts.targets, parts.policy_version, parts.source_limits)),
             parser: Parser::start(),
             guesses: Mutex::default(),
             masks_nothing: Arc::new(Masker::new(&[], parts.fingerprint_key.clone())),
@@ -236,18 +244,22 @@ impl Gateway {
             masks_everything: Masker::everything(parts.fingerprint_key),
             tls: ListenerTls::new(parts.tls, &[ALPN]),
             limits: parts.limits,
-            places: Arc::new(Semaphore::new(parts.limits.sessions_max)),
+            seats: Seats::new(parts.limits.sessions_max),
             lobby: Lobby::new(parts.limits.logins_max),
+            attempts: Attempts::default(),
+            buckets: AllBuckets::default(),
             refusals: Refusals::default(),
             metrics: ProxyMetrics::default(),
         }
     }
 
-    /// From now on this counts. Sessions that are open keep what they began with.
+    /// From now on this counts. Sessions that are open keep what they began with, but for the pace of their principal.
     pub fn reload(&self, reload: Reload) {
-        let Reload { principals, targets, policy_version, tls } = reload;
+        let Reload { principals, targets, policy_version, tls, source_limits } = reload;
         self.tls.replace(tls);
-        self.latest.replace(Loaded::new(targets, policy_version), &self.directory, principals);
+        let next = Loaded::new(targets, policy_version, source_limits);
+        self.latest.replace(next, &self.directory, principals);
+        self.buckets.adopt(&self.directory, clock::now().monotonic_us);
     }
 
     /// What a principal has compared with masked columns of a target of late. As many are kept as there are principals and
@@ -287,13 +299,18 @@ impl Gateway {
         self.instance.record(about, Event::login_refused(refused, asserted))
     }
 
-    /// Records that strangers were not let in: so many, alike.
-    pub(crate) fn record_strangers(&self, kind: Kind, count: u64) -> Append {
-        let about = Subject { protocol: wire::Protocol::Postgres, ..Subject::default() };
+    /// Records that so many were not let in, alike.
+    pub(crate) fn record_counted(&self, counted: Counted) -> Append {
+        let Counted { kind, count, first_unix_us, last_unix_us } = counted;
+        // They may have come with several of its tokens.
+        let principal = kind.principal.map(|it| wire::Principal { token_id: String::new(), ..it });
+        let about = Subject { principal, protocol: wire::Protocol::Postgres, ..Subject::default() };
         let refused = wire::LoginRefused {
             reason: kind.reason.into(),
-            client_address: kind.address.map(|address| address.to_string()).unwrap_or_default(),
+            client_address: kind.source.map(|source| source.to_string()).unwrap_or_default(),
             count,
+            first_unix_us,
+            last_unix_us,
             ..wire::LoginRefused::default()
         };
         self.instance.record(about, Event::login_refused(refused, Masked::from_iter([])))

@@ -2,13 +2,15 @@
 //! `retrace-proxy-core`; here bytes are only moved.
 //!
 //! In reading order: [`serve`] accepts; a connection waits in the `lobby` while `login` finds out who it is and to which
-//! target; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they
+//! target; `limits` is what nobody may have too much of, counted by `attempts`, `seats` and the buckets of sessions, for each
+//! principal and `source`; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they
 //! begin, on one of the `workers`; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the
 //! log's end of it; `registry` finds the session that an order means, and `control` obeys those that come by the log;
 //! `streams` knows how far each stream is durable, and `heads` signs it; `metrics` counts. `analyst` answers what a machine
 //! asks about statements, from `parser` and `catalogue`.
 
 mod analyst;
+mod attempts;
 mod catalogue;
 mod clock;
 mod control;
@@ -16,6 +18,7 @@ mod dial;
 mod driver;
 mod gateway;
 mod heads;
+mod limits;
 mod listener;
 mod loaded;
 mod lobby;
@@ -25,8 +28,10 @@ mod outbox;
 mod parser;
 mod refusals;
 mod registry;
+mod seats;
 mod session;
 mod socket;
+mod source;
 mod stage;
 mod startup;
 mod streams;
@@ -38,6 +43,7 @@ pub use catalogue::CATALOGUE_PRINCIPAL;
 pub use control::Control;
 pub use gateway::{Gateway, GatewayLimits, GatewayParts, Reload, Target, TargetEncryption, TargetTlsLink};
 pub use heads::HeadSigner;
+pub use limits::SourceLimits;
 pub use listener::serve;
 pub use metrics::ProxyMetrics;
 pub use stage::Stage;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use retrace_eventlog::Append;
+use futures::future::join_all;
+use retrace_eventlog::{Append, AppendError};
 use retrace_proto::wire::login_refused::Reason;
 use retrace_proxy_core::postgres::message::{Severity, error_response};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -14,10 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::clock;
 use crate::dial::{self, DialError};
 use crate::gateway::Gateway;
-use crate::login::{self, Login, Opened, Refusal, Unadmitted};
+use crate::limits::Limit;
+use crate::login::{self, Login, Opened, Refusal, Unadmitted, take_seat};
 use crate::session::{self, Entrance};
+use crate::source::Source;
 use crate::stage::Stage;
 use crate::workers::{Place, Workers};
 use crate::{refusals, socket};
@@ -40,6 +44,7 @@ pub async fn serve(
     mut stages: watch::Receiver<Stage>,
 ) {
     let mut connections = JoinSet::new();
+    let counting = tokio::spawn(record_what_is_counted(gateway.clone()));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -70,9 +75,8 @@ pub async fn serve(
     for keeper in gateway.latest.keepers() {
         keeper.close(gateway.limits.close_wait_max).await;
     }
-    for (kind, count) in gateway.refusals.take_all() {
-        recorded(gateway.record_strangers(kind, count)).await;
-    }
+    counting.abort();
+    all_recorded(record_counted(&gateway)).await;
 }
 
 /// A connection that was accepted elsewhere, for the runtime of this task.
@@ -88,26 +92,15 @@ async fn connection(
     stages: watch::Receiver<Stage>,
 ) {
     socket::prepare(&stream);
-    let mut visit = gateway.lobby.enter();
-    let admitted = tokio::select! {
-        biased;
-        admitted = admit(&gateway, stream) => admitted,
-        () = sleep(gateway.limits.login_wait_max) => Err((Refusal::new(Reason::Deadline, None), None)),
-        () = visit.must_leave() => Err((Refusal::new(Reason::Deadline, None), None)),
-        // Nothing has begun that would have to end well.
-        () = no_time_to_log_in(stages.clone()) => return,
-    };
-    drop(visit);
-    let (stream, login) = match admitted {
-        Ok(Some(admitted)) => admitted,
-        Ok(None) => return,
-        Err((refusal, stream)) => return refuse(&gateway, stream, address, refusal).await,
-    };
-    let Ok(place) = gateway.places.clone().try_acquire_owned() else {
-        let (message, hint) = ("retrace: the gate has as many sessions as it may", "Try again later.");
-        let answer = error_response(Severity::Fatal, "53300", message, hint);
-        let refusal = unavailable(login, answer);
-        return refuse(&gateway, Some(stream), address, refusal).await;
+    let source = Source::of(address.ip());
+    let Some((stream, login)) = log_in(&gateway, stream, address, stages.clone()).await else { return };
+    let seat = match take_seat(&gateway, &login.who.principal, source) {
+        Ok(seat) => seat,
+        Err(refusal) => {
+            let refusal =
+                Refusal { asserted: login.asserted, principal: Some(login.who.to_wire()), ..refusal };
+            return refuse(&gateway, Some(stream), address, refusal).await;
+        }
     };
     if !gateway.control.lag.is_current() {
         let message = "retrace: the gate may not know yet who may come in no more";
@@ -140,13 +133,42 @@ async fn connection(
         loaded: login.loaded,
         target: login.target,
         asserted: login.asserted,
-        client_address: address.ip().to_string(),
+        client_address: address.ip().to_canonical().to_string(),
         tls_version: tls_version(&stream),
         protocol_minor: login.startup.spoken_minor(),
         is_judged: true,
     };
     session::run(&gateway, *stream, entrance, dialled, stages).await;
-    drop(place);
+    drop(seat);
+}
+
+/// Lets a connection wait in the lobby until it is known who it is. `None` if it is over: it was refused, or no login.
+async fn log_in(
+    gateway: &Arc<Gateway>,
+    stream: TcpStream,
+    address: SocketAddr,
+    stages: watch::Receiver<Stage>,
+) -> Option<(Box<TlsStream<TcpStream>>, Login)> {
+    let source = Source::of(address.ip());
+    let waiting_max = gateway.latest.now().source_limits.logins_waiting_max;
+    let (mut visit, shown_out) = gateway.lobby.enter(source, waiting_max);
+    gateway.metrics.limited(Limit::LoginsWaitingPerSource, shown_out);
+    let admitted = tokio::select! {
+        biased;
+        admitted = admit(gateway, stream, source) => admitted,
+        () = sleep(gateway.limits.login_wait_max) => Err((Refusal::new(Reason::Deadline, None), None)),
+        () = visit.must_leave() => Err((Refusal::new(Reason::Deadline, None), None)),
+        // Nothing has begun that would have to end well.
+        () = no_time_to_log_in(stages) => return None,
+    };
+    drop(visit);
+    match admitted {
+        Ok(admitted) => admitted,
+        Err((refusal, stream)) => {
+            refuse(gateway, stream, address, refusal).await;
+            None
+        }
+    }
 }
 
 /// Resolves when the process stops, or drains and has given who is logging in the time to be told so.
@@ -160,18 +182,19 @@ async fn no_time_to_log_in(stages: watch::Receiver<Stage>) {
 async fn admit(
     gateway: &Gateway,
     stream: TcpStream,
+    source: Source,
 ) -> Result<Option<(Box<TlsStream<TcpStream>>, Login)>, (Refusal, Option<Unadmitted>)> {
     let (mut stream, tls, startup) = match login::open(gateway, stream).await? {
         Opened::Login(stream, tls, startup) => (stream, tls, startup),
         Opened::Cancelled => return Ok(None),
     };
-    match login::authenticate(gateway, &mut stream, &tls, startup).await {
+    match login::authenticate(gateway, &mut stream, &tls, startup, source).await {
         Ok(login) => Ok(Some((stream, login))),
         Err(refusal) => Err((refusal, Some(stream))),
     }
 }
 
-/// The refusal of somebody who may come in and for whom there is no room, here or at the target.
+/// The refusal of somebody who may come in and cannot go on to the target.
 fn unavailable(login: Login, answer: Bytes) -> Refusal {
     Refusal {
         reason: Reason::TargetUnavailable,
@@ -197,33 +220,42 @@ async fn refuse<S: AsyncWrite + Unpin>(
     refusal: Refusal,
 ) {
     gateway.metrics.login_refused(refusal.reason);
-    if refusal.is_of_a_stranger() {
-        refuse_stranger(gateway, refusal.reason, address).await;
-    } else {
+    if gateway.refusals.is_alone(refusal.kind(Source::of(address.ip())), clock::unix_us()) {
         let Refusal { reason, asserted, principal, .. } = refusal;
-        recorded(gateway.record_refused(reason, address.ip().to_string(), asserted, principal)).await;
+        let client_address = address.ip().to_canonical().to_string();
+        recorded(gateway.record_refused(reason, client_address, asserted, principal)).await;
     }
     if let Some(stream) = stream {
         tell(stream, refusal.answer, gateway.limits.close_wait_max).await;
     }
 }
 
-/// Records the refusal of a stranger, or counts it if it follows another one alike.
-async fn refuse_stranger(gateway: &Arc<Gateway>, reason: Reason, address: SocketAddr) {
-    let Some(kind) = gateway.refusals.count(reason, address.ip().to_canonical()) else { return };
-    let counting = gateway.clone();
-    tokio::spawn(async move {
-        sleep(refusals::COUNTED_FOR).await;
-        let count = counting.refusals.take(kind);
-        if count > 0 {
-            recorded(counting.record_strangers(kind, count)).await;
+/// Records again and again what was counted. It may be ended at any of its waits: what it takes it has recorded before.
+async fn record_what_is_counted(gateway: Arc<Gateway>) {
+    loop {
+        sleep(refusals::WINDOW).await;
+        all_recorded(record_counted(&gateway)).await;
+    }
+}
+
+/// Records the refusals that were counted since this was last done.
+fn record_counted(gateway: &Gateway) -> Vec<Append> {
+    gateway.refusals.take().into_iter().map(|counted| gateway.record_counted(counted)).collect()
+}
+
+/// Waits for records of refusals, and not for ever.
+async fn all_recorded(records: Vec<Append>) {
+    recorded(async {
+        for outcome in join_all(records).await {
+            outcome?;
         }
-    });
-    recorded(gateway.record_strangers(kind, 1)).await;
+        Ok(())
+    })
+    .await;
 }
 
 /// Waits for the record of a refusal, and not for ever.
-async fn recorded(record: Append) {
+async fn recorded<T>(record: impl Future<Output = Result<T, AppendError>>) {
     if !matches!(timeout(REFUSAL_RECORD_WAIT_MAX, record).await, Ok(Ok(_))) {
         tracing::error!("a refused login could not be recorded");
     }

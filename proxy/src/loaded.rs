@@ -7,6 +7,7 @@ use retrace_access::{Authenticated, Directory, Principals};
 
 use crate::catalogue::Keeper;
 use crate::gateway::Target;
+use crate::limits::SourceLimits;
 
 /// What a gate goes by, as of one reading of the configuration.
 #[derive(Debug)]
@@ -16,15 +17,17 @@ pub(crate) struct Loaded {
     pub(crate) keepers: HashMap<String, Arc<Keeper>>,
     /// Hash of the configuration.
     pub(crate) policy_version: String,
+    /// What may come from one source.
+    pub(crate) source_limits: SourceLimits,
 }
 
 impl Loaded {
-    pub(crate) fn new(targets: Vec<Target>, policy_version: String) -> Self {
+    pub(crate) fn new(targets: Vec<Target>, policy_version: String, source_limits: SourceLimits) -> Self {
         let targets = targets.into_iter().map(|target| (target.name.clone(), Arc::new(target)));
         let targets: HashMap<_, _> = targets.collect();
         let masked = targets.iter().filter(|(_, target)| !target.columns.is_empty());
         let keepers = masked.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
-        Self { keepers: keepers.collect(), targets, policy_version }
+        Self { keepers: keepers.collect(), targets, policy_version, source_limits }
     }
 }
 

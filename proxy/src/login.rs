@@ -1,5 +1,6 @@
 //! A client's way in: TLS, who it is, and to which target.
 
+mod limited;
 mod prove;
 
 use std::sync::Arc;
@@ -16,7 +17,11 @@ use tokio_rustls::server::TlsStream;
 
 use crate::gateway::{ALPN, Gateway, Target};
 use crate::loaded::Loaded;
+use crate::refusals::Kind;
+use crate::source::Source;
 use crate::startup::{self, Startup, StartupError, StartupParameters};
+
+pub(crate) use limited::take_seat;
 
 /// The first byte of TLS: the type of a record with a handshake. No startup message begins so, being far too short.
 const TLS_HANDSHAKE: [u8; 1] = [0x16];
@@ -57,9 +62,11 @@ impl Refusal {
         Self { reason, asserted: Masked::from_iter([]), principal: None, answer }
     }
 
-    /// Whether the client said nothing of itself and is not known.
-    pub(crate) fn is_of_a_stranger(&self) -> bool {
-        self.principal.is_none() && self.asserted.get().is_empty()
+    /// What makes it like others.
+    pub(crate) fn kind(&self, source: Source) -> Kind {
+        let is_of_a_stranger = self.principal.is_none() && self.asserted.get().is_empty();
+        let principal = self.principal.clone();
+        Kind { reason: self.reason, source: Some(source), principal, is_of_a_stranger }
     }
 
     pub(crate) fn told(reason: Reason, sqlstate: &str, message: &str, hint: &str) -> Self {
@@ -182,12 +189,14 @@ pub(crate) async fn authenticate(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     tls: &CurrentTls,
     startup: StartupParameters,
+    source: Source,
 ) -> Result<Login, Refusal> {
     let asserted = asserted(gateway, &startup);
     let user = startup.value("user").unwrap_or_default().to_owned();
     let database = startup.value("database").unwrap_or(&user).to_owned();
     let with = |refusal: Refusal| Refusal { asserted: asserted.clone(), ..refusal };
 
+    limited::source_may_log_in(gateway, source).map_err(with)?;
     if user.is_empty() {
         return Err(with(Refusal::told(Reason::Protocol, "28000", "retrace: no user name was sent", "")));
     }
@@ -199,8 +208,10 @@ pub(crate) async fn authenticate(
             "Connect to the server itself for replication.",
         )));
     }
+    limited::user_may_try(gateway, &user, source).map_err(with)?;
     negotiate(stream, &startup).await.map_err(|error| with(error.into()))?;
-    let who = prove::prove(gateway, stream, &user, tls.end_point.as_deref()).await.map_err(with)?;
+    let proving = prove::Proving { user: &user, source, end_point: tls.end_point.as_deref() };
+    let who = prove::prove(gateway, stream, &proving).await.map_err(with)?;
     let Some((loaded, who)) = gateway.latest.admit(who, &gateway.directory) else {
         return Err(with(prove::wrong_credential(&user)));
     };

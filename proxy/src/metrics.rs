@@ -11,6 +11,7 @@ use retrace_proto::wire::{Durability, MaskKind, command_refused, login_refused, 
 use retrace_proxy_core::postgres::Tally;
 
 use crate::gateway::Target;
+use crate::limits::Limit;
 
 /// The counters of a proxy. Clones count together.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct ProxyMetrics {
     waits: Family<DurabilityLabel, Timing>,
     masked: Family<KindLabel, Counter>,
     logins_refused: Family<ReasonLabel, Counter>,
+    limited: Family<LimitLabel, Counter>,
+    slowed: Family<LimitLabel, Timing>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -51,6 +54,11 @@ struct KindLabel {
     kind: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
 /// The word of a value of the schema: `REASON_CLIENT_CLOSED` is `client_closed` here.
 fn word(name: &'static str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
@@ -71,10 +79,25 @@ impl ProxyMetrics {
         let help = "Values that were masked, by kind; `unlisted` are those beyond what one event lists";
         all.register("masked_values", help, self.masked.clone());
         all.register("logins_refused", "Logins that were refused, by reason", self.logins_refused.clone());
+        let help = "How often somebody came to a limit and was refused, shown out or slowed down";
+        all.register("limited", help, self.limited.clone());
+        let help = "How long sessions waited because their principals did more than they may";
+        let unit = prometheus_client::registry::Unit::Seconds;
+        all.register_with_unit("slowed", help, unit, self.slowed.clone());
+        // One that nobody comes to is there too, as 0.
+        Limit::ALL.into_iter().for_each(|limit| self.limited(limit, 0));
+    }
+
+    /// Counts that somebody came to a limit, so often.
+    pub(crate) fn limited(&self, limit: Limit, count: u64) {
+        self.limited.get_or_create(&LimitLabel { limit: limit.name() }).inc_by(count);
     }
 
     /// Counts a login that was refused.
     pub(crate) fn login_refused(&self, reason: login_refused::Reason) {
+        if let Some(limit) = Limit::of_refusal(reason) {
+            self.limited(limit, 1);
+        }
         let reason = word(reason.as_str_name(), "REASON_");
         self.logins_refused.get_or_create(&ReasonLabel { reason }).inc();
     }
@@ -132,6 +155,13 @@ impl SessionCounters {
             if reason == session_closed::Reason::Rolled {
                 self.opened.inc();
             }
+        }
+        for slowed in tally.slowed.drain(..) {
+            self.metrics.limited(slowed.into(), 1);
+        }
+        for (slowed, us) in tally.waited_us.drain(..) {
+            let limit = Limit::from(slowed).name();
+            self.metrics.slowed.get_or_create(&LimitLabel { limit }).note_us(us);
         }
         for (kind, count) in tally.take_masked() {
             let kind = match kind {

@@ -114,6 +114,7 @@ fn opening(
         recording,
         has_column_masks: entrance.is_judged && !target.columns.is_empty(),
         guesses: gateway.guesses(&entrance.principal.name, &target.name),
+        buckets: gateway.buckets.of(&entrance.principal.name, &gateway.directory, clock::now().monotonic_us),
         opened: wire::SessionOpened {
             client_address: entrance.client_address,
             tls_version: entrance.tls_version,

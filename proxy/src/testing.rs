@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retrace_access::{
-    Ca, CertificateCheck, Directory, EvidenceRight, Keys, Principal, Secret, ServerIdentity,
-    TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
+    Ca, CertificateCheck, Directory, EvidenceRight, Keys, KillRight, Principal, PrincipalLimits, Secret,
+    ServerIdentity, TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
 };
 use retrace_eventlog::{ControlFollower, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog};
 use retrace_policy::keyed::HashKey;
@@ -30,6 +30,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::Control;
+use crate::SourceLimits;
 use crate::gateway::{Gateway, GatewayLimits, GatewayParts, Target, TargetEncryption};
 use crate::stage::Stage;
 use crate::workers::Workers;
@@ -120,6 +121,20 @@ pub(crate) fn welcome() -> Vec<u8> {
     .concat()
 }
 
+/// The limits of a gate and of its principal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) gateway: GatewayLimits,
+    pub(crate) source: SourceLimits,
+    pub(crate) principal: PrincipalLimits,
+}
+
+impl From<GatewayLimits> for Limits {
+    fn from(gateway: GatewayLimits) -> Self {
+        Self { gateway, ..Self::default() }
+    }
+}
+
 /// A gate that serves one target to the principal `dev`.
 pub(crate) struct Gate {
     pub(crate) dir: TempDir,
@@ -132,22 +147,14 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) async fn limited(target: Target, limits: GatewayLimits) -> Self {
+    pub(crate) async fn limited(target: Target, limits: Limits) -> Self {
         let (dir, identity) = issued();
         let keys = Keys::create(&dir.path().join("more")).unwrap();
         let tokens = TokenFile::init(&dir.path().join("tokens.toml")).unwrap();
         let now_unix_s = clock::unix_us() / 1_000_000;
         let (token, _) = tokens.create("dev", TOKEN_TTL_DEFAULT, now_unix_s).unwrap();
-        let principal = Principal {
-            name: "dev".to_owned(),
-            kind: PrincipalKind::Human,
-            on_behalf_of: None,
-            targets: vec!["*".to_owned()],
-            evidence: EvidenceRight::None,
-            evidence_fingerprint: false,
-            kill: retrace_access::KillRight::None,
-            hold: retrace_access::HoldRight::None,
-        };
+        let Limits { gateway: limits, source: source_limits, principal: principal_limits } = limits;
+        let dev = Principal { limits: principal_limits, ..principal("dev") };
         let log = MemoryLog::new();
         let events: Arc<dyn EventLog> = Arc::new(log.clone());
         let instance =
@@ -161,7 +168,7 @@ impl Gate {
         let writer = ControlWriter::new(events.clone(), origin, true, unsigned);
         let gateway = Gateway::new(GatewayParts {
             control: Control { writer: Arc::new(writer), lag },
-            directory: Directory::new(vec![principal], tokens, keys.mock.clone()).unwrap(),
+            directory: Directory::new(vec![dev], tokens, keys.mock.clone()).unwrap(),
             targets: vec![target],
             log: events,
             instance: Arc::new(instance),
@@ -171,6 +178,7 @@ impl Gate {
             fingerprint_key: FingerprintKey::new(keys.mask.expose()),
             tls: tls::server_tls(&identity.certificate, &identity.key).unwrap(),
             limits,
+            source_limits,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -218,6 +226,21 @@ impl Gate {
             }
         }
         found
+    }
+}
+
+/// A principal that may use every target.
+pub(crate) fn principal(name: &str) -> Principal {
+    Principal {
+        name: name.to_owned(),
+        kind: PrincipalKind::Human,
+        on_behalf_of: None,
+        targets: vec!["*".to_owned()],
+        evidence: EvidenceRight::None,
+        evidence_fingerprint: false,
+        kill: KillRight::None,
+        hold: retrace_access::HoldRight::None,
+        limits: PrincipalLimits::default(),
     }
 }
 

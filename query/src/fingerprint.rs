@@ -293,6 +293,7 @@ mod tests {
             evidence_fingerprint,
             kill: retrace_access::KillRight::None,
             hold: retrace_access::HoldRight::None,
+            limits: retrace_access::PrincipalLimits::default(),
         }
     }
 

@@ -5,10 +5,12 @@
 //! and reordering is a plain unit test.
 
 mod audit;
+mod buckets;
 mod guesses;
 
 pub mod postgres;
 
+pub use buckets::{Bucket, Buckets, Pace, Turn};
 pub use guesses::{GUESSES_PER_HOUR_MAX, Guesses};
 
 /// A moment, brought in by the shell.

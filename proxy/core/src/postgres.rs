@@ -18,5 +18,5 @@ mod session;
 pub use message::CancelKey;
 pub use session::{
     Analysed, Beyond, Columns, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
-    SessionLimits, Tally,
+    SessionLimits, Slowed, Tally,
 };

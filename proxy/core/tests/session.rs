@@ -19,5 +19,7 @@ mod failing;
 mod gates;
 #[path = "session/masks.rs"]
 mod masks;
+#[path = "session/pacing.rs"]
+mod pacing;
 #[path = "session/refusing.rs"]
 mod refusing;

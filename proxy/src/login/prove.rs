@@ -4,17 +4,25 @@ use retrace_access::{Authenticated, Refused, ScramError, ScramServer};
 use retrace_proto::wire::login_refused::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::Refusal;
+use super::{Refusal, limited};
 use crate::clock;
 use crate::gateway::Gateway;
+use crate::source::Source;
 use crate::startup;
+
+/// What is to be proved.
+pub(super) struct Proving<'a> {
+    pub(super) user: &'a str,
+    pub(super) source: Source,
+    /// Hash of the certificate that the client was shown.
+    pub(super) end_point: Option<&'a [u8]>,
+}
 
 /// Asks the client for a proof that it has a token of this user's.
 pub(super) async fn prove(
     gateway: &Gateway,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    user: &str,
-    end_point: Option<&[u8]>,
+    &Proving { user, source, end_point }: &Proving<'_>,
 ) -> Result<Authenticated, Refusal> {
     let mut scram = gateway.directory.scram(user).bound_to(end_point);
     send(stream, &offer(&scram)).await?;
@@ -27,8 +35,10 @@ pub(super) async fn prove(
 
     let last = receive(stream).await?;
     let now_unix_s = clock::unix_us() / 1_000_000;
-    let (answer, who) =
-        scram.handle_client_final(&last, now_unix_s).map_err(|error| refused(&error, user))?;
+    let (answer, who) = scram.handle_client_final(&last, now_unix_s).map_err(|error| {
+        limited::note_failure(gateway, user, source, &error);
+        refused(&error, user)
+    })?;
     send(stream, &[&12_u32.to_be_bytes()[..], &answer].concat()).await?;
     Ok(who)
 }

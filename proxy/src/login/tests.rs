@@ -1,3 +1,5 @@
+mod limits;
+
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -12,12 +14,12 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::gateway::GatewayLimits;
-use crate::testing::{Gate, PATIENCE, listen, read, read_startup, rest, target, welcome};
+use crate::testing::{Gate, Limits, PATIENCE, listen, read, read_startup, rest, target, welcome};
 
 const LOGIN: &[u8] = b"user\0dev\0database\0shop\0\0";
 
 /// A gate before a target that lets everybody in and tells how each connection began.
-async fn gate(limits: GatewayLimits) -> (Gate, mpsc::UnboundedReceiver<(u32, Vec<u8>)>) {
+async fn gate(limits: impl Into<Limits>) -> (Gate, mpsc::UnboundedReceiver<(u32, Vec<u8>)>) {
     let (tell, told) = mpsc::unbounded_channel();
     let address = listen(move |mut stream| {
         let tell = tell.clone();
@@ -25,11 +27,14 @@ async fn gate(limits: GatewayLimits) -> (Gate, mpsc::UnboundedReceiver<(u32, Vec
             let begun = read_startup(&mut stream).await;
             let _ = tell.send(begun);
             let _ = stream.write_all(&welcome()).await;
-            tokio::spawn(async move { rest(&mut stream).await });
+            // It listens to its client up to the farewell, and closes then.
+            tokio::spawn(async move {
+                while startup::read_message(&mut stream).await.is_ok_and(|(tag, _)| tag != b'X') {}
+            });
         }
     })
     .await;
-    (Gate::limited(target(address), limits).await, told)
+    (Gate::limited(target(address), limits.into()).await, told)
 }
 
 async fn default_gate() -> Gate {
@@ -303,24 +308,4 @@ async fn a_flood_of_connections_makes_room_for_who_logs_in() {
     }
     let refused: u64 = gate.refusals().await.iter().map(|(_, count, _)| count).sum();
     assert!((192..=200).contains(&refused), "{refused}");
-}
-
-#[tokio::test]
-async fn who_logs_in_beyond_the_sessions_that_there_may_be_is_told_so() {
-    let limits = GatewayLimits { sessions_max: 1, ..GatewayLimits::default() };
-    let (gate, _told) = gate(limits).await;
-    let mut first = gate.negotiated(&[]).await.unwrap();
-    log_in(&gate, &mut first, 0, ("SCRAM-SHA-256-PLUS", bound_to(&gate))).await.unwrap();
-    let mut second = gate.negotiated(&[]).await.unwrap();
-    second.write_all(&login(0)).await.unwrap();
-    let mut scram = ScramSha256::new(gate.token.as_bytes(), bound_to(&gate));
-    assert_eq!(read(&mut second).await.0, 'R');
-    let length = u32::try_from(scram.message().len()).unwrap().to_be_bytes();
-    let first = [b"SCRAM-SHA-256-PLUS\0", &length[..], scram.message()].concat();
-    second.write_all(&startup::message(b'p', &first)).await.unwrap();
-    scram.update(&read(&mut second).await.1[4..]).unwrap();
-    second.write_all(&startup::message(b'p', scram.message())).await.unwrap();
-    assert_eq!(read(&mut second).await.0, 'R');
-    let (tag, body) = read(&mut second).await;
-    assert_eq!((tag, error(&body).0.as_str()), ('E', "53300"));
 }

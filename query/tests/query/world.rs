@@ -219,6 +219,7 @@ fn principal(name: &str, evidence: EvidenceRight) -> Principal {
         },
         hold: if evidence == EvidenceRight::All { HoldRight::All } else { HoldRight::None },
         evidence_fingerprint: evidence == EvidenceRight::All,
+        limits: retrace_access::PrincipalLimits::default(),
     }
 }
 

@@ -123,6 +123,7 @@ impl Proxy {
             evidence_fingerprint: false,
             kill: retrace_access::KillRight::None,
             hold: retrace_access::HoldRight::None,
+            limits: retrace_access::PrincipalLimits::default(),
         };
         let stream_id = Id::from_parts(1, [1; 10]);
         let instance = InstanceStream::open(shared.clone(), "test".to_owned(), now_unix_us, stream_id);

@@ -6,6 +6,7 @@ mod gate;
 mod interface;
 mod omit;
 mod opening;
+mod pacing;
 mod record;
 mod refuse;
 mod reply;
@@ -28,6 +29,7 @@ use self::copy::Copying;
 use self::expect::{Confirmed, Expected};
 use self::gate::Gate;
 use self::omit::Omitted;
+use self::pacing::Pacing;
 use self::refuse::Fault;
 use self::understand::ColumnState;
 use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
@@ -39,7 +41,7 @@ use crate::guesses::Guesses;
 pub use self::interface::{Input, LogFailure, Output};
 pub use self::omit::{Beyond, Recording};
 pub use self::opening::{Greeting, Opening, SessionLimits};
-pub use self::tally::Tally;
+pub use self::tally::{Slowed, Tally};
 pub use self::understand::{Analysed, Columns};
 
 /// Bytes of a client that wait for their records, above which reading the client stops.
@@ -130,6 +132,7 @@ pub struct Session {
     roll_asked: bool,
     columns: ColumnState,
     guesses: Arc<Guesses>,
+    pacing: Pacing,
     encoding_is_utf8: bool,
     omitted: Omitted,
     copying_in: Option<Box<Copying>>,
@@ -161,6 +164,7 @@ impl Session {
         let Opening {
             stream, subject, masker, recording, greeting, opened, asserted, policy_version, ..
         } = opening;
+        let mut tally = Tally::default();
         let opened = wire::SessionOpened { record_responses: recording.responses.into(), ..opened };
         let mut session = Self {
             state: State::Open,
@@ -179,6 +183,7 @@ impl Session {
             roll_asked: false,
             columns: ColumnState::new(opening.has_column_masks),
             guesses: opening.guesses,
+            pacing: Pacing::new(opening.buckets, now.monotonic_us, &mut tally),
             encoding_is_utf8: true,
             omitted: Omitted::default(),
             copying_in: None,
@@ -217,7 +222,7 @@ impl Session {
             client_bytes: 0,
             target_bytes: 0,
             fatal_passed_on: false,
-            tally: Tally::default(),
+            tally,
         };
         session.greet(now, &greeting, opened, asserted);
         session.release(now);
@@ -227,6 +232,7 @@ impl Session {
     /// Takes in what happened.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
         self.gate.note_time(now.monotonic_us);
+        self.pacing.note_time(now.monotonic_us, &mut self.tally);
         let outcome = match input {
             Input::Durable { end } => {
                 self.gate.advance(end);
@@ -239,7 +245,7 @@ impl Session {
             }
             Input::DeadlinePassed => self.handle_deadline(now),
             _ if self.state != State::Open => Ok(()),
-            Input::ClientBytes(bytes) => self.handle_client_bytes(bytes),
+            Input::ClientBytes(bytes) => self.handle_client_bytes(now, bytes),
             Input::Analysed(analysed) => {
                 self.handle_analysed(now, analysed);
                 Ok(())
@@ -296,7 +302,8 @@ impl Session {
         let silent = holds.then_some(self.last_target_us + SILENCE_US);
         let lag = self.gate.lag_deadline_us().filter(|_| self.state == State::Open);
         let roll = (!self.roll_asked && self.is_between_exchanges()).then(|| self.roll_due_us());
-        log.into_iter().chain(silent).chain(lag).chain(roll).min()
+        let turn = self.pacing.look_us().filter(|_| self.state == State::Open);
+        log.into_iter().chain(silent).chain(lag).chain(roll).chain(turn).min()
     }
 
     /// Whether the client's bytes are wanted now.
@@ -305,6 +312,7 @@ impl Session {
         self.state == State::Open
             && !self.client_done
             && self.client_stalled.is_none()
+            && !self.pacing.owes_bytes()
             && !self.is_behind()
             && self.gate.to_target_bytes() + self.pending_bytes < CLIENT_QUEUE_BYTES_MAX
             && !self.owes_too_many()
@@ -316,6 +324,7 @@ impl Session {
     pub fn wants_target_bytes(&self, unsent_bytes: usize) -> bool {
         let held_bytes = self.held_bytes + self.gate.to_client_bytes() + unsent_bytes;
         self.state == State::Open
+            && !self.pacing.owes_bytes()
             && !self.is_behind()
             && (self.client_gone || held_bytes < self.limits.held_bytes_max)
     }
@@ -412,6 +421,7 @@ impl Session {
     fn finish(&mut self, now: Now, reason: session_closed::Reason) -> Result<(), Fault> {
         self.state = State::Closing;
         self.tally.closed.push(reason);
+        self.pacing.end(now.monotonic_us, &mut self.tally);
         for unit in self.take_units() {
             if let Some(command_seq) = unit.command_seq {
                 let reason = match reason {

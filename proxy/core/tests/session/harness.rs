@@ -68,6 +68,7 @@ impl Bench {
             },
             has_column_masks: false,
             guesses: Arc::default(),
+            buckets: Arc::default(),
             greeting: Greeting {
                 settings: [("standard_conforming_strings", "on"), ("application_name", "jane@example.com")]
                     .map(|(name, value)| (Bytes::from(name), Bytes::from(value)))

@@ -26,8 +26,9 @@ const PENDING_MESSAGES_MAX: usize = 1024;
 const ASKED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl Session {
-    pub(super) fn handle_client_bytes(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) fn handle_client_bytes(&mut self, now: Now, bytes: &[u8]) -> Result<(), Fault> {
         self.client_bytes += bytes.len() as u64;
+        self.pacing.charge_bytes(now.monotonic_us, bytes.len(), &mut self.tally);
         self.client.push(bytes);
         Ok(())
     }
@@ -40,7 +41,10 @@ impl Session {
                 None => self.client.poll_frame().map_err(Fault::ClientFrame)?,
             };
             let Some(frame) = frame else { break };
-            if self.must_wait(&frame)? || (!self.client_skips && self.must_be_analysed(now, &frame)?) {
+            if self.must_wait(&frame)?
+                || self.must_await_turn(now, &frame)
+                || (!self.client_skips && self.must_be_analysed(now, &frame)?)
+            {
                 self.client_stalled = Some(frame);
                 if self.asked_bytes >= ASKED_BYTES_MAX {
                     // Without a Flush behind what was asked, the target may keep its answers.

@@ -7,6 +7,7 @@ use retrace_policy::mask::Masker;
 use retrace_proto::{Masked, StreamWriter, Subject, wire};
 
 use super::omit::Recording;
+use crate::buckets::Buckets;
 use crate::guesses::Guesses;
 use crate::postgres::message::CancelKey;
 
@@ -64,6 +65,8 @@ pub struct Opening {
     pub has_column_masks: bool,
     /// What may be compared with masked columns, shared by the sessions of one principal at one target.
     pub guesses: Arc<Guesses>,
+    /// What it may use up, shared by the sessions of one principal.
+    pub buckets: Arc<Buckets>,
     /// What the target said.
     pub greeting: Greeting,
     /// The first event's facts.

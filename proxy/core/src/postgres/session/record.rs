@@ -148,6 +148,7 @@ impl Session {
             self.append(now, Some(command_seq), Event::command_chunk(chunk))?;
         }
         self.commands += 1;
+        self.pacing.spend_turn(now.monotonic_us);
         Ok(command_seq)
     }
 }

@@ -8,6 +8,15 @@ use super::Session;
 /// Kinds of masks, each at its number.
 const KINDS: usize = MaskKind::UnknownOrigin as usize + 1;
 
+/// What slows a session down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slowed {
+    /// Its principal sends more commands than it may.
+    ByCommands,
+    /// More bytes pass than may.
+    ByBytes,
+}
+
 /// What a session did since the shell last looked; it takes out what it has counted.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -17,6 +26,10 @@ pub struct Tally {
     pub refused: Vec<command_refused::Reason>,
     /// For each stream that was closed, why.
     pub closed: Vec<session_closed::Reason>,
+    /// Each time that the session began to wait for its principal's buckets, for which.
+    pub slowed: Vec<Slowed>,
+    /// Each time that it had waited, for which and how long, in microseconds.
+    pub waited_us: Vec<(Slowed, u64)>,
     masked: Option<[u64; KINDS]>,
 }
 

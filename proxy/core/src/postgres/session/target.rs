@@ -69,6 +69,7 @@ impl Session {
 
     pub(super) fn handle_target_bytes(&mut self, now: Now, bytes: &[u8]) -> Result<(), Fault> {
         self.target_bytes += bytes.len() as u64;
+        self.pacing.charge_bytes(now.monotonic_us, bytes.len(), &mut self.tally);
         self.last_target_us = now.monotonic_us;
         if self.client_gone {
             self.orphan_bytes += bytes.len();
