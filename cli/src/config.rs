@@ -5,6 +5,7 @@
 mod build;
 mod form;
 mod lake;
+mod limits;
 mod link;
 mod log;
 mod options;
@@ -26,6 +27,7 @@ use retrace_policy::detect::Detector;
 use retrace_policy::mask;
 use retrace_proto::log::TopicPartition;
 use retrace_proto::wire;
+use retrace_proxy::SourceLimits;
 use retrace_proxy_core::postgres::Beyond;
 use sha2::{Digest, Sha256};
 
@@ -56,7 +58,7 @@ pub(crate) const DRAIN_WAIT_MS_DEFAULT: u64 = 30_000;
 pub(crate) const DRAIN_MS_MAX: u64 = 60 * 60 * 1_000;
 
 /// What may change while a process runs. Whatever else the file has counts from the next start.
-const CHANGEABLE: [&str; 3] = ["principal", "target", "mask"];
+const CHANGEABLE: [&str; 4] = ["principal", "target", "mask", "limits"];
 
 /// Data of one COPY from the client that is recorded if the file does not say, in bytes.
 pub(crate) const COPY_DATA_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
@@ -86,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) retention: Periods,
     /// Below these offsets ingest takes records of a later release as dead letters.
     pub(crate) dead_letters_below: BTreeMap<TopicPartition, u64>,
+    /// What may come from one source.
+    pub(crate) source_limits: SourceLimits,
     /// Who may come in.
     pub(crate) principals: Vec<Principal>,
     /// What they may reach.

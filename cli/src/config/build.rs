@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use retrace_access::{EvidenceRight, HoldRight, KillRight, Principal};
+use retrace_access::{EvidenceRight, HoldRight, KillRight, Principal, PrincipalLimits};
 use retrace_policy::catalogue::InvalidColumnName;
 use retrace_policy::detect::Detector;
 use retrace_proto::log::TopicPartition;
@@ -16,7 +16,7 @@ use super::place::{ConfigError, Source};
 use super::{
     COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, DRAIN_GRACE_MS_DEFAULT, DRAIN_MS_MAX,
     DRAIN_WAIT_MS_DEFAULT, HEALTH_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record,
-    Target, fixed, form, lake, link, log, policy_version, retention,
+    Target, fixed, form, lake, limits, link, log, policy_version, retention,
 };
 use crate::services::Drain;
 
@@ -49,7 +49,8 @@ pub(super) fn build(
     unique(form.principal.iter().map(|principal| &principal.name), "principal", source)?;
     unique(form.mask.iter().map(|mask| &mask.name), "mask", source)?;
     let names: Vec<String> = form.target.iter().map(|target| target.name.as_ref().clone()).collect();
-    let principals = form.principal.into_iter().map(|it| principal(it, &names, source));
+    let of_all = limits::of_all(&form.limits, source)?;
+    let principals = form.principal.into_iter().map(|it| principal(it, &names, of_all, source));
     let masks = form.mask.into_iter().map(|it| mask(it, &names, source));
     Ok(Config {
         policy_version: policy_version(source.text),
@@ -63,6 +64,7 @@ pub(super) fn build(
         lake: lake::lake(form.lake, &dir, source)?,
         retention: retention::retention(&form.retention, source)?,
         dead_letters_below: dead_letters_below(form.ingest, source)?,
+        source_limits: limits::of_sources(&form.limits),
         principals: principals.collect::<Result<_, _>>()?,
         masks: masks.collect::<Result<_, _>>()?,
         targets: form.target.into_iter().map(|it| target(it, &dir, source)).collect::<Result<_, _>>()?,
@@ -167,8 +169,14 @@ fn is_of_target_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
-fn principal(it: form::Principal, targets: &[String], source: &Source<'_>) -> Result<Principal, ConfigError> {
+fn principal(
+    it: form::Principal,
+    targets: &[String],
+    of_all: PrincipalLimits,
+    source: &Source<'_>,
+) -> Result<Principal, ConfigError> {
     Ok(Principal {
+        limits: limits::of_one(&it.limits, of_all, source)?,
         targets: known_targets(it.targets, targets, source)?,
         name: it.name.into_inner(),
         kind: match it.kind {

@@ -27,6 +27,8 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) ingest: Ingest,
     #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
     pub(super) principal: Vec<Principal>,
     #[serde(default)]
     pub(super) target: Vec<Target>,
@@ -110,6 +112,29 @@ pub(super) struct Ingest {
     pub(super) dead_letters_below: BTreeMap<Spanned<String>, u64>,
 }
 
+/// What nobody may have too much of: 0 is no limit. The first four are each principal's, unless its own say otherwise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) sessions_max: Option<u64>,
+    pub(super) commands_per_second_max: Option<u64>,
+    pub(super) commands_burst_max: Option<Spanned<u64>>,
+    pub(super) bytes_per_second_max: Option<u64>,
+    pub(super) sessions_per_source_max: Option<u64>,
+    pub(super) logins_waiting_per_source_max: Option<u64>,
+    pub(super) logins_per_minute_per_source_max: Option<u64>,
+    pub(super) failed_logins_per_minute_max: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PrincipalLimits {
+    pub(super) sessions_max: Option<u64>,
+    pub(super) commands_per_second_max: Option<u64>,
+    pub(super) commands_burst_max: Option<Spanned<u64>>,
+    pub(super) bytes_per_second_max: Option<u64>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Principal {
@@ -125,6 +150,8 @@ pub(super) struct Principal {
     pub(super) kill: Kill,
     #[serde(default)]
     pub(super) hold: Hold,
+    #[serde(default)]
+    pub(super) limits: PrincipalLimits,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

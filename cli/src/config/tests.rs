@@ -179,6 +179,41 @@ fn a_proof_towards_a_target_is_strict_unless_the_file_says_otherwise() {
     assert_eq!(set.protocol_minor_max, 2);
 }
 
+fn limits_of(lines: &str, of_dev: &str) -> (retrace_access::PrincipalLimits, retrace_proxy::SourceLimits) {
+    let text = GOOD.replace("evidence = \"all\"", of_dev);
+    let config = parse(&format!("[limits]\n{lines}\n{text}")).unwrap();
+    (config.principals[0].limits, config.source_limits)
+}
+
+#[test]
+fn limits_are_those_of_all_unless_a_principal_has_its_own_and_0_is_none() {
+    let max = std::num::NonZeroU64::new;
+    let (by_default, sources) = limits_of("", "");
+    assert_eq!(by_default, retrace_access::PrincipalLimits::default());
+    assert_eq!((by_default.sessions_max, by_default.commands_per_second_max), (max(1_500), None));
+    assert_eq!((sources.sessions_max, sources.logins_waiting_max), (None, max(256)));
+    assert_eq!((sources.logins_per_minute_max, sources.failed_logins_per_minute_max), (None, max(600)));
+
+    let lines = "sessions_max = 20\ncommands_per_second_max = 100\ncommands_burst_max = 500\nbytes_per_second_max = 7\n\
+                 sessions_per_source_max = 30\nlogins_waiting_per_source_max = 0\n\
+                 logins_per_minute_per_source_max = 40\nfailed_logins_per_minute_max = 5";
+    let (of_all, sources) = limits_of(lines, "");
+    assert_eq!((of_all.sessions_max, of_all.bytes_per_second_max), (max(20), max(7)));
+    assert_eq!((of_all.commands_per_second_max, of_all.commands_burst_max), (max(100), max(500)));
+    assert_eq!((sources.sessions_max, sources.logins_waiting_max), (max(30), None));
+    assert_eq!((sources.logins_per_minute_max, sources.failed_logins_per_minute_max), (max(40), max(5)));
+
+    let (own, _) = limits_of(lines, "limits = { sessions_max = 0, commands_per_second_max = 10 }");
+    assert_eq!((own.sessions_max, own.bytes_per_second_max), (None, max(7)));
+    assert_eq!(
+        (own.commands_per_second_max, own.commands_burst_max),
+        (max(10), None),
+        "the burst is not its own"
+    );
+    let (own, _) = limits_of(lines, "limits = { commands_burst_max = 3 }");
+    assert_eq!((own.commands_per_second_max, own.commands_burst_max), (max(100), max(3)));
+}
+
 /// What is replaced in [`GOOD`], by what, and what the error says.
 const WRONG: &[(&str, &str, &str)] = &[
     (
@@ -329,9 +364,32 @@ const WRONG: &[(&str, &str, &str)] = &[
         "retrace.toml:18: principal `dev`: name: there is a principal `dev` before this one: names are unique",
     ),
     (
+        "evidence = \"all\"",
+        "limits = { sessions_max = 2, session_max = 1 }",
+        "retrace.toml:8: principal `dev`: limits: unknown key `session_max`; allowed: `sessions_max`, \
+         `commands_per_second_max`, `commands_burst_max`, `bytes_per_second_max`",
+    ),
+    (
+        "evidence = \"all\"",
+        "limits = { commands_burst_max = 9 }",
+        "retrace.toml:8: principal `dev`: limits: says nothing without a pace: set commands_per_second_max too, or leave \
+         it out",
+    ),
+    (
+        "[[mask]]",
+        "[limits]\nsessions_per_source_max = 9\ncommands_burst_max = 9\n[[mask]]",
+        "retrace.toml:19: limits: commands_burst_max: says nothing without a pace: set commands_per_second_max too, or \
+         leave it out",
+    ),
+    (
+        "[[mask]]",
+        "[limits]\nsessions_max = -1\n[[mask]]",
+        "retrace.toml:18: limits: sessions_max: invalid value: integer `-1`; allowed: u64",
+    ),
+    (
         "[[mask]]",
         "[[masks]]",
-        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `retention`, `ingest`, `principal`, `target`, `mask`",
+        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `retention`, `ingest`, `limits`, `principal`, `target`, `mask`",
     ),
     (
         "database = \"shop\"",

@@ -92,6 +92,7 @@ impl Process {
             fingerprint_key: fingerprint_key(&admission.keys),
             tls: tls::server_tls(&identity.certificate, &identity.key)?,
             limits: GatewayLimits::default(),
+            source_limits: self.config.source_limits,
         }));
         reloader.gateway(Arc::clone(&gateway), admission.keys.clone());
         gateway.metrics().register(&mut self.health.registry());

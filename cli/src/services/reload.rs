@@ -118,7 +118,8 @@ impl Reloader {
         }
         match (gate, &self.directory) {
             (Some((gateway, targets, tls)), _) => {
-                gateway.reload(Reload { principals, targets, policy_version, tls });
+                let source_limits = next.source_limits;
+                gateway.reload(Reload { principals, targets, policy_version, tls, source_limits });
             }
             (None, Some(directory)) => directory.replace(principals),
             (None, None) => {}
