@@ -1,5 +1,5 @@
 use futures::StreamExt;
-use retrace_proto::wire::envelope::Payload;
+use retrace_proto::wire::{self, envelope::Payload};
 use retrace_proto::{Envelope, Recorded};
 use retrace_query::EventRecord;
 use retrace_replay::{safe, time};
@@ -73,16 +73,29 @@ fn about(event: &Recorded) -> String {
             format!("{} in {}", completed.command_tag, time::duration(completed.duration_us))
         }
         Payload::CommandRefused(refused) => format!("told {}", refused.sqlstate),
-        Payload::LoginRefused(refused) => format!("from {}", refused.client_address),
+        Payload::LoginRefused(refused) => refusal(refused),
         Payload::EvidenceRead(read) => read.statement.clone(),
         _ => String::new(),
+    }
+}
+
+/// Why logins were refused, whence they came, and how many they were if several.
+fn refusal(refused: &wire::LoginRefused) -> String {
+    let reason = refused.reason().as_str_name().trim_start_matches("REASON_").to_lowercase();
+    let source = match refused.client_address.as_str() {
+        "" => "several addresses",
+        address => address,
+    };
+    match refused.count {
+        0 | 1 => format!("for {reason} from {source}"),
+        count => format!("{count} for {reason} from {source}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use retrace_proto::log::{Topic, TopicPartition};
-    use retrace_proto::wire::{self, StreamKind};
+    use retrace_proto::wire::StreamKind;
     use retrace_proto::{CommandReceived, CommandTexts, Event, Id, Masked, StreamWriter, Subject};
 
     use super::*;
@@ -116,6 +129,21 @@ mod tests {
             line(record(sealed.bytes().to_vec())),
             format!("00:00:02.500  {id}  #0 bot@shop  command_received SELECT\\n'\\x1B[2J'")
         );
+    }
+
+    #[test]
+    fn refused_logins_say_how_many_they_are() {
+        let refused = |count, client_address: &str| {
+            refusal(&wire::LoginRefused {
+                reason: wire::login_refused::Reason::FailedLogins.into(),
+                client_address: client_address.to_owned(),
+                count,
+                ..wire::LoginRefused::default()
+            })
+        };
+        assert_eq!(refused(1, "10.0.0.1"), "for failed_logins from 10.0.0.1");
+        assert_eq!(refused(190, "2001:db8::/64"), "190 for failed_logins from 2001:db8::/64");
+        assert_eq!(refused(7, ""), "7 for failed_logins from several addresses");
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
         text("payload_parameters", parameters),
         text("payload_columns", columns),
         number("payload_chunk", chunk),
+        number("payload_count", count),
+        number("payload_first_unix_us", first_unix_us),
+        number("payload_last_unix_us", last_unix_us),
         number("payload_masks", masks),
         number("payload_data_bytes", data_bytes),
         number("payload_omitted_bytes", omitted_bytes),
@@ -151,6 +154,24 @@ fn chunk(payload: &Payload) -> Option<i64> {
         Payload::CommandCompleted(completed) => Some(completed.chunks.into()),
         _ => None,
     }
+}
+
+/// How many refused logins the event stands for. Before it could be several, nothing was counted.
+fn count(payload: &Payload) -> Option<i64> {
+    let Payload::LoginRefused(refused) = payload else { return None };
+    i64::try_from(refused.count.max(1)).ok()
+}
+
+/// When the first of several refused logins came.
+fn first_unix_us(payload: &Payload) -> Option<i64> {
+    let Payload::LoginRefused(refused) = payload else { return None };
+    Some(refused.first_unix_us).filter(|at| *at != 0)
+}
+
+/// When the last of several did.
+fn last_unix_us(payload: &Payload) -> Option<i64> {
+    let Payload::LoginRefused(refused) = payload else { return None };
+    Some(refused.last_unix_us).filter(|at| *at != 0)
 }
 
 /// Bytes of COPY data that the event keeps.

@@ -224,6 +224,9 @@ fn note_text(event: &Recorded) -> String {
         Payload::StreamHeads(heads) => {
             format!("{} streams of this process are vouched for", heads.heads.len())
         }
+        Payload::LoginRefused(refused) if refused.count > 1 => {
+            format!("{} logins alike were refused", refused.count)
+        }
         Payload::LoginRefused(_) => "a login was refused".to_owned(),
         _ => String::new(),
     }

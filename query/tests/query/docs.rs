@@ -111,7 +111,7 @@ async fn every_example_runs_and_answers_with_rows_from_the_log_and_from_the_tabl
     let world = World::new().await;
     fill(&world).await;
     let page = page();
-    assert_eq!(examples(&page).len(), 13, "the page's examples are found");
+    assert_eq!(examples(&page).len(), 14, "the page's examples are found");
     // The first question has a question to find.
     world.sql("SELECT 1").await.unwrap();
     for from in ["the log", "the table"] {
@@ -119,6 +119,23 @@ async fn every_example_runs_and_answers_with_rows_from_the_log_and_from_the_tabl
             let found = world.sql(example).await.unwrap_or_else(|error| panic!("{error} in: {example}"));
             assert!(!found.is_empty(), "no rows from {from}: {example}");
         }
+        world.ingest().await;
+    }
+}
+
+#[tokio::test]
+async fn refused_logins_are_counted_by_what_their_events_stand_for() {
+    let world = World::new().await;
+    for (count, first_unix_us, last_unix_us) in [(1, 0, 0), (190, 3, 4)] {
+        let refused = wire::LoginRefused { count, first_unix_us, last_unix_us, ..Default::default() };
+        let event = Event::login_refused(refused, masked(Vec::new()));
+        world.instance.record(Default::default(), event).await.unwrap();
+    }
+    let of = |name: &str| format!("payload_{name}(coalesce(payload, raw)) AS {name}");
+    let columns = ["count", "first_unix_us", "last_unix_us"].map(of).join(", ");
+    let asked = format!("SELECT {columns} FROM events WHERE event_type = 'login_refused' ORDER BY 1");
+    for _from in ["the log", "the table"] {
+        assert_eq!(world.sql(&asked).await.unwrap(), [["1", "NULL", "NULL"], ["190", "3", "4"]]);
         world.ingest().await;
     }
 }
