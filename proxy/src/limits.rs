@@ -148,3 +148,47 @@ fn pace(limits: &PrincipalLimits) -> Pace {
         bytes_per_second_max: limits.bytes_per_second_max,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use retrace_access::{Principal, Principals, Secret, TokenFile};
+
+    use super::*;
+    use crate::testing::principal;
+
+    fn ann(commands_per_second_max: u64) -> Principal {
+        let commands_per_second_max = NonZeroU64::new(commands_per_second_max);
+        Principal {
+            limits: PrincipalLimits { commands_per_second_max, ..PrincipalLimits::default() },
+            ..principal("ann")
+        }
+    }
+
+    #[test]
+    fn buckets_go_by_the_configuration_that_is_there_and_those_that_nobody_has_are_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = TokenFile::init(&dir.path().join("tokens.toml")).unwrap();
+        let directory = Directory::new(vec![ann(1)], tokens, Secret::new(vec![1; 32])).unwrap();
+        let all = AllBuckets::default();
+        let reload = |principals| {
+            directory.replace(Principals::new(principals).unwrap());
+            all.adopt(&directory, 0);
+        };
+        let of_ann = all.of("ann", &directory, 0);
+        assert!(of_ann.commands.take(0, 1).is_some());
+        assert!(Arc::ptr_eq(&of_ann, &all.of("ann", &directory, 0)), "all of its sessions share them");
+        assert_eq!(all.of("retrace", &directory, 0).commands.take(0, 1), None, "the gate's own has no limit");
+
+        let turn = of_ann.commands.take(0, 100).unwrap();
+        reload(vec![ann(50)]);
+        assert_eq!(of_ann.commands.wait_us(0, turn), 2_000_000, "who waits waits by the new pace");
+        reload(vec![ann(0)]);
+        assert_eq!(of_ann.commands.take(0, 1), None);
+
+        reload(vec![principal("bob")]);
+        assert_eq!(all.lock().len(), 1, "a session goes on with them");
+        drop(of_ann);
+        reload(Vec::new());
+        assert_eq!(all.lock().len(), 0);
+    }
+}

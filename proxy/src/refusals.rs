@@ -13,13 +13,13 @@ use crate::source::Source;
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 /// Refusals alike within a window that are events of their own: what each client says of itself is in them.
-const ALONE_OF_A_KIND_MAX: u32 = 10;
+const REFUSALS_ALONE_MAX: u32 = 10;
 
 /// The same of those that said nothing of themselves, of which a second would say nothing new.
-const STRANGERS_ALONE_OF_A_KIND_MAX: u32 = 1;
+const STRANGERS_ALONE_MAX: u32 = 1;
 
 /// Refusals within a window that are events of their own, in all.
-const ALONE_IN_ALL_MAX: u32 = 200;
+const REFUSALS_ALONE_IN_ALL_MAX: u32 = 200;
 
 /// Kinds that are told apart at once. Further ones are counted by their reason alone.
 const KINDS_MAX: usize = 1024;
@@ -73,9 +73,8 @@ impl Refusals {
         }
         let in_all = state.alone;
         let of_a_kind = state.kinds.entry(key(&kind)).or_default();
-        let alone_max =
-            if kind.is_of_a_stranger { STRANGERS_ALONE_OF_A_KIND_MAX } else { ALONE_OF_A_KIND_MAX };
-        if of_a_kind.alone < alone_max && in_all < ALONE_IN_ALL_MAX {
+        let alone_max = if kind.is_of_a_stranger { STRANGERS_ALONE_MAX } else { REFUSALS_ALONE_MAX };
+        if of_a_kind.alone < alone_max && in_all < REFUSALS_ALONE_IN_ALL_MAX {
             of_a_kind.alone += 1;
             state.alone += 1;
             return true;
@@ -164,7 +163,7 @@ mod tests {
         }
         assert!(refusals.lock().kinds.len() <= KINDS_MAX + 2, "one more for each reason");
         let counted = refusals.take();
-        assert!(alone <= u64::from(ALONE_IN_ALL_MAX) && counted.len() <= KINDS_MAX + 2);
+        assert!(alone <= u64::from(REFUSALS_ALONE_IN_ALL_MAX) && counted.len() <= KINDS_MAX + 2);
         assert_eq!(alone + counted.iter().map(|counted| counted.count).sum::<u64>(), refused);
         assert!(counted.iter().all(|counted| counted.first_unix_us <= counted.last_unix_us));
         assert_eq!(counted.iter().filter(|counted| counted.kind.source.is_none()).count(), 2);

@@ -23,7 +23,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -193,6 +193,13 @@ impl Gate {
         TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
     }
 
+    /// The same from another address of this machine.
+    async fn plain_from(&self, address: [u8; 4]) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        socket.connect(([127, 0, 0, 1], self.port).into()).await.unwrap()
+    }
+
     /// Begins with TLS, saying these protocols.
     pub(crate) async fn direct(&self, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
         self.encrypt(self.plain().await, alpn).await
@@ -200,7 +207,16 @@ impl Gate {
 
     /// Asks for TLS and goes over to it, saying these protocols.
     pub(crate) async fn negotiated(&self, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut plain = self.plain().await;
+        self.negotiated_from([127, 0, 0, 1], alpn).await
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) async fn negotiated_from(
+        &self,
+        address: [u8; 4],
+        alpn: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut plain = self.plain_from(address).await;
         plain.write_all(&startup::ssl_request()).await.unwrap();
         assert_eq!(plain.read_u8().await.unwrap(), b'S');
         self.encrypt(plain, alpn).await

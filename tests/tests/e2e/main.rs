@@ -23,6 +23,7 @@ mod heads;
 mod health;
 mod inserts;
 mod kafka_log;
+mod limits;
 mod load;
 mod log_failures;
 mod masking;

@@ -10,7 +10,14 @@ use crate::SourceLimits;
 /// Logs in as `user`. Gives the connection that is ready for queries, or the code and the sentence of the refusal, and
 /// whether a proof was asked for before it.
 async fn attempt(gate: &Gate, user: &str, token: &str) -> Result<TlsStreamOf, (String, String, bool)> {
-    let mut stream = gate.negotiated(&[]).await.unwrap();
+    attempt_on(gate.negotiated(&[]).await.unwrap(), user, token).await
+}
+
+async fn attempt_on(
+    mut stream: TlsStreamOf,
+    user: &str,
+    token: &str,
+) -> Result<TlsStreamOf, (String, String, bool)> {
     let parameters = format!("user\0{user}\0database\0shop\0\0");
     stream.write_all(&startup::startup_message(3 << 16, parameters.as_bytes())).await.unwrap();
     let refused = |body: &[u8], asked| {
@@ -94,6 +101,8 @@ async fn a_source_that_has_its_sessions_is_refused_before_a_proof() {
         assert_eq!((code.as_str(), asked), ("53300", false), "{user}");
         assert!(sentence.contains("from where this client is"), "{sentence}");
     }
+    let elsewhere = gate.negotiated_from([127, 0, 0, 2], &[]).await.unwrap();
+    assert!(attempt_on(elsewhere, "dev", &token).await.is_ok(), "another source");
     assert_eq!(gate.refusals().await, [(Reason::SessionsPerSource, 1, 2); 2]);
 }
 
@@ -154,6 +163,42 @@ async fn wrong_tokens_by_the_hundred_are_few_events_whose_counts_sum_up() {
     assert_eq!(refusals.iter().map(|(_, count, _)| count).sum::<u64>(), 100);
     assert!(refusals.iter().all(|(reason, ..)| *reason == Reason::Credential), "{refusals:?}");
     assert!(refusals.iter().all(|(_, count, asserted)| (*count > 1) == (*asserted == 0)), "{refusals:?}");
+}
+
+/// A gate before a target that lets everybody in and answers every query, and whose principal has this pace.
+async fn paced(principal: PrincipalLimits) -> Gate {
+    let address = listen(|mut stream| async move {
+        read_startup(&mut stream).await;
+        stream.write_all(&welcome()).await.unwrap();
+        tokio::spawn(async move {
+            let answer = [startup::message(b'C', b"SELECT 0\0"), startup::message(b'Z', b"I")].concat();
+            while let Ok((b'Q', _)) = startup::read_message(&mut stream).await {
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+    })
+    .await;
+    Gate::limited(target(address), Limits { principal, ..Limits::default() }).await
+}
+
+#[tokio::test]
+async fn who_is_slowed_down_is_answered_to_the_end() {
+    let by_commands = PrincipalLimits {
+        commands_per_second_max: max(50),
+        commands_burst_max: max(1),
+        ..PrincipalLimits::default()
+    };
+    let by_bytes = PrincipalLimits { bytes_per_second_max: max(500), ..PrincipalLimits::default() };
+    for limits in [by_commands, by_bytes] {
+        let gate = paced(limits).await;
+        let mut stream = attempt(&gate, "dev", &gate.token).await.unwrap();
+        stream.write_all(&startup::message(b'Q', b"SELECT\0").repeat(20)).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!((read(&mut stream).await.0, read(&mut stream).await.0), ('C', 'Z'));
+        }
+        stream.write_all(&startup::message(b'X', b"")).await.unwrap();
+        assert_eq!(rest(&mut stream).await, b"");
+    }
 }
 
 #[tokio::test]
