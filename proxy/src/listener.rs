@@ -97,8 +97,11 @@ async fn connection(
     let seat = match take_seat(&gateway, &login.who.principal, source) {
         Ok(seat) => seat,
         Err(refusal) => {
-            let refusal =
-                Refusal { asserted: login.asserted, principal: Some(login.who.to_wire()), ..refusal };
+            let refusal = Refusal {
+                asserted: login.asserted,
+                principal: Some(Box::new(login.who.to_wire())),
+                ..refusal
+            };
             return refuse(&gateway, Some(stream), address, refusal).await;
         }
     };
@@ -199,7 +202,7 @@ fn unavailable(login: Login, answer: Bytes) -> Refusal {
     Refusal {
         reason: Reason::TargetUnavailable,
         asserted: login.asserted,
-        principal: Some(login.who.to_wire()),
+        principal: Some(Box::new(login.who.to_wire())),
         answer: Some(answer),
     }
 }
@@ -223,7 +226,7 @@ async fn refuse<S: AsyncWrite + Unpin>(
     if gateway.refusals.is_alone(refusal.kind(Source::of(address.ip())), clock::unix_us()) {
         let Refusal { reason, asserted, principal, .. } = refusal;
         let client_address = address.ip().to_canonical().to_string();
-        recorded(gateway.record_refused(reason, client_address, asserted, principal)).await;
+        recorded(gateway.record_refused(reason, client_address, asserted, principal.map(|it| *it))).await;
     }
     if let Some(stream) = stream {
         tell(stream, refusal.answer, gateway.limits.close_wait_max).await;

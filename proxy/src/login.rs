@@ -53,7 +53,7 @@ pub(crate) enum Opened {
 pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     pub(crate) asserted: Masked<Vec<Asserted>>,
-    pub(crate) principal: Option<retrace_proto::wire::Principal>,
+    pub(crate) principal: Option<Box<retrace_proto::wire::Principal>>,
     pub(crate) answer: Option<Bytes>,
 }
 
@@ -65,7 +65,7 @@ impl Refusal {
     /// What makes it like others.
     pub(crate) fn kind(&self, source: Source) -> Kind {
         let is_of_a_stranger = self.principal.is_none() && self.asserted.get().is_empty();
-        let principal = self.principal.clone();
+        let principal = self.principal.as_deref().cloned();
         Kind { reason: self.reason, source: Some(source), principal, is_of_a_stranger }
     }
 
@@ -224,7 +224,7 @@ pub(crate) async fn authenticate(
             &format!("retrace: there is no target \"{database}\" for \"{user}\""),
             "The database name is the name of a target; ask whoever runs the gate which are yours.",
         );
-        return Err(Refusal { principal: Some(who.to_wire()), ..with(refusal) });
+        return Err(Refusal { principal: Some(Box::new(who.to_wire())), ..with(refusal) });
     };
     Ok(Login { who, loaded, target, startup, asserted })
 }

@@ -146,6 +146,7 @@ impl Proxy {
             cancel_key: keys.cancel.clone(),
             fingerprint_key: FingerprintKey::new(keys.mask.expose()),
             tls: tls::server_tls(&identity.certificate, &identity.key).expect("TLS"),
+            source_limits: retrace_proxy::SourceLimits::default(),
             limits: GatewayLimits {
                 session: SessionLimits { log_wait_us_max: 500_000, ..SessionLimits::default() },
                 ..GatewayLimits::default()
