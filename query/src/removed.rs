@@ -57,7 +57,7 @@ mod tests {
         let removed = Removed { rows: 7, first_days_kept };
         assert_eq!(
             removed.to_string(),
-            "retention has removed 7 events, of sessions that began before 2025-11-24 (standard), 2026-11-24 (short)"
+            "retention has removed 7 events, of sessions that began before 2026-11-24 (short), 2025-11-24 (standard)"
         );
         assert_eq!(Removed::from_wire(removed.to_wire()), removed);
     }

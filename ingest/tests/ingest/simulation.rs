@@ -30,7 +30,7 @@ const SOAK_SEEDS: u64 = 1000;
 const TWICE_SEEDS: u64 = 3;
 
 /// Every fault and turn that the seeds together must have met.
-const MUST_STRIKE: [&str; 25] = [
+const MUST_STRIKE: [&str; 27] = [
     "append Refused",
     "append LostAnswer",
     "append Unknown",
@@ -56,6 +56,8 @@ const MUST_STRIKE: [&str; 25] = [
     "fenced",
     "orphans swept",
     "files merged",
+    "expired rows removed",
+    "files written anew without expired rows",
 ];
 
 /// Names the seed when a run panics.

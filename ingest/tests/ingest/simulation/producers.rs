@@ -1,16 +1,18 @@
 //! Writers of streams, whose appends fail as those of a log can, and what the log holds after all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use retrace_eventlog::{AppendError, EventLog, MemoryLog};
+use retrace_lake::RowKind;
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::StreamKind;
 use retrace_proto::{Envelope, Event, Id, StreamWriter, Subject};
 
 use super::chance::Chance;
+use super::checks::kinds;
 use super::counts::Counts;
 
 /// How far back a producer repeats itself.
@@ -57,6 +59,33 @@ impl Producers {
             producers: producers.into(),
             taken: ALL.map(|at| (at, Vec::new())).into(),
         }
+    }
+
+    /// Streams whose events must not expire yet: those that go on, and those of which something is not below these offsets. What
+    /// expires is days old, and no copy of it is on its way any more.
+    pub(crate) fn young(&self, below: impl Fn(&TopicPartition) -> u64) -> BTreeSet<Id> {
+        let go_on = self.producers.iter().map(|producer| producer.stream.stream_id());
+        let above = self.taken.iter().flat_map(|(at, taken)| {
+            taken.iter().skip(usize::try_from(below(at)).expect("few")).map(stream_of)
+        });
+        go_on.chain(above).collect()
+    }
+
+    /// Where events and their copies stand that are of none of these streams, below these offsets.
+    pub(crate) fn of_others(
+        &self,
+        young: &BTreeSet<Id>,
+        below: impl Fn(&TopicPartition) -> u64,
+    ) -> BTreeSet<(TopicPartition, u64)> {
+        let of = |(at, taken): (&TopicPartition, &Vec<Bytes>)| {
+            let rows: Vec<_> = (0..below(at)).zip(kinds(taken)).collect();
+            let old = rows.into_iter().filter(|(_, (value, kind))| {
+                *kind != RowKind::DeadLetter && !young.contains(&stream_of(value))
+            });
+            let at = *at;
+            old.map(move |(offset, _)| (at, offset)).collect::<Vec<_>>()
+        };
+        self.taken.iter().flat_map(of).collect()
     }
 
     /// Some producer appends a few events, now and then one again or one that another writer forged.
@@ -121,6 +150,10 @@ impl Producer {
         let id = Id::from_parts(MemoryLog::STARTS_AT_UNIX_US as u64 / 1000, random);
         Self { to, stream: StreamWriter::new(id, StreamKind::Session), sent: Vec::new() }
     }
+}
+
+fn stream_of(value: &Bytes) -> Id {
+    Envelope::open(value.clone()).expect("sealed").stream_id()
 }
 
 fn fate(chance: &mut Chance) -> Fate {

@@ -1,5 +1,6 @@
 //! One run of a seed: what happens next, one thing at a time, by the seed alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use object_store::memory::InMemory;
 use retrace_eventlog::{EventLog, MemoryLog};
 use retrace_ingest::{Next, Options};
 use retrace_lake::faults::FaultyStore;
-use retrace_lake::{Compacted, CompactionOptions, Compactor, Sweeper, Table};
+use retrace_lake::{Compacted, CompactionOptions, Compactor, Held, Retainer, Retention, Sweeper, Table};
+use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
 
 use super::chance::Chance;
@@ -41,6 +43,8 @@ pub(crate) struct World {
     workers: Vec<Slot>,
     ghosts: Vec<Ghost>,
     pub(crate) counts: Counts,
+    /// What retention has removed.
+    pub(crate) removed: BTreeSet<(TopicPartition, u64)>,
     pub(crate) trace: Vec<String>,
 }
 
@@ -66,8 +70,9 @@ impl World {
         }
         let producers = Producers::new(&log, &mut chance);
         let (ghosts, counts, trace) = (Vec::new(), Counts::default(), Vec::new());
+        let removed = BTreeSet::new();
         let mut world =
-            Self { chance, now_ms: 0, log, store, table, producers, workers, ghosts, counts, trace };
+            Self { chance, now_ms: 0, log, store, table, producers, workers, ghosts, counts, removed, trace };
         world.divide();
         world
     }
@@ -82,7 +87,8 @@ impl World {
                 84..87 => self.pass_time_by_chance(),
                 87..90 => self.land_one().await,
                 90..94 => self.check_cut().await,
-                94..97 => self.compact().await,
+                94..96 => self.compact().await,
+                96..98 => self.expire().await,
                 _ => self.sweep().await,
             }
         }
@@ -220,6 +226,31 @@ impl World {
         self.say(format!("{merged} files of {rows} rows became {written}"));
     }
 
+    /// What the table has whole of streams that have ended expires; a hold is on the others. Between two requests of a
+    /// worker, so that a commit which it does not know to be made may find that its files are gone.
+    async fn expire(&mut self) {
+        let snapshot = self.table.snapshot().await.expect("nothing happens to it");
+        let topic_id = |topic| self.log.topic_id(topic);
+        let of = |at: &TopicPartition| snapshot.position(topic_id(at.topic), at.partition);
+        let young = self.producers.young(of);
+        let old = self.producers.of_others(&young, of);
+        let expected: Vec<_> = old.difference(&self.removed).copied().collect();
+        let held = Held { sessions: young.iter().map(Id::to_string).collect(), ..Held::default() };
+        let first_days_kept = [("standard".to_owned(), i32::MAX)].into();
+        let retention = Retention { first_days_kept, held };
+        let mut retainer = Retainer::new(self.table.clone());
+        let found = retainer.find(&snapshot, &retention).await.expect("nothing happens to it");
+        let Some(expired) = found else { return assert!(expected.is_empty(), "{expected:?} should go") };
+        assert_eq!(expired.rows_removed(), expected.len() as u64, "{expected:?}");
+        self.table.expire(&expired, &snapshot, topic_id).await.expect("nothing comes between");
+        self.counts.add_many("expired rows removed", expired.rows_removed());
+        if expired.rows_kept() > 0 {
+            self.counts.add("files written anew without expired rows");
+        }
+        self.say(format!("{} rows of {} files expired", expired.rows_removed(), expired.files_removed()));
+        self.removed.extend(expected);
+    }
+
     async fn sweep(&mut self) {
         self.sweep_after(A_DAY).await;
     }
@@ -256,6 +287,9 @@ impl World {
             self.land_one().await;
         }
         self.ghosts.clear();
+        if self.chance.percent(50) {
+            self.expire().await;
+        }
         self.sweep_after(Duration::ZERO).await;
     }
 }
