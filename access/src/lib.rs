@@ -9,10 +9,12 @@
 //! * [`ScramServer`]: that proof, a machine without I/O.
 //! * [`TokenFile`]: where tokens are made, listed and revoked; safe between processes.
 //! * [`Secret`], [`SecretRef`]: a value that does not print, and the reference by which a configuration names one.
+//! * [`CredentialSource`]: where a target's credential comes from, and [`Loan`]: that credential for one session.
 //! * [`Keys`], [`Ca`], [`tls`]: what a gateway keeps in its folder, and the TLS made from it, on both of its sides.
 //! * [`TargetAuth`]: how the gate may prove itself to a target.
 //!
-//! Two things are promised throughout. When the tokens cannot be read, every login is refused. And no error, log line or
+//! Two things are promised throughout. When the tokens cannot be read, every login is refused, and so it is at a target whose
+//! credential cannot be had. And no error, log line or
 //! `Debug` text of this crate holds a token, a key, or anything a client sent.
 
 mod principal;
@@ -29,6 +31,8 @@ mod verifier;
 
 mod secret;
 
+mod credential;
+
 mod keys;
 
 mod ca;
@@ -42,6 +46,7 @@ mod testing;
 mod time;
 
 pub use ca::{Ca, ServerIdentity};
+pub use credential::{Credential, CredentialSource, Loan, NoCredential};
 pub use directory::{Directory, DirectoryError, Principals, Refused};
 pub use files::FileError;
 pub use keys::{KeyError, Keys, RoleKey};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Stamp};
 
 /// The longest secret a file may hold, in bytes: room for a private key with its chain.
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -68,19 +68,24 @@ impl SecretRef {
                 let value = std::env::var_os(name).ok_or_else(|| SecretError::EnvUnset(name.clone()))?;
                 (value.into_vec(), format!("the environment variable {name}"))
             }
-            Self::File(path) => {
-                let path = base_dir.join(path);
-                let (_, mut bytes) = files::read(&path, SECRET_FILE_BYTES_MAX)?;
-                files::warn_if_shared(&path);
-                trim_line_end(&mut bytes);
-                (bytes, path.display().to_string())
-            }
+            Self::File(path) => return Ok(read_secret(&base_dir.join(path))?.1),
         };
         if bytes.is_empty() {
             return Err(SecretError::Empty(place));
         }
         Ok(Secret::new(bytes))
     }
+}
+
+/// The secret in a file, and which state of the file that was.
+pub(crate) fn read_secret(path: &Path) -> Result<(Stamp, Secret), SecretError> {
+    let (stamp, mut bytes) = files::read(path, SECRET_FILE_BYTES_MAX)?;
+    files::warn_if_shared(path);
+    trim_line_end(&mut bytes);
+    if bytes.is_empty() {
+        return Err(SecretError::Empty(path.display().to_string()));
+    }
+    Ok((stamp, Secret::new(bytes)))
 }
 
 fn trim_line_end(bytes: &mut Vec<u8>) {

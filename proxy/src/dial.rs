@@ -10,6 +10,7 @@ mod tests;
 
 use bytes::Bytes;
 use retrace_access::tls::server_end_point;
+use retrace_access::{Credential, Loan};
 use retrace_proxy_core::postgres::CancelKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,23 +33,48 @@ const LOGIN_MESSAGES_MAX: usize = 16;
 /// A target that is ready for a session.
 #[derive(Debug)]
 pub(crate) struct Dialled {
+    pub(crate) ready: Ready,
+    /// What the gate logged in by, which is given back when the session ends.
+    pub(crate) loan: Loan,
+}
+
+/// A connection to a target that has let the gate in.
+#[derive(Debug)]
+pub(crate) struct Ready {
     pub(crate) stream: TargetStream,
     pub(crate) settings: Vec<(Bytes, Bytes)>,
     pub(crate) cancel: CancelKey,
 }
 
-/// Connects, logs in, and waits until the target is ready.
+/// Connects, logs in, and waits until the target is ready. A credential that the target refuses may just have been changed, so
+/// another one, if there is one, is tried once.
 pub(crate) async fn dial(target: &Target, startup: &StartupParameters) -> Result<Dialled, DialError> {
+    let loan = target.credential.lend().await?;
+    let refused = match log_in(target, startup, loan.credential()).await {
+        Err(error) if error.is_of_credential() => error,
+        outcome => return Ok(Dialled { ready: outcome?, loan }),
+    };
+    let Some(other) = target.credential.lend_other(&loan).await? else { return Err(refused) };
+    drop(loan);
+    let ready = log_in(target, startup, other.credential()).await?;
+    Ok(Dialled { ready, loan: other })
+}
+
+async fn log_in(
+    target: &Target,
+    startup: &StartupParameters,
+    credential: &Credential,
+) -> Result<Ready, DialError> {
     let mut link = connect(target).await?;
-    link.stream.write_all(&login_message(target, startup)).await?;
+    link.stream.write_all(&login_message(target, startup, &credential.user)).await?;
     link.stream.flush().await?;
-    authenticate(target, &mut link).await?;
-    let mut dialled = Dialled { stream: link.stream, settings: Vec::new(), cancel: CancelKey::default() };
+    authenticate(target, credential, &mut link).await?;
+    let mut ready = Ready { stream: link.stream, settings: Vec::new(), cancel: CancelKey::default() };
     for _ in 0..MESSAGES_BEFORE_READY_MAX {
-        match read(&mut dialled.stream).await? {
-            (b'S', body) => dialled.settings.push(setting(&body)?),
-            (b'K', body) => dialled.cancel = startup::cancel_key(&body)?,
-            (b'Z', _) => return Ok(dialled),
+        match read(&mut ready.stream).await? {
+            (b'S', body) => ready.settings.push(setting(&body)?),
+            (b'K', body) => ready.cancel = startup::cancel_key(&body)?,
+            (b'Z', _) => return Ok(ready),
             (b'N', _) => {}
             _ => break,
         }
@@ -106,7 +132,7 @@ async fn ask_for_tls(stream: &mut TcpStream) -> Result<(), DialError> {
 
 /// The gate's own user and the target's own database; whatever else the client set for its session. Of options of the
 /// protocol none is passed on, since none is known here.
-fn login_message(target: &Target, startup: &StartupParameters) -> Vec<u8> {
+fn login_message(target: &Target, startup: &StartupParameters, user: &str) -> Vec<u8> {
     let mut body = Vec::new();
     let mut put = |name: &str, value: &str| {
         body.extend_from_slice(name.as_bytes());
@@ -114,7 +140,7 @@ fn login_message(target: &Target, startup: &StartupParameters) -> Vec<u8> {
         body.extend_from_slice(value.as_bytes());
         body.push(0);
     };
-    put("user", &target.user);
+    put("user", user);
     put("database", &target.database);
     for (name, value) in &startup.parameters {
         if !matches!(name.as_str(), "user" | "database" | "replication") {
@@ -126,8 +152,8 @@ fn login_message(target: &Target, startup: &StartupParameters) -> Vec<u8> {
 }
 
 /// Proves that the gate may log in, in the way that the target asks for.
-async fn authenticate(target: &Target, link: &mut Link) -> Result<(), DialError> {
-    let mut prover = Prover::new(target, link.privacy, link.end_point.take());
+async fn authenticate(target: &Target, credential: &Credential, link: &mut Link) -> Result<(), DialError> {
+    let mut prover = Prover::new(target.auth, credential, link.privacy, link.end_point.take());
     for message in 0..LOGIN_MESSAGES_MAX {
         let body = match read(&mut link.stream).await? {
             (b'R', body) => body,

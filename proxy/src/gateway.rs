@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use retrace_access::{
-    Directory, ListenerTls, Principals, Secret, ServerTls, TargetAuth, TargetTls, TlsError,
+    CredentialSource, Directory, ListenerTls, Principals, Secret, ServerTls, TargetAuth, TargetTls, TlsError,
 };
 use retrace_eventlog::{Append, EventLog, InstanceStream};
 use retrace_policy::catalogue::ColumnMask;
@@ -42,10 +42,8 @@ pub struct Target {
     pub address: String,
     /// The database it is there.
     pub database: String,
-    /// Whom the gate logs in as.
-    pub user: String,
-    /// With which password.
-    pub password: Secret,
+    /// Whom the gate logs in as, and by what.
+    pub credential: CredentialSource,
     /// How the gate may prove itself.
     pub auth: TargetAuth,
     /// The newest minor version of protocol 3 to ask for: 0, or 2 for longer cancel keys.

@@ -54,7 +54,7 @@ pub(crate) async fn run(
     let about = subject(gateway, session_id, &entrance);
     let analyst = Analyst::new(gateway, &entrance);
     let target = entrance.target.clone();
-    let opening = opening(gateway, about.clone(), entrance, dialled.settings, place.key());
+    let opening = opening(gateway, about.clone(), entrance, dialled.ready.settings, place.key());
     let counters = gateway.metrics.open_session(&target);
     let driver = Driver {
         session: Session::open(opening, clock::now()),
@@ -63,7 +63,7 @@ pub(crate) async fn run(
         about: about.clone(),
         rolled: JoinSet::new(),
         target_config: target,
-        target_cancel: dialled.cancel,
+        target_cancel: dialled.ready.cancel,
         place,
         orders,
         knows_orders: true,
@@ -79,7 +79,9 @@ pub(crate) async fn run(
         analysis: None,
         counters,
     };
-    let ended = tokio::spawn(driver.run(client, dialled.stream)).await;
+    let ended = tokio::spawn(driver.run(client, dialled.ready.stream)).await;
+    // Its connection is closed, so nothing needs the credential any more.
+    drop(dialled.loan);
     match ended {
         Ok((about, outbox)) => settle(gateway.clone(), about, outbox).await,
         Err(_) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retrace_access::{
-    Ca, CertificateCheck, Directory, EvidenceRight, Keys, KillRight, Principal, PrincipalLimits, Secret,
+    Ca, CertificateCheck, Credential, CredentialSource, Directory, EvidenceRight, Keys, KillRight, Principal, PrincipalLimits, Secret,
     ServerIdentity, TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
 };
 use retrace_eventlog::{ControlFollower, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog};
@@ -41,14 +41,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const PASSWORD: &str = "canary-password";
 
+/// What the gate logs in by.
+pub(crate) fn credential() -> Credential {
+    Credential { user: "gate".to_owned(), password: Secret::new(PASSWORD.as_bytes().to_vec()) }
+}
+
 /// A target at this address, with nothing asked for beyond the defaults.
 pub(crate) fn target(address: String) -> Target {
     Target {
         name: "shop".to_owned(),
         address,
         database: "shop_1".to_owned(),
-        user: "gate".to_owned(),
-        password: Secret::new(PASSWORD.as_bytes().to_vec()),
+        credential: CredentialSource::fixed(credential()),
         auth: TargetAuth::default(),
         protocol_minor_max: 0,
         encryption: TargetEncryption::Cleartext,

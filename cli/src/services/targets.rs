@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use retrace_access::Keys;
+use retrace_access::{CredentialSource, Keys};
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_proxy::{Target, TargetEncryption};
@@ -17,8 +17,8 @@ pub(super) fn fingerprint_key(keys: &Keys) -> FingerprintKey {
 pub(super) fn targets(config: &Config, keys: &Keys) -> anyhow::Result<Vec<Target>> {
     let target = |target: &config::Target| {
         let named = || format!("{}: target `{}`", config.file().display(), target.name);
-        let password =
-            target.password.resolve(config.dir()).with_context(|| format!("{}: password", named()))?;
+        let credential = CredentialSource::of_user(&target.user, &target.password, config.dir())
+            .with_context(|| format!("{}: password", named()))?;
         let encryption = match &target.tls {
             Some(tls) => TargetEncryption::tls(tls, &target.host, config.dir()).with_context(named)?,
             None => TargetEncryption::Cleartext,
@@ -28,8 +28,7 @@ pub(super) fn targets(config: &Config, keys: &Keys) -> anyhow::Result<Vec<Target
             name: target.name.clone(),
             address: address(&target.host, target.port),
             database: target.database.clone(),
-            user: target.user.clone(),
-            password,
+            credential,
             encryption,
             auth: target.auth,
             protocol_minor_max: target.protocol_minor_max,

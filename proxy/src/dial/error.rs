@@ -1,6 +1,6 @@
 use std::io;
 
-use retrace_access::AuthMethod;
+use retrace_access::{AuthMethod, NoCredential};
 use rustls::CertificateError;
 
 use crate::startup::StartupError;
@@ -8,6 +8,8 @@ use crate::startup::StartupError;
 /// Why a target is not ready. No variant holds what the target said, an address or a credential.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
+    #[error(transparent)]
+    NoCredential(#[from] NoCredential),
     #[error("it cannot be reached ({})", .0.kind())]
     Io(io::Error),
     #[error("it does not speak TLS")]
@@ -63,6 +65,11 @@ impl DialError {
             Self::Setting { sqlstate } | Self::Busy { sqlstate } => sqlstate,
             _ => "08001",
         }
+    }
+
+    /// Whether it may be that the credential has been changed: everything that PostgreSQL says by class 28.
+    pub(super) fn is_of_credential(&self) -> bool {
+        matches!(self, Self::Refused { sqlstate } if sqlstate.starts_with("28"))
     }
 
     /// What the client can do.

@@ -4,10 +4,9 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{
     ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
 };
-use retrace_access::{AuthMethod, BindingMode, Secret};
+use retrace_access::{AuthMethod, BindingMode, Credential, Secret, TargetAuth};
 
 use super::DialError;
-use crate::gateway::Target;
 use crate::startup;
 
 /// Who may see what is sent on a connection.
@@ -23,7 +22,8 @@ pub(super) enum Privacy {
 
 /// The gate's side of a login.
 pub(super) struct Prover<'a> {
-    target: &'a Target,
+    auth: TargetAuth,
+    credential: &'a Credential,
     privacy: Privacy,
     end_point: Option<Vec<u8>>,
     state: State,
@@ -53,8 +53,13 @@ pub(super) enum Step {
 
 impl<'a> Prover<'a> {
     /// `end_point` is the hash of the target's certificate that a proof can be bound to.
-    pub(super) fn new(target: &'a Target, privacy: Privacy, end_point: Option<Vec<u8>>) -> Self {
-        Self { target, privacy, end_point, state: State::Begun }
+    pub(super) fn new(
+        auth: TargetAuth,
+        credential: &'a Credential,
+        privacy: Privacy,
+        end_point: Option<Vec<u8>>,
+    ) -> Self {
+        Self { auth, credential, privacy, end_point, state: State::Begun }
     }
 
     /// Takes an authentication message. After an error it takes no more.
@@ -99,13 +104,13 @@ impl<'a> Prover<'a> {
     fn password(&mut self) -> Result<Step, DialError> {
         self.check_weak(AuthMethod::Password)?;
         self.state = State::Sent;
-        Ok(Step::Send(with_end(self.target.password.expose())))
+        Ok(Step::Send(with_end(self.credential.password.expose())))
     }
 
     fn md5(&mut self, salt: &[u8]) -> Result<Step, DialError> {
         self.check_weak(AuthMethod::Md5)?;
         let salt = salt.try_into().map_err(|_| DialError::Protocol)?;
-        let hash = md5_hash(self.target.user.as_bytes(), self.target.password.expose(), salt);
+        let hash = md5_hash(self.credential.user.as_bytes(), self.credential.password.expose(), salt);
         self.state = State::Sent;
         Ok(Step::Send(with_end(hash.as_bytes())))
     }
@@ -118,7 +123,7 @@ impl<'a> Prover<'a> {
             return Err(DialError::Unsupported(if is_oauth { "OAuth" } else { "an unknown SASL mechanism" }));
         }
         self.check_allowed(AuthMethod::ScramSha256)?;
-        let end_point = self.end_point.take().filter(|_| self.target.auth.binding != BindingMode::Disable);
+        let end_point = self.end_point.take().filter(|_| self.auth.binding != BindingMode::Disable);
         let (name, binding) = match end_point {
             Some(end_point) if plus => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(end_point)),
             // Says that the gate could: a target that offered it then knows that somebody between took it away.
@@ -129,7 +134,7 @@ impl<'a> Prover<'a> {
         if name == SCRAM_SHA_256 {
             self.check_unbound()?;
         }
-        let exchange = ScramSha256::new(self.target.password.expose(), binding);
+        let exchange = ScramSha256::new(self.credential.password.expose(), binding);
         let first = exchange.message();
         let length = u32::try_from(first.len()).expect("a short message").to_be_bytes();
         let initial = message(&[name.as_bytes(), b"\0", &length[..], first].concat());
@@ -138,18 +143,18 @@ impl<'a> Prover<'a> {
     }
 
     fn check_allowed(&self, method: AuthMethod) -> Result<(), DialError> {
-        if self.target.auth.methods.allow(method) { Ok(()) } else { Err(DialError::NotAllowed(method)) }
+        if self.auth.methods.allow(method) { Ok(()) } else { Err(DialError::NotAllowed(method)) }
     }
 
     fn check_unbound(&self) -> Result<(), DialError> {
-        if self.target.auth.binding == BindingMode::Require { Err(DialError::NotBound) } else { Ok(()) }
+        if self.auth.binding == BindingMode::Require { Err(DialError::NotBound) } else { Ok(()) }
     }
 
     /// A method that gives away what it should prove: only to who has proved to be the target, or on this machine.
     fn check_weak(&self, method: AuthMethod) -> Result<(), DialError> {
         self.check_allowed(method)?;
         self.check_unbound()?;
-        if self.privacy == Privacy::Exposed && !self.target.auth.allow_weak {
+        if self.privacy == Privacy::Exposed && !self.auth.allow_weak {
             return Err(DialError::Weak(method));
         }
         Ok(())

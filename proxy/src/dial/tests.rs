@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use postgres_protocol::authentication::md5_hash;
-use retrace_access::{AuthMethod, BindingMode, CertificateCheck, TargetAuth, TargetTls, tls};
+use retrace_access::{
+    AuthMethod, BindingMode, CertificateCheck, CredentialSource, SecretRef, TargetAuth, TargetTls, tls,
+};
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -26,8 +28,8 @@ fn said(
     end_point: Option<&[u8]>,
     question: &[u8],
 ) -> Result<Vec<u8>, DialError> {
-    let target = Target { auth, ..target(String::new()) };
-    let step = Prover::new(&target, privacy, end_point.map(<[u8]>::to_vec)).handle(question)?;
+    let credential = testing::credential();
+    let step = Prover::new(auth, &credential, privacy, end_point.map(<[u8]>::to_vec)).handle(question)?;
     let Step::Send(message) = step else { return Ok(Vec::new()) };
     Ok(message.expose()[5..].to_vec())
 }
@@ -135,9 +137,10 @@ fn what_the_gate_does_not_do_is_named() {
 
 #[test]
 fn a_target_that_began_scram_owes_its_own_proof() {
-    let target = target(String::new());
+    let credential = testing::credential();
+    let new = || Prover::new(TargetAuth::default(), &credential, Privacy::Verified, None);
     let begun = || {
-        let mut prover = Prover::new(&target, Privacy::Verified, None);
+        let mut prover = new();
         let Step::Send(first) = prover.handle(&asking(SASL, PLAIN_OFFERED)).unwrap() else {
             panic!("no answer")
         };
@@ -157,7 +160,7 @@ fn a_target_that_began_scram_owes_its_own_proof() {
     for out_of_order in
         [asking(11, b"r=x,s=c2FsdA==,i=4096"), asking(12, b"v=AA=="), asking(99, b""), vec![0]]
     {
-        let mut prover = Prover::new(&target, Privacy::Verified, None);
+        let mut prover = new();
         assert!(matches!(prover.handle(&out_of_order), Err(DialError::Protocol)), "{out_of_order:?}");
     }
 }
@@ -200,7 +203,7 @@ async fn a_target_gets_the_gates_user_and_everything_that_the_client_set() {
         ("DateStyle", "German"),
     ]);
     let dialled = dial(&target(address), &startup).await.unwrap();
-    assert_eq!((dialled.cancel.process_id, dialled.cancel.secret), (9, vec![8, 7, 6, 5]));
+    assert_eq!((dialled.ready.cancel.process_id, dialled.ready.cancel.secret), (9, vec![8, 7, 6, 5]));
     let (code, rest) = told.recv().await.unwrap();
     assert_eq!(code, 3 << 16, "3.0 whatever the client spoke");
     let expect = "user\0gate\0database\0shop_1\0options\0-c search_path=a,b -c statement_timeout=5s\0\
@@ -218,8 +221,8 @@ async fn cancel_keys_of_a_target_are_kept_whole_and_sent_back() {
         let target = Target { protocol_minor_max: 2, ..target(address) };
         let dialled = dial(&target, &asked(&[])).await.unwrap();
         assert_eq!(told.recv().await.unwrap().0, 3 << 16 | 2);
-        drop(dialled.stream);
-        cancel(&target, &dialled.cancel).await.unwrap();
+        drop(dialled.ready.stream);
+        cancel(&target, &dialled.ready.cancel).await.unwrap();
         assert_eq!(told.recv().await.unwrap(), (80_877_102, key));
     }
     let words = [startup::message(b'R', &[0; 4]), startup::message(b'K', &[1; 4 + 257])];
@@ -278,6 +281,70 @@ async fn a_target_without_tls_or_with_words_before_it_is_not_logged_in_at() {
     }
 }
 
+/// A target that lets in whoever logs in by `password`, and tells who came.
+async fn knowing(password: &'static str) -> (String, mpsc::UnboundedReceiver<String>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let address = listen(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            read_startup(&mut stream).await;
+            let _ = stream.write_all(&startup::message(b'R', &asking(CLEARTEXT, b""))).await;
+            let (_, said) = testing::read(&mut stream).await;
+            let said = String::from_utf8(said).unwrap();
+            let is_known = said.trim_end_matches('\0') == password;
+            let _ = tell.send(said);
+            let refused = startup::message(b'E', b"SFATAL\0C28P01\0Mno\0\0");
+            let _ = stream.write_all(&if is_known { welcome() } else { refused }).await;
+            testing::rest(&mut stream).await;
+        }
+    })
+    .await;
+    (address, told)
+}
+
+fn all(mut told: mpsc::UnboundedReceiver<String>) -> Vec<String> {
+    std::iter::from_fn(|| told.try_recv().ok()).collect()
+}
+
+#[tokio::test]
+async fn a_password_that_is_refused_and_has_been_replaced_since_is_tried_anew_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    std::fs::write(&path, "old").unwrap();
+    let password = SecretRef::File(path.clone());
+    let credential = CredentialSource::of_user("gate", &password, dir.path()).unwrap();
+    // As if it had been replaced between the loan and the refusal.
+    let refused = credential.lend().await.unwrap();
+    std::fs::write(&path, "new, and longer").unwrap();
+    let other = credential.lend_other(&refused).await.unwrap().unwrap();
+    assert_eq!(other.credential().password.expose(), b"new, and longer");
+    assert!(credential.lend_other(&other).await.unwrap().is_none(), "there is no further one");
+
+    let (address, told) = knowing("new, and longer").await;
+    let at = Target { credential: credential.clone(), ..target(address) };
+    dial(&at, &asked(&[])).await.unwrap();
+    assert_eq!(all(told), ["new, and longer\0"]);
+
+    let (address, told) = knowing("something else").await;
+    let error = dial(&Target { credential, ..target(address) }, &asked(&[])).await.unwrap_err();
+    assert!(error.is_of_credential() && error.sqlstate() == "08001", "{error:?}");
+    assert_eq!(all(told), ["new, and longer\0"], "what did not change is not tried again");
+}
+
+#[tokio::test]
+async fn a_target_is_not_dialled_without_a_credential() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    std::fs::write(&path, "old").unwrap();
+    let credential = CredentialSource::of_user("gate", &SecretRef::File(path.clone()), dir.path()).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let (address, told) = knowing("old").await;
+    let error = dial(&Target { credential, ..target(address) }, &asked(&[])).await.unwrap_err();
+    assert_eq!(error.sqlstate(), "08001");
+    assert!(error.to_string().contains("cannot be had at the moment"), "{error}");
+    assert_eq!(all(told), [""; 0]);
+}
+
 /// A target inside TLS, that asks first or begins with it, and lets everybody in.
 async fn encrypted(config: ServerConfig, direct: bool) -> String {
     let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -314,7 +381,7 @@ async fn tls_begins_with_a_question_or_at_once_as_configured() {
     for (alpn, direct) in [(&[][..], false), (&[ALPN][..], false), (&[ALPN][..], true)] {
         let address = encrypted(config(alpn), direct).await;
         let dialled = dial(&at(address, direct), &asked(&[])).await.unwrap();
-        assert!(matches!(dialled.stream, TargetStream::Tls(_)));
+        assert!(matches!(dialled.ready.stream, TargetStream::Tls(_)));
     }
     for alpn in [&[][..], &[b"http/1.1".as_slice()][..]] {
         let address = encrypted(config(alpn), true).await;

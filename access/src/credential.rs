@@ -1,0 +1,112 @@
+//! What the gate proves itself with at a target: where it comes from, and for how long it counts.
+
+mod file;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::secret::{Secret, SecretError, SecretRef};
+
+pub(crate) use file::PasswordFile;
+
+/// A role of a target with its password.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The role's name, which is no secret.
+    pub user: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+/// A credential for one session, which gives it back by dropping this.
+#[derive(Debug)]
+pub struct Loan {
+    credential: Arc<Credential>,
+    /// Counts how often it was another one before.
+    edition: u64,
+}
+
+impl Loan {
+    /// One that nobody takes back.
+    #[must_use]
+    pub fn for_good(credential: Arc<Credential>, edition: u64) -> Self {
+        Self { credential, edition }
+    }
+
+    /// What is lent.
+    #[must_use]
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+}
+
+/// Why there is no credential. A client may be told; whoever keeps it says more in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoCredential {
+    /// It cannot be read or fetched now.
+    #[error("the gate's credential for it cannot be had at the moment")]
+    Unavailable,
+}
+
+/// Where a target's credential comes from. Clones are of one source.
+#[derive(Clone, Debug)]
+pub struct CredentialSource(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// As it was when the configuration was read.
+    Fixed(Arc<Credential>),
+    /// In a file, which is looked at with each loan and read again if it changed.
+    File(Arc<PasswordFile>),
+}
+
+impl CredentialSource {
+    /// A credential that does not change.
+    #[must_use]
+    pub fn fixed(credential: Credential) -> Self {
+        Self(Source::Fixed(Arc::new(credential)))
+    }
+
+    /// This role with the password that the reference leads to. A file counts as it is whenever a session begins; a
+    /// variable of the environment does not change while a process runs.
+    ///
+    /// # Errors
+    /// The password is not there.
+    pub fn of_user(user: &str, password: &SecretRef, base_dir: &Path) -> Result<Self, SecretError> {
+        match password {
+            SecretRef::Env(_) => {
+                let password = password.resolve(base_dir)?;
+                Ok(Self::fixed(Credential { user: user.to_owned(), password }))
+            }
+            SecretRef::File(path) => {
+                let file = PasswordFile::open(user.to_owned(), base_dir.join(path))?;
+                Ok(Self(Source::File(Arc::new(file))))
+            }
+        }
+    }
+
+    /// A credential for a session that begins.
+    ///
+    /// # Errors
+    /// There is none: the session must not begin.
+    pub async fn lend(&self) -> Result<Loan, NoCredential> {
+        match &self.0 {
+            Source::Fixed(credential) => Ok(Loan::for_good(credential.clone(), 0)),
+            Source::File(file) => file.lend(),
+        }
+    }
+
+    /// Another one in the place of one that the target has just refused; `None` if there is no other.
+    ///
+    /// # Errors
+    /// As [`CredentialSource::lend`].
+    pub async fn lend_other(&self, refused: &Loan) -> Result<Option<Loan>, NoCredential> {
+        match &self.0 {
+            Source::Fixed(_) => Ok(None),
+            // It may have been replaced since.
+            Source::File(file) => {
+                file.lend().map(|loan| Some(loan).filter(|loan| loan.edition != refused.edition))
+            }
+        }
+    }
+}
