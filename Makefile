@@ -8,6 +8,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export RETRACE_CLIENTS := $(CACHE)/clients
 export RETRACE_KAFKA := $(CACHE)/kafka
 export RETRACE_S3 := $(CACHE)/s3
+export RETRACE_VAULT := $(CACHE)/vault
 export RETRACE_CLICKHOUSE := $(CACHE)/clickhouse
 export RETRACE_PREVIOUS := $(CACHE)/previous
 export RETRACE_ENGINES := $(CACHE)/engines
@@ -40,8 +41,9 @@ cluster: servers build ## Start three brokers and an S3 server to try services o
 servers: setup
 	@scripts/kafka '$(RETRACE_KAFKA)'
 	@scripts/s3-server '$(RETRACE_S3)'
+	@scripts/vault-server '$(RETRACE_VAULT)'
 
-test: servers build ## Run every test, end-to-end on scratch PostgreSQL, Kafka and S3 servers included
+test: servers build ## Run every test, end-to-end on scratch PostgreSQL, Kafka, S3 and Vault servers included
 	@scripts/fault-tools
 	@scripts/clients '$(RETRACE_CLIENTS)'
 	$(CARGO) test --locked --workspace
@@ -82,4 +84,4 @@ golden: setup ## Keep a table and a log of a format that is new, for the tests o
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test lake --test golden that_is_written_is_kept
 
 clean: ## Remove the build output
-	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_PREVIOUS)' '$(RETRACE_ENGINES)'
+	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_VAULT)' '$(RETRACE_PREVIOUS)' '$(RETRACE_ENGINES)'

@@ -3,6 +3,7 @@
 //! * [`Postgres`]: a scratch cluster, the target; [`Database`]: one test's own part of it.
 //! * [`Kafka`]: a scratch cluster of brokers, the log.
 //! * [`S3`]: a scratch S3 server, the store of the lake; [`S3Faults`]: what stands before it and fails on demand.
+//! * [`Vault`]: a scratch secret store, and what of it leads to a target.
 //! * [`HaProxy`]: a load balancer before proxies, or a way to where a client cannot go itself.
 //! * [`Namespace`]: a network of its own, whose link can be cut; [`Clock`]: a clock that can be set.
 //! * [`compose`], [`kubernetes`]: what is deployed, to be compared with what runs here.
@@ -26,6 +27,8 @@ mod kafka;
 mod s3;
 
 mod s3_faults;
+
+mod vault;
 
 mod haproxy;
 
@@ -71,6 +74,7 @@ pub use run::{Outcome, run, wait_for};
 pub use s3::{S3, S3_ACCESS_KEY, S3_SECRET_KEY, s3_arguments};
 pub use s3_faults::{S3Fault, S3Faults, Struck};
 pub use sample::{customers, payment_card};
+pub use vault::{AppRole, Vault};
 pub use wire::{Message, Wire, cancel_request, startup};
 
 /// A folder that a script of the project installed something into: the one that `variable` names, else the one where
