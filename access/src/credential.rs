@@ -1,13 +1,15 @@
 //! What the gate proves itself with at a target: where it comes from, and for how long it counts.
 
 mod file;
+mod store;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::secret::{Secret, SecretError, SecretRef};
 
-pub(crate) use file::PasswordFile;
+use file::PasswordFile;
+pub use store::{Ask, Borrower, WeakBorrower};
 
 /// A role of a target with its password.
 #[derive(Clone, Debug)]
@@ -46,6 +48,9 @@ pub enum NoCredential {
     /// It cannot be read or fetched now.
     #[error("the gate's credential for it cannot be had at the moment")]
     Unavailable,
+    /// Whoever has it does not give it.
+    #[error("the gate is not given a credential for it")]
+    Refused,
 }
 
 /// Where a target's credential comes from. Clones are of one source.
@@ -58,6 +63,8 @@ enum Source {
     Fixed(Arc<Credential>),
     /// In a file, which is looked at with each loan and read again if it changed.
     File(Arc<PasswordFile>),
+    /// In a store, kept by a task.
+    Store(Borrower),
 }
 
 impl CredentialSource {
@@ -78,11 +85,17 @@ impl CredentialSource {
                 let password = password.resolve(base_dir)?;
                 Ok(Self::fixed(Credential { user: user.to_owned(), password }))
             }
-            SecretRef::File(path) => {
-                let file = PasswordFile::open(user.to_owned(), base_dir.join(path))?;
+            SecretRef::File(_) => {
+                let file = PasswordFile::open(user.to_owned(), password, base_dir)?;
                 Ok(Self(Source::File(Arc::new(file))))
             }
         }
+    }
+
+    /// What whoever is at the other end of `borrower` lends.
+    #[must_use]
+    pub fn store(borrower: Borrower) -> Self {
+        Self(Source::Store(borrower))
     }
 
     /// A credential for a session that begins.
@@ -93,6 +106,7 @@ impl CredentialSource {
         match &self.0 {
             Source::Fixed(credential) => Ok(Loan::for_good(credential.clone(), 0)),
             Source::File(file) => file.lend(),
+            Source::Store(borrower) => borrower.ask(None).await?.ok_or(NoCredential::Unavailable),
         }
     }
 
@@ -103,6 +117,7 @@ impl CredentialSource {
     pub async fn lend_other(&self, refused: &Loan) -> Result<Option<Loan>, NoCredential> {
         match &self.0 {
             Source::Fixed(_) => Ok(None),
+            Source::Store(borrower) => borrower.ask(Some(refused.edition)).await,
             // It may have been replaced since.
             Source::File(file) => {
                 file.lend().map(|loan| Some(loan).filter(|loan| loan.edition != refused.edition))

@@ -46,14 +46,14 @@ mod testing;
 mod time;
 
 pub use ca::{Ca, ServerIdentity};
-pub use credential::{Credential, CredentialSource, Loan, NoCredential};
+pub use credential::{Ask, Borrower, Credential, CredentialSource, Loan, NoCredential, WeakBorrower};
 pub use directory::{Directory, DirectoryError, Principals, Refused};
 pub use files::FileError;
 pub use keys::{KeyError, Keys, RoleKey};
 pub use limits::PrincipalLimits;
 pub use principal::{Authenticated, EvidenceRight, HoldRight, KillRight, Principal};
 pub use scram::{Mechanism, ScramError, ScramServer};
-pub use secret::{Secret, SecretError, SecretRef};
+pub use secret::{Secret, SecretError, SecretRef, SecretSource};
 pub use target_auth::{AuthMethod, AuthMethods, AuthMethodsError, BindingMode, TargetAuth};
 pub use tls::{CertificateCheck, ClientIdentity, CurrentTls, ListenerTls, ServerTls, TargetTls, TlsError};
 pub use token::TokenEntry;

@@ -1,14 +1,19 @@
+mod source;
+
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError, Stamp};
 
 /// The longest secret a file may hold, in bytes: room for a private key with its chain.
 const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+pub use source::SecretSource;
 
 /// Bytes that must not be seen: they do not print, and are overwritten in memory when dropped.
 #[derive(Clone)]
@@ -19,6 +24,12 @@ impl Secret {
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// Whether the other one has the same bytes, told in a time that does not depend on them.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 
     /// The bytes themselves. The name is there to be looked for in a review.
@@ -125,6 +136,11 @@ impl<'de> Visitor<'de> for SecretRefVisitor {
             let reference = match key.as_str() {
                 "env" => SecretRef::Env(map.next_value()?),
                 "file" => SecretRef::File(map.next_value()?),
+                "vault_kv" => {
+                    return Err(de::Error::custom(
+                        "only the password of a target can come from Vault: use { env = \"NAME\" } or { file = \"path\" }",
+                    ));
+                }
                 _ => return Err(de::Error::unknown_field(&key, &["env", "file"])),
             };
             if found.replace(reference).is_some() {
@@ -161,6 +177,7 @@ mod tests {
         assert_eq!(parse("password = { file = 'a/b' }").unwrap(), SecretRef::File("a/b".into()));
         assert!(parse("password = { env = 'A', file = 'b' }").unwrap_err().contains("not both"));
         assert!(parse("password = { vault = 'A' }").unwrap_err().contains("vault"));
+        assert!(parse("password = { vault_kv = 's/data/a' }").unwrap_err().contains("{ file ="));
         assert!(parse("password = {}").unwrap_err().contains("by reference"));
     }
 

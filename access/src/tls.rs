@@ -5,6 +5,7 @@
 
 mod end_point;
 mod listener;
+mod problem;
 mod target;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::secret::SecretError;
 
 pub use end_point::server_end_point;
 pub use listener::{CurrentTls, ListenerTls};
+pub use problem::wrong_with;
 pub use target::{CertificateCheck, ClientIdentity, TargetTls};
 
 /// The largest file of certificates, in bytes: the roots of an operating system are a quarter of it.

@@ -1,7 +1,7 @@
 use std::io;
 
+use retrace_access::tls::wrong_with;
 use retrace_access::{AuthMethod, NoCredential};
-use rustls::CertificateError;
 
 use crate::startup::StartupError;
 
@@ -98,21 +98,5 @@ impl From<StartupError> for DialError {
             StartupError::Io(error) => error.into(),
             _ => Self::Protocol,
         }
-    }
-}
-
-/// What is wrong with a certificate, without the names that it has.
-fn wrong_with(error: &CertificateError) -> &'static str {
-    use CertificateError as E;
-    match error {
-        // An authority of the same name with another key shows by the signature.
-        E::UnknownIssuer | E::BadSignature => "is not of an authority that the gate trusts for it (tls_ca)",
-        E::NotValidForName | E::NotValidForNameContext { .. } => {
-            "is of another name than the gate was told (tls_server_name)"
-        }
-        E::Expired | E::ExpiredContext { .. } => "is expired",
-        E::NotValidYet | E::NotValidYetContext { .. } => "is not valid yet",
-        E::Revoked => "is revoked",
-        _ => "is not valid",
     }
 }
