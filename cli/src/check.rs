@@ -1,6 +1,7 @@
 use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile, tls};
+use retrace_vault::Settings;
 
-use crate::config::{Config, Log};
+use crate::config::{Config, Log, TargetCredential};
 use crate::output::{self, Output};
 
 /// Reads everything that `up` will need. What may still differ when `up` runs, a secret in its environment or the
@@ -32,8 +33,15 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for target in &config.targets {
-        if let Err(error) = target.password.resolve(config.dir()) {
-            warnings.push(format!("target `{}`: password: {error}", target.name));
+        match &target.credential {
+            TargetCredential::Local { password, .. } => {
+                let error = password.resolve(config.dir()).err();
+                warnings.extend(error.map(|error| format!("target `{}`: password: {error}", target.name)));
+            }
+            from_vault @ TargetCredential::Vault(_) => {
+                let field = from_vault.field();
+                warnings.push(format!("target `{}`: {field}: from Vault, not looked at", target.name));
+            }
         }
         if let Some(mode) = &target.tls
             && let Err(error) = mode.client_config(config.dir())
@@ -44,6 +52,7 @@ fn warnings(config: &Config) -> Vec<String> {
             warnings.push(format!("target `{}`: no [[mask]] applies, so nothing is hidden", target.name));
         }
     }
+    warnings.extend(config.vault.iter().flat_map(of_vault));
     let log = match &config.log {
         Log::Kafka(kafka) => kafka.resolve(config.dir()).err(),
         Log::Embedded(_) => None,
@@ -54,6 +63,22 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     if config.targets.is_empty() {
         warnings.push("there is no [[target]], so nobody can reach anything".to_owned());
+    }
+    warnings
+}
+
+/// What the gate's way into the secret store lacks.
+fn of_vault(vault: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some((what, secret)) = vault.login.secret()
+        && let Err(error) = secret.resolve(&vault.base_dir)
+    {
+        warnings.push(format!("[vault] {what}: {error}"));
+    }
+    if vault.address.is_encrypted()
+        && let Err(error) = vault.tls.client_config(&vault.base_dir)
+    {
+        warnings.push(format!("[vault] tls: {error}"));
     }
     warnings
 }

@@ -3,6 +3,7 @@
 //! configuration decides who may do what and what is masked.
 
 mod build;
+mod credential;
 mod form;
 mod lake;
 mod limits;
@@ -11,6 +12,7 @@ mod log;
 mod options;
 mod place;
 mod retention;
+mod vault;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use retrace_access::{Principal, SecretRef, TargetAuth, TargetTls};
+use retrace_access::{Principal, TargetAuth, TargetTls};
 use retrace_ingest::Periods;
 use retrace_policy::catalogue::{ColumnMask, ColumnName};
 use retrace_policy::detect::Detector;
@@ -33,6 +35,7 @@ use sha2::{Digest, Sha256};
 
 use crate::services::Drain;
 
+pub(crate) use credential::TargetCredential;
 pub(crate) use lake::Lake;
 pub(crate) use log::Log;
 pub(crate) use place::ConfigError;
@@ -90,6 +93,8 @@ pub(crate) struct Config {
     pub(crate) dead_letters_below: BTreeMap<TopicPartition, u64>,
     /// What may come from one source.
     pub(crate) source_limits: SourceLimits,
+    /// The store of credentials, if there is one.
+    pub(crate) vault: Option<retrace_vault::Settings>,
     /// Who may come in.
     pub(crate) principals: Vec<Principal>,
     /// What they may reach.
@@ -109,10 +114,8 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// The database there.
     pub(crate) database: String,
-    /// The role that the gate logs in as.
-    pub(crate) user: String,
-    /// That role's password; relative files are in [`Config::dir`].
-    pub(crate) password: SecretRef,
+    /// What the gate logs in by.
+    pub(crate) credential: TargetCredential,
     /// What the gate waits for.
     pub(crate) durability: wire::Durability,
     /// How much is recorded.

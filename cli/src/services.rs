@@ -2,7 +2,7 @@
 //!
 //! The parts know each other only through the log and the table, in one process exactly as in several. What starts last
 //! stops first: the gate, so that no session loses its end; the query service; the reading of control records; whoever signs
-//! heads, with a last word; ingest, with a last commit; the log.
+//! heads, with a last word; ingest, with a last commit; the log; and what the gate has from a secret store goes back.
 
 mod admission;
 
@@ -25,6 +25,7 @@ use retrace_ingest::{Ingest, RetentionOptions};
 use retrace_lake::Table;
 use retrace_proto::wire::InstanceStarted;
 use retrace_proto::{Event, Id, Subject};
+use retrace_vault::Vault;
 use tokio::net::TcpListener;
 
 use crate::clock;
@@ -68,6 +69,17 @@ impl Role {
 /// Runs these services in this process until it is told to stop.
 pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> {
     quiet_panics();
+    // Credentials of targets are a gate's alone. Nothing is asked of the store yet.
+    let vault = config.vault.clone().filter(|_| roles.contains(&Role::Proxy)).map(Vault::new);
+    let outcome = Box::pin(serve_with(config, roles, vault.as_ref())).await;
+    if let Some(vault) = vault {
+        // Whichever way it ended, what the gate has from the store goes back.
+        vault.stop().await;
+    }
+    outcome
+}
+
+async fn serve_with(config: Config, roles: &[Role], vault: Option<&Vault>) -> anyhow::Result<()> {
     if let (config::Log::Embedded(folder), [_]) = (&config.log, roles) {
         bail!(
             "the log in {} belongs to one process, so its services run in one: use `retrace up`, or put the log on Kafka \
@@ -78,12 +90,15 @@ pub(crate) async fn serve(config: Config, roles: &[Role]) -> anyhow::Result<()> 
     // What the configuration names is there, and the addresses are free, before anything is opened or written.
     let admission = match roles {
         [Role::Ingest] => None,
-        _ => Some(Admission::load(&config, roles)?),
+        _ => Some(Box::pin(Admission::load(&config, roles, vault)).await?),
     };
     let listeners = Listeners::bind(&config, roles).await?;
     let ready = listeners.announced()?;
 
     let health = Health::new(name_of(roles));
+    if let Some(vault) = vault {
+        vault.register(&mut health.registry());
+    }
     if let Some(listener) = listeners.health {
         health.serve(listener);
     }

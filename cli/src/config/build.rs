@@ -16,7 +16,7 @@ use super::place::{ConfigError, Source};
 use super::{
     COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, DRAIN_GRACE_MS_DEFAULT, DRAIN_MS_MAX,
     DRAIN_WAIT_MS_DEFAULT, HEALTH_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record,
-    Target, fixed, form, lake, limits, link, log, policy_version, retention,
+    Target, credential, fixed, form, lake, limits, link, log, policy_version, retention, vault,
 };
 use crate::services::Drain;
 
@@ -45,13 +45,15 @@ pub(super) fn build(
         ],
         source,
     )?;
-    unique(form.target.iter().map(|target| &target.name), "target", source)?;
+    unique(form.target.iter().map(|target| &target.as_ref().name), "target", source)?;
     unique(form.principal.iter().map(|principal| &principal.name), "principal", source)?;
     unique(form.mask.iter().map(|mask| &mask.name), "mask", source)?;
-    let names: Vec<String> = form.target.iter().map(|target| target.name.as_ref().clone()).collect();
+    let names: Vec<String> = form.target.iter().map(|target| target.as_ref().name.as_ref().clone()).collect();
     let of_all = limits::of_all(&form.limits, source)?;
     let principals = form.principal.into_iter().map(|it| principal(it, &names, of_all, source));
     let masks = form.mask.into_iter().map(|it| mask(it, &names, source));
+    let vault = form.vault.map(|it| vault::vault(it, &dir, source)).transpose()?;
+    let targets = form.target.into_iter().map(|it| target(it, &dir, vault.is_some(), source));
     Ok(Config {
         policy_version: policy_version(source.text),
         fixed: fixed(source.text),
@@ -67,7 +69,8 @@ pub(super) fn build(
         source_limits: limits::of_sources(&form.limits),
         principals: principals.collect::<Result<_, _>>()?,
         masks: masks.collect::<Result<_, _>>()?,
-        targets: form.target.into_iter().map(|it| target(it, &dir, source)).collect::<Result<_, _>>()?,
+        targets: targets.collect::<Result<_, _>>()?,
+        vault,
         file: file.to_owned(),
         dir,
     })
@@ -254,7 +257,15 @@ fn listed(names: &[String]) -> String {
     names.iter().map(|name| format!(", {name}")).collect()
 }
 
-fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, ConfigError> {
+fn target(
+    it: Spanned<form::Target>,
+    dir: &Path,
+    has_vault: bool,
+    source: &Source<'_>,
+) -> Result<Target, ConfigError> {
+    let at = it.span();
+    let it = it.into_inner();
+    let credential = credential::credential(&it, at, has_vault, source)?;
     let (host, port) = host_and_port(&it.address, source)?;
     let (tls, auth) = link::link(&it, is_loopback(&host), dir, source)?;
     Ok(Target {
@@ -262,8 +273,7 @@ fn target(it: form::Target, dir: &Path, source: &Source<'_>) -> Result<Target, C
         host,
         port,
         database: it.database,
-        user: it.user,
-        password: it.password,
+        credential,
         durability: match it.durability {
             form::Durability::Exchange => wire::Durability::Exchange,
             form::Durability::Command => wire::Durability::Command,

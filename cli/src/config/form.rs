@@ -7,6 +7,8 @@ use retrace_access::SecretRef;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::credential::{Credential, Password};
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Form {
@@ -22,6 +24,7 @@ pub(super) struct Form {
     pub(super) log: Log,
     #[serde(default)]
     pub(super) lake: Lake,
+    pub(super) vault: Option<Spanned<Vault>>,
     #[serde(default)]
     pub(super) retention: Retention,
     #[serde(default)]
@@ -31,7 +34,7 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) principal: Vec<Principal>,
     #[serde(default)]
-    pub(super) target: Vec<Target>,
+    pub(super) target: Vec<Spanned<Target>>,
     #[serde(default)]
     pub(super) mask: Vec<Mask>,
 }
@@ -135,6 +138,47 @@ pub(super) struct PrincipalLimits {
     pub(super) bytes_per_second_max: Option<u64>,
 }
 
+/// The secret store, and how the gate logs in there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vault {
+    pub(super) address: Spanned<String>,
+    pub(super) namespace: Option<Spanned<String>>,
+    pub(super) tls_ca: Option<Spanned<PathBuf>>,
+    pub(super) tls_server_name: Option<Spanned<String>>,
+    pub(super) tls_cert: Option<Spanned<PathBuf>>,
+    pub(super) tls_key: Option<Spanned<SecretRef>>,
+    pub(super) token: Option<Spanned<SecretRef>>,
+    pub(super) approle: Option<Spanned<AppRole>>,
+    pub(super) kubernetes: Option<Spanned<Kubernetes>>,
+    pub(super) cert: Option<Spanned<Cert>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppRole {
+    pub(super) role_id: String,
+    pub(super) secret_id: SecretRef,
+    #[serde(default)]
+    pub(super) secret_id_is_wrapped: bool,
+    pub(super) mount: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kubernetes {
+    pub(super) role: String,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) mount: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cert {
+    pub(super) role: Option<String>,
+    pub(super) mount: Option<Spanned<String>>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Principal {
@@ -196,8 +240,9 @@ pub(super) struct Target {
     pub(super) _protocol: Protocol,
     pub(super) address: Spanned<String>,
     pub(super) database: String,
-    pub(super) user: String,
-    pub(super) password: SecretRef,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) password: Option<Spanned<Password>>,
+    pub(super) credential: Option<Spanned<Credential>>,
     #[serde(default)]
     pub(super) durability: Durability,
     #[serde(default)]

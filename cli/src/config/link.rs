@@ -2,9 +2,10 @@
 //! such as going on in cleartext, is refused here with a sentence.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use retrace_access::{BindingMode, CertificateCheck, ClientIdentity, TargetAuth, TargetTls};
+use retrace_access::{BindingMode, CertificateCheck, ClientIdentity, SecretRef, TargetAuth, TargetTls};
+use toml::Spanned;
 
 use super::form;
 use super::place::{ConfigError, Source};
@@ -26,7 +27,7 @@ pub(super) fn link(
     let tls = TargetTls {
         check,
         server_name: it.tls_server_name.as_ref().map(|name| name.as_ref().clone()),
-        identity: identity(it, dir, source)?,
+        identity: identity(it.tls_cert.as_ref(), it.tls_key.as_ref(), dir, source)?,
         direct: it.tls_negotiation.as_ref().is_some_and(|it| *it.as_ref() == form::TlsNegotiation::Direct),
     };
     Ok((Some(tls), auth))
@@ -83,12 +84,14 @@ fn refuse_without_tls(it: &form::Target, source: &Source<'_>) -> Result<(), Conf
     }
 }
 
-fn identity(
-    it: &form::Target,
+/// A certificate of the gate's own.
+pub(super) fn identity(
+    certificate: Option<&Spanned<PathBuf>>,
+    key: Option<&Spanned<SecretRef>>,
     dir: &Path,
     source: &Source<'_>,
 ) -> Result<Option<ClientIdentity>, ConfigError> {
-    match (&it.tls_cert, &it.tls_key) {
+    match (certificate, key) {
         (Some(certificate), Some(key)) => Ok(Some(ClientIdentity {
             certificate: dir.join(certificate.as_ref()),
             key: key.as_ref().clone(),

@@ -85,6 +85,10 @@ fn flat(name: String, value: Value) -> Option<Vec<(String, Setting)>> {
             if let Ok(secret) = SecretRef::deserialize(Value::Table(table.clone())) {
                 return Some(vec![(name, Setting::Secret(secret))]);
             }
+            // Only the password of a target can come from there.
+            if table.contains_key("vault_kv") {
+                return None;
+            }
             let nested = table.into_iter().map(|(rest, value)| flat(format!("{name}.{rest}"), value));
             return Some(nested.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect());
         }

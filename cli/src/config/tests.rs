@@ -1,8 +1,10 @@
 use std::path::Path;
 
-use retrace_access::{BindingMode, CertificateCheck};
+use retrace_access::{BindingMode, CertificateCheck, SecretRef};
 
 use super::*;
+
+mod vault;
 
 const GOOD: &str = r#"
 [proxy.postgres]
@@ -225,10 +227,15 @@ const WRONG: &[(&str, &str, &str)] = &[
         "user = \"shop\"",
         "usr = \"shop\"",
         "retrace.toml:14: target `shop`: usr: unknown key `usr`; allowed: `name`, `protocol`, `address`, `database`, \
-         `user`, `password`, `durability`, `record`, `tls`, `tls_ca`, `tls_server_name`, `tls_cert`, `tls_key`, `tls_negotiation`, \
+         `user`, `password`, `credential`, `durability`, `record`, `tls`, `tls_ca`, `tls_server_name`, `tls_cert`, `tls_key`, `tls_negotiation`, \
          `channel_binding`, `require_auth`, `allow_weak_auth`, `max_protocol_version`, `retention_class`",
     ),
     ("user = \"shop\"\n", "", "retrace.toml:9: target `shop`: missing key `user`"),
+    (
+        "password = { env = \"SHOP_PASSWORD\" }",
+        "",
+        "retrace.toml:9: target `shop`: missing key `password`, or `credential` in the place of `user` and `password`",
+    ),
     (
         "kind = \"human\"",
         "kind = \"robot\"",
@@ -389,7 +396,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[[mask]]",
         "[[masks]]",
-        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `retention`, `ingest`, `limits`, `principal`, `target`, `mask`",
+        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `vault`, `retention`, `ingest`, `limits`, `principal`, `target`, `mask`",
     ),
     (
         "database = \"shop\"",

@@ -2,6 +2,7 @@
 //! secrets of targets. Ingest lets nobody in, and a machine that only ingests has none of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
@@ -10,6 +11,7 @@ use retrace_policy::mask::Masker;
 use retrace_proto::wire::KeyRole;
 use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
 use retrace_query::{GRPC_ALPN, Options as QueryOptions, Parts, QueryService};
+use retrace_vault::Vault;
 use tokio::net::TcpListener;
 
 use super::control::{self, Obeying};
@@ -20,21 +22,30 @@ use super::{Doors, Process, Role, watch};
 use crate::config::Config;
 use crate::{control_keys, heads_key};
 
+/// How long the secret store may take for what the configuration names, before anything is served.
+const CREDENTIALS_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// Whom a process lets in, and by what keys.
 pub(super) struct Admission {
     keys: Keys,
     directory: Directory,
     /// Where a gate leads to; nowhere without one.
     targets: Vec<Target>,
+    /// The store that has credentials of targets.
+    vault: Option<Vault>,
 }
 
 impl Admission {
-    pub(super) fn load(config: &Config, roles: &[Role]) -> anyhow::Result<Self> {
+    pub(super) async fn load(config: &Config, roles: &[Role], vault: Option<&Vault>) -> anyhow::Result<Self> {
         let keys = Keys::load(config.dir())?;
         let tokens = TokenFile::load(&config.tokens_file())?;
         let directory = Directory::new(config.principals.clone(), tokens, keys.mock.clone())?;
-        let targets = if roles.contains(&Role::Proxy) { targets(config, &keys)? } else { Vec::new() };
-        Ok(Self { keys, directory, targets })
+        let targets = if roles.contains(&Role::Proxy) {
+            targets(config, &keys, vault, CREDENTIALS_WAIT_MAX).await?
+        } else {
+            Vec::new()
+        };
+        Ok(Self { keys, directory, targets, vault: vault.cloned() })
     }
 }
 
@@ -94,7 +105,7 @@ impl Process {
             limits: GatewayLimits::default(),
             source_limits: self.config.source_limits,
         }));
-        reloader.gateway(Arc::clone(&gateway), admission.keys.clone());
+        reloader.gateway(Arc::clone(&gateway), admission.keys.clone(), admission.vault.clone());
         gateway.metrics().register(&mut self.health.registry());
         Ok(gateway)
     }

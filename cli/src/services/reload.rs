@@ -9,6 +9,7 @@ use retrace_access::{Directory, Keys, ListenerTls, Principals, ServerIdentity, S
 use retrace_eventlog::InstanceStream;
 use retrace_proto::{Event, Subject};
 use retrace_proxy::{Gateway, Reload};
+use retrace_vault::Vault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
@@ -19,16 +20,26 @@ use crate::health::Health;
 /// How long the record of a new configuration may take. Without it the old one stays.
 const RECORD_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long the secret store may take for credentials that are new. Those that are in hand are not asked for.
+const CREDENTIALS_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// What reads a process's configuration again, and what it hands it to.
 pub(super) struct Reloader {
     config: Config,
     instance: Arc<InstanceStream>,
     /// Who may come in, where somebody may.
     directory: Option<Directory>,
-    gateway: Option<(Arc<Gateway>, Keys)>,
+    gateway: Option<Gate>,
     doors: Vec<ListenerTls>,
     done: Counter,
     failed: Counter,
+}
+
+/// A gate, and what its targets are made with.
+struct Gate {
+    gateway: Arc<Gateway>,
+    keys: Keys,
+    vault: Option<Vault>,
 }
 
 impl Reloader {
@@ -55,9 +66,9 @@ impl Reloader {
         self.directory = Some(directory);
     }
 
-    /// What it hands to a gate, whose masks are made by these keys.
-    pub(super) fn gateway(&mut self, gateway: Arc<Gateway>, keys: Keys) {
-        self.gateway = Some((gateway, keys));
+    /// What it hands to a gate, whose masks are made by these keys and whose credentials may be in this store.
+    pub(super) fn gateway(&mut self, gateway: Arc<Gateway>, keys: Keys, vault: Option<Vault>) {
+        self.gateway = Some(Gate { gateway, keys, vault });
     }
 
     /// The TLS of a listener, which gets a new certificate with the others.
@@ -101,7 +112,10 @@ impl Reloader {
         // Whatever can fail does so before anything changes.
         let principals = Principals::new(next.principals.clone())?;
         let gate = match &self.gateway {
-            Some((gateway, keys)) => Some((gateway, targets(&next, keys)?, server_tls(&next)?)),
+            Some(Gate { gateway, keys, vault }) => {
+                let targets = Box::pin(targets(&next, keys, vault.as_ref(), CREDENTIALS_WAIT_MAX)).await?;
+                Some((gateway, targets, server_tls(&next)?))
+            }
             None => None,
         };
         let mut door_tls = Vec::new();
