@@ -6,6 +6,8 @@ mod store;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::{mpsc, watch};
+
 use crate::secret::{Secret, SecretError, SecretRef};
 
 use file::PasswordFile;
@@ -20,19 +22,70 @@ pub struct Credential {
     pub password: Secret,
 }
 
+/// How far a credential is on its way out. It goes forward only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Term {
+    /// Not at all.
+    #[default]
+    Running,
+    /// What is under way with it should come to an end.
+    Ending,
+    /// It counts no more.
+    Over,
+}
+
 /// A credential for one session, which gives it back by dropping this.
 #[derive(Debug)]
 pub struct Loan {
     credential: Arc<Credential>,
     /// Counts how often it was another one before.
     edition: u64,
+    term: Option<watch::Receiver<Term>>,
+    _back: Option<Back>,
+}
+
+/// Tells whoever lent it. There is one for each session at most, which bounds the channel.
+#[derive(Debug)]
+struct Back {
+    edition: u64,
+    returned: mpsc::UnboundedSender<u64>,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // Whoever is gone has given everything back already.
+        let _ = self.returned.send(self.edition);
+    }
 }
 
 impl Loan {
     /// One that nobody takes back.
     #[must_use]
     pub fn for_good(credential: Arc<Credential>, edition: u64) -> Self {
-        Self { credential, edition }
+        Self { credential, edition, term: None, _back: None }
+    }
+
+    /// One for a time: `term` tells of its end, and `returned` hears of its edition when it is dropped.
+    #[must_use]
+    pub fn for_a_time(
+        credential: Arc<Credential>,
+        edition: u64,
+        term: watch::Receiver<Term>,
+        returned: mpsc::UnboundedSender<u64>,
+    ) -> Self {
+        Self { credential, edition, term: Some(term), _back: Some(Back { edition, returned }) }
+    }
+
+    /// Resolves once it is further on its way out than this: where it is then. Never, if it has no end.
+    pub fn passed(&self, told: Term) -> impl Future<Output = Term> + Send + 'static {
+        let term = self.term.clone();
+        async move {
+            match term {
+                // Whoever is gone has given it back.
+                Some(mut term) => term.wait_for(|term| *term > told).await.map_or(Term::Over, |term| *term),
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// What is lent.

@@ -46,7 +46,7 @@ mod testing;
 mod time;
 
 pub use ca::{Ca, ServerIdentity};
-pub use credential::{Ask, Borrower, Credential, CredentialSource, Loan, NoCredential, WeakBorrower};
+pub use credential::{Ask, Borrower, Credential, CredentialSource, Loan, NoCredential, Term, WeakBorrower};
 pub use directory::{Directory, DirectoryError, Principals, Refused};
 pub use files::FileError;
 pub use keys::{KeyError, Keys, RoleKey};

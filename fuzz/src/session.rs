@@ -17,7 +17,7 @@ use retrace_proto::{Envelope, Id, Masked, Recorded, StreamWriter, Subject};
 use retrace_proxy_core::Now;
 use retrace_proxy_core::postgres::frame::Framer;
 use retrace_proxy_core::postgres::{
-    Analysed, Beyond, CancelKey, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
+    Analysed, Beyond, CancelKey, Greeting, Input, Leave, LogFailure, Opening, Output, Recording, Session,
     SessionLimits,
 };
 
@@ -138,8 +138,8 @@ impl Bench {
             Step::ClientClosed => self.input(Input::ClientClosed),
             Step::TargetClosed => self.input(Input::TargetClosed),
             Step::LogFailed => self.input(Input::LogFailed(LogFailure::Permanent)),
-            Step::Shutdown => self.input(Input::Shutdown),
-            Step::Drain => self.input(Input::Drain),
+            Step::Shutdown => self.input(Input::Shutdown(Leave::Instance)),
+            Step::Drain => self.input(Input::Drain(Leave::Instance)),
             Step::OrdersKnown(known) => self.input(Input::OrdersKnown(known)),
             Step::Kill => self.input(Input::Killed(wire::ControlReference::default())),
         }

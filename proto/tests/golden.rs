@@ -315,6 +315,16 @@ fn events_after_control_records() -> Vec<Event> {
     vec![retention(), Event::login_refused(refused_logins, Masked::default())]
 }
 
+/// What came behind those: whom the gate logged in as, and that this came to its end.
+fn events_of_credentials() -> Vec<Event> {
+    let opened = wire::SessionOpened { target_user: "v-shop-1".to_owned(), ..wire::SessionOpened::default() };
+    let closed = wire::SessionClosed {
+        reason: wire::session_closed::Reason::CredentialEnded.into(),
+        ..wire::SessionClosed::default()
+    };
+    vec![Event::session_opened(opened, Masked::default(), Masked::default()), Event::session_closed(closed)]
+}
+
 fn control_reference() -> wire::ControlReference {
     wire::ControlReference {
         topic: "retrace.control".to_owned(),
@@ -343,8 +353,10 @@ fn sealed() -> Vec<Envelope> {
         let sealed = Envelope::seal_signed(&mut stream, &subject(), occurred_at(index), event, &sign);
         all.push(sealed.expect("small events"));
     }
-    for (index, event) in (all.len()..).zip(events_after_control_records()) {
-        let sealed = Envelope::seal(&mut stream, &subject(), Some(1), occurred_at(index), event);
+    let after = events_after_control_records().into_iter().map(|event| (event, Some(1)));
+    let of_credentials = events_of_credentials().into_iter().map(|event| (event, None));
+    for (index, (event, command_seq)) in (all.len()..).zip(after.chain(of_credentials)) {
+        let sealed = Envelope::seal(&mut stream, &subject(), command_seq, occurred_at(index), event);
         all.push(sealed.expect("small events"));
     }
     all

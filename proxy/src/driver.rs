@@ -17,7 +17,7 @@ use retrace_proto::wire;
 use retrace_proto::{StreamWriter, Subject};
 use retrace_proxy_core::postgres::{Analysed, CancelKey, Input, LogFailure, Output, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until, timeout};
 
@@ -25,11 +25,11 @@ use crate::analyst::Analyst;
 use crate::clock;
 use crate::dial;
 use crate::gateway::{Gateway, Target};
+use crate::leaving::Leaving;
 use crate::metrics::SessionCounters;
 use crate::outbox::{Outbox, Progress};
 use crate::registry::{SessionOrder, SessionPlace};
 use crate::session;
-use crate::stage::Stage;
 
 /// How much is read from a socket at once, in bytes.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -61,11 +61,7 @@ pub(crate) struct Driver {
     pub(crate) knows_orders: bool,
     /// Resolves when it does again, if it does not now.
     pub(crate) control_lags: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    pub(crate) stages: watch::Receiver<Stage>,
-    /// How far the machine was told that the process is on its way out.
-    pub(crate) stage: Stage,
-    /// Resolves when it is further.
-    pub(crate) next_stage: Pin<Box<dyn Future<Output = Stage> + Send>>,
+    pub(crate) leaving: Leaving,
     pub(crate) alarm: Alarm,
     pub(crate) close_wait_max: Duration,
     pub(crate) dial_wait_max: Duration,
@@ -312,12 +308,8 @@ impl Driver {
 
     /// What happens beside the two sockets.
     fn poll_own(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.stage < Stage::Stopping
-            && let Poll::Ready(stage) = self.next_stage.as_mut().poll(context)
-        {
-            self.stage = stage;
-            self.next_stage = Box::pin(stage.passed(self.stages.clone()));
-            self.tell(if stage == Stage::Draining { Input::Drain } else { Input::Shutdown });
+        if let Poll::Ready(input) = self.leaving.poll_input(context) {
+            self.tell(input);
             return Poll::Ready(());
         }
         let knows_orders = self.gateway.control.lag.is_current();

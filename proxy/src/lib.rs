@@ -6,7 +6,8 @@
 //! principal and `source`; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they
 //! begin, on one of the `workers`; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the
 //! log's end of it; `registry` finds the session that an order means, and `control` obeys those that come by the log;
-//! `streams` knows how far each stream is durable, and `heads` signs it; `metrics` counts. `analyst` answers what a machine
+//! `streams` knows how far each stream is durable, and `heads` signs it; `leaving` tells a session that its
+//! process or its credential is on the way out; `metrics` counts. `analyst` answers what a machine
 //! asks about statements, from `parser` and `catalogue`.
 
 mod analyst;
@@ -18,6 +19,7 @@ mod dial;
 mod driver;
 mod gateway;
 mod heads;
+mod leaving;
 mod limits;
 mod listener;
 mod loaded;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use retrace_proto::wire::{self, Asserted, RecordResponses};
 use retrace_proto::{Event, Id, Masked, StreamWriter, Subject};
-use retrace_proxy_core::postgres::{CancelKey, Greeting, Opening, Recording, Session};
+use retrace_proxy_core::postgres::{Greeting, Opening, Recording, Session};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -15,6 +15,7 @@ use crate::clock;
 use crate::dial::Dialled;
 use crate::driver::{Alarm, Driver, Stream};
 use crate::gateway::{Gateway, Target};
+use crate::leaving::Leaving;
 use crate::loaded::Loaded;
 use crate::outbox::{Outbox, Progress};
 use crate::registry::Entrant;
@@ -54,7 +55,9 @@ pub(crate) async fn run(
     let about = subject(gateway, session_id, &entrance);
     let analyst = Analyst::new(gateway, &entrance);
     let target = entrance.target.clone();
-    let opening = opening(gateway, about.clone(), entrance, dialled.ready.settings, place.key());
+    let greeting = Greeting { settings: dialled.ready.settings, cancel_key: place.key() };
+    let loan = dialled.loan;
+    let opening = opening(gateway, about.clone(), entrance, loan.credential().user.clone(), greeting);
     let counters = gateway.metrics.open_session(&target);
     let driver = Driver {
         session: Session::open(opening, clock::now()),
@@ -68,9 +71,7 @@ pub(crate) async fn run(
         orders,
         knows_orders: true,
         control_lags: None,
-        next_stage: Box::pin(Stage::Serving.passed(stages.clone())),
-        stages,
-        stage: Stage::Serving,
+        leaving: Leaving::new(stages, loan),
         alarm: Alarm::new(),
         close_wait_max: gateway.limits.close_wait_max,
         dial_wait_max: gateway.limits.dial_wait_max,
@@ -80,8 +81,6 @@ pub(crate) async fn run(
         counters,
     };
     let ended = tokio::spawn(driver.run(client, dialled.ready.stream)).await;
-    // Its connection is closed, so nothing needs the credential any more.
-    drop(dialled.loan);
     match ended {
         Ok((about, outbox)) => settle(gateway.clone(), about, outbox).await,
         Err(_) => {
@@ -96,8 +95,8 @@ fn opening(
     gateway: &Gateway,
     subject: Subject,
     entrance: Entrance,
-    settings: Vec<(Bytes, Bytes)>,
-    cancel_key: CancelKey,
+    target_user: String,
+    greeting: Greeting,
 ) -> Opening {
     let session_id = subject.session_id.expect("the subject of a session names it");
     let target = entrance.target;
@@ -119,11 +118,12 @@ fn opening(
         buckets: gateway.buckets.of(&entrance.principal.name, &gateway.directory, clock::now().monotonic_us),
         opened: wire::SessionOpened {
             client_address: entrance.client_address,
+            target_user,
             tls_version: entrance.tls_version,
-            server_version: server_version(&settings),
+            server_version: server_version(&greeting.settings),
             ..wire::SessionOpened::default()
         },
-        greeting: Greeting { settings, cancel_key },
+        greeting,
         asserted: entrance.asserted,
         policy_version: entrance.loaded.policy_version.clone(),
         impossible_name: impossible_name(),

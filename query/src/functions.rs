@@ -24,6 +24,7 @@ pub(crate) fn all() -> Vec<ScalarUDF> {
     vec![
         text("payload_client_address", client_address),
         text("payload_continues", continues),
+        text("payload_target_user", target_user),
         text("payload_parameters", parameters),
         text("payload_columns", columns),
         number("payload_chunk", chunk),
@@ -125,6 +126,12 @@ fn client_address(payload: &Payload) -> Option<String> {
 fn continues(payload: &Payload) -> Option<String> {
     let Payload::SessionOpened(opened) = payload else { return None };
     Id::from_slice(&opened.continues).ok().map(|id| id.to_string())
+}
+
+/// `None` if it was recorded before that was.
+fn target_user(payload: &Payload) -> Option<String> {
+    let Payload::SessionOpened(opened) = payload else { return None };
+    Some(opened.target_user.clone()).filter(|user| !user.is_empty())
 }
 
 fn parameters(payload: &Payload) -> Option<String> {

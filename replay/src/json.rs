@@ -5,7 +5,7 @@
 //!
 //! | `item` | members |
 //! |---|---|
-//! | `opened` | `session_id`, `principal` {`name`, `kind`, `on_behalf_of`, `token_id`}, `target`, `protocol`, `durability`, `client_address`, `tls_version`, `server_version`, `asserted` {name: value}, `continues` |
+//! | `opened` | `session_id`, `principal` {`name`, `kind`, `on_behalf_of`, `token_id`}, `target`, `protocol`, `durability`, `client_address`, `tls_version`, `server_version`, `target_user`, `asserted` {name: value}, `continues` |
 //! | `command` | `asked`, `copied` and `response`, `omitted` {`data_bytes`, `rows`, `row_bytes`}, `refusal`, `end`; `asked`, `refusal` and `end` are null if not recorded |
 //! | `async` | `response` |
 //! | `cancel` | |
@@ -94,6 +94,7 @@ fn session(header: &wire::Header, opened: &wire::SessionOpened) -> Value {
         "client_address": opened.client_address,
         "tls_version": opened.tls_version,
         "server_version": opened.server_version,
+        "target_user": opened.target_user,
         "asserted": asserted,
         "continues": id(&opened.continues),
     })

@@ -304,7 +304,11 @@ fn who(principal: &wire::Principal) -> String {
 }
 
 fn target(header: &wire::Header, opened: &wire::SessionOpened) -> String {
-    let mut text = format!("{} ({}", safe::line(&header.target), words(header.protocol().as_str_name()));
+    let mut text = safe::line(&header.target);
+    if !opened.target_user.is_empty() {
+        write!(text, " as {}", safe::line(&opened.target_user)).expect("a String takes all");
+    }
+    write!(text, " ({}", words(header.protocol().as_str_name())).expect("a String takes all");
     if !opened.server_version.is_empty() {
         write!(text, " {}", safe::line(&opened.server_version)).expect("a String takes all");
     }

@@ -168,6 +168,9 @@ pub struct SessionOpened {
     pub settings: ::prost::alloc::vec::Vec<Asserted>,
     #[prost(enumeration = "RecordResponses", tag = "7")]
     pub record_responses: i32,
+    /// whom the gate logged in as at the target
+    #[prost(string, tag = "8")]
+    pub target_user: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Asserted {
@@ -213,6 +216,8 @@ pub mod session_closed {
         Rolled = 8,
         Internal = 9,
         Killed = 10,
+        /// that by which the gate was logged in at the target
+        CredentialEnded = 11,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -232,6 +237,7 @@ pub mod session_closed {
                 Self::Rolled => "REASON_ROLLED",
                 Self::Internal => "REASON_INTERNAL",
                 Self::Killed => "REASON_KILLED",
+                Self::CredentialEnded => "REASON_CREDENTIAL_ENDED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -248,6 +254,7 @@ pub mod session_closed {
                 "REASON_ROLLED" => Some(Self::Rolled),
                 "REASON_INTERNAL" => Some(Self::Internal),
                 "REASON_KILLED" => Some(Self::Killed),
+                "REASON_CREDENTIAL_ENDED" => Some(Self::CredentialEnded),
                 _ => None,
             }
         }

@@ -17,6 +17,6 @@ mod session;
 
 pub use message::CancelKey;
 pub use session::{
-    Analysed, Beyond, Columns, Greeting, Input, LogFailure, Opening, Output, Recording, Session,
+    Analysed, Beyond, Columns, Greeting, Input, Leave, LogFailure, Opening, Output, Recording, Session,
     SessionLimits, Slowed, Tally,
 };

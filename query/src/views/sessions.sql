@@ -12,6 +12,7 @@
 --   commands       commands received so far
 --   continues      the session that this one goes on from, where a long one was cut in two
 --   continued_by   the session that goes on from this one
+--   target_user    the role that the gate logged in as at the target, which is what the target's own log says
 SELECT
     stream.stream_id AS session_id,
     facts.principal AS principal,
@@ -27,7 +28,8 @@ SELECT
     coalesce(facts.commands, 0) AS commands,
     arrow_cast(facts.closed_at, 'Int64') - arrow_cast(facts.opened_at, 'Int64') AS duration_us,
     facts.continues AS continues,
-    following.stream_id AS continued_by
+    following.stream_id AS continued_by,
+    facts.target_user AS target_user
 FROM (
     SELECT
         stream_id,
@@ -38,6 +40,7 @@ FROM (
         max(protocol) AS protocol,
         max(CASE WHEN event_type = 'session_opened' THEN payload_client_address(coalesce(payload, raw)) END) AS client_address,
         max(CASE WHEN event_type = 'session_opened' THEN payload_continues(coalesce(payload, raw)) END) AS continues,
+        max(CASE WHEN event_type = 'session_opened' THEN payload_target_user(coalesce(payload, raw)) END) AS target_user,
         min(CASE WHEN event_type = 'session_opened' THEN occurred_at END) AS opened_at,
         max(CASE WHEN event_type = 'session_closed' THEN occurred_at END) AS closed_at,
         max(CASE WHEN event_type = 'session_closed' THEN status END) AS close_reason,

@@ -22,6 +22,7 @@ const COLUMNS: [(&str, &[&str]); 4] = [
             "duration_us",
             "continues",
             "continued_by",
+            "target_user",
         ],
     ),
     (

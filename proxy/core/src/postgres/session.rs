@@ -38,7 +38,7 @@ use crate::Now;
 use crate::audit::Audit;
 use crate::guesses::Guesses;
 
-pub use self::interface::{Input, LogFailure, Output};
+pub use self::interface::{Input, Leave, LogFailure, Output};
 pub use self::omit::{Beyond, Recording};
 pub use self::opening::{Greeting, Opening, SessionLimits};
 pub use self::tally::{Slowed, Tally};
@@ -86,7 +86,8 @@ pub struct Session {
     state: State,
     audit: Audit,
     poisoned: bool,
-    draining: bool,
+    /// Why it ends once nothing is under way.
+    draining: Option<Leave>,
     gate: Gate,
     outputs: VecDeque<Output>,
     masker: Arc<Masker>,
@@ -171,7 +172,7 @@ impl Session {
             gate: Gate::new(subject.durability),
             audit: Audit::new(stream, subject),
             poisoned: false,
-            draining: false,
+            draining: None,
             outputs: VecDeque::new(),
             content: ContentBuilder::new(masker.clone(), recording.responses),
             copied: ContentBuilder::new(masker.clone(), RecordResponses::Full),
@@ -262,15 +263,15 @@ impl Session {
             }
             Input::CancelRequested(control) => self.handle_cancel(now, control),
             Input::Killed(control) => self.handle_kill(now, control),
-            Input::Drain => {
-                self.draining = true;
+            Input::Drain(leave) => {
+                self.draining = self.draining.or(Some(leave));
                 Ok(())
             }
             Input::OrdersKnown(known) => {
                 self.gate.hold_commands(!known);
                 Ok(())
             }
-            Input::Shutdown => Err(Fault::Shutdown),
+            Input::Shutdown(leave) => Err(Fault::Shutdown(leave)),
         };
         if let Err(fault) = outcome.and_then(|()| self.go_on(now)) {
             self.fail(now, fault);

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use retrace_proto::wire;
 use retrace_proto::wire::command_refused::Reason;
-use retrace_proxy_core::postgres::{Input, LogFailure};
+use retrace_proxy_core::postgres::{Input, Leave, LogFailure};
 
 use crate::harness::*;
 
@@ -124,7 +124,7 @@ fn a_target_that_goes_without_a_word_is_spoken_for() {
 #[test]
 fn an_instance_that_stops_says_so() {
     let mut bench = Bench::open();
-    bench.input(Input::Shutdown);
+    bench.input(Input::Shutdown(Leave::Instance));
     assert!(contains(&bench.take_client(), b"C57P01\0"));
     assert!(bench.closed);
 }
@@ -223,7 +223,7 @@ proptest! {
                 Step::Deadline => {}
                 Step::Cancel => bench.input(Input::CancelRequested(None)),
                 Step::Kill => bench.input(Input::Killed(wire::ControlReference::default())),
-                Step::Drain => bench.input(Input::Drain),
+                Step::Drain => bench.input(Input::Drain(Leave::Instance)),
                 Step::OrdersKnown(known) => bench.input(Input::OrdersKnown(known)),
                 Step::ClientClosed => bench.input(Input::ClientClosed),
                 Step::TargetClosed => bench.input(Input::TargetClosed),

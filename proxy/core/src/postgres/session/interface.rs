@@ -33,15 +33,24 @@ pub enum Input<'a> {
     CancelRequested(Option<wire::ControlReference>),
     /// This control record wants the session to end.
     Killed(wire::ControlReference),
-    /// The instance is about to stop: the session ends as soon as nothing is under way between client and target.
-    Drain,
+    /// The session ends as soon as nothing is under way between client and target.
+    Drain(Leave),
     /// Whether the shell knows every order that may concern the session. While it does not, no command passes without its
     /// record being durable, whatever the target's durability is; and the shell tells of none that is.
     OrdersKnown(bool),
-    /// The instance stops.
-    Shutdown,
+    /// The session ends now.
+    Shutdown(Leave),
     /// The time of [`Session::poll_deadline`] has come.
     DeadlinePassed,
+}
+
+/// Why a session must end that nobody has done anything to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// The instance stops.
+    Instance,
+    /// The credential that the gate has logged in to the target with comes to its end.
+    Credential,
 }
 
 /// How the log failed the stream; the stream gets no further event.

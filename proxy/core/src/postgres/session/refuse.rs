@@ -7,7 +7,7 @@ use retrace_proto::wire::{self, command_refused, session_closed::Reason};
 
 use super::expect::{Expect, Expected};
 use super::gate::Unit;
-use super::{Output, Session, State};
+use super::{Leave, Output, Session, State};
 use crate::Now;
 use crate::postgres::frame::FrameError;
 use crate::postgres::message::{self, Severity, error_response};
@@ -37,8 +37,8 @@ pub(super) enum Fault {
     NameTooLong,
     /// An event could not be sealed.
     Seal,
-    /// The instance stops.
-    Shutdown,
+    /// The instance stops, or the credential ends.
+    Shutdown(Leave),
     /// A control record wants the session to end.
     Killed,
 }
@@ -111,7 +111,12 @@ impl Fault {
                 "",
                 Reason::Internal,
             ),
-            Self::Shutdown => ("57P01", SHUTDOWN.to_owned(), SHUTDOWN_HINT, Reason::Shutdown),
+            Self::Shutdown(Leave::Instance) => {
+                ("57P01", SHUTDOWN.to_owned(), SHUTDOWN_HINT, Reason::Shutdown)
+            }
+            Self::Shutdown(Leave::Credential) => {
+                ("57P01", CREDENTIAL_ENDED.to_owned(), CREDENTIAL_ENDED_HINT, Reason::CredentialEnded)
+            }
             Self::Killed => ("57P01", KILLED.to_owned(), KILLED_HINT, Reason::Killed),
         }
     }
@@ -297,11 +302,13 @@ impl Session {
         self.outputs.push_back(Output::Close);
     }
 
-    /// Ends a session that has nothing under way, where the instance is about to stop. A transaction that is open is
-    /// rolled back by the target, as it is when a server stops fast.
+    /// Ends a session that has nothing under way, where it must end. A transaction that is open is rolled back by the target,
+    /// as it is when a server stops fast.
     pub(super) fn end_if_drained(&mut self, now: Now) {
-        if self.draining && self.is_answered() {
-            self.fail(now, Fault::Shutdown);
+        if let Some(leave) = self.draining
+            && self.is_answered()
+        {
+            self.fail(now, Fault::Shutdown(leave));
             self.release(now);
         }
     }
@@ -334,6 +341,9 @@ impl Session {
 const SHUTDOWN: &str = "retrace: terminating connection due to administrator command";
 const SHUTDOWN_HINT: &str =
     "Retrace is shutting down. Connect again: another gate, or this one once it is back, takes you on.";
+const CREDENTIAL_ENDED: &str =
+    "retrace: terminating connection, since the gate's credential for this target comes to its end";
+const CREDENTIAL_ENDED_HINT: &str = "Connect again: the gate has another one by then.";
 const KILLED: &str =
     "retrace: this session was killed by an administrator; the outcome of an unanswered command is unknown";
 const KILLED_HINT: &str = "Ask whoever runs the gate for the reason.";
