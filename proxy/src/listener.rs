@@ -115,6 +115,9 @@ async fn connection(
         Ok(dialled) => dialled,
         Err(error) => {
             tracing::warn!(target = login.target.name, %error, "a target is not ready");
+            if error.is_of_credential() {
+                gateway.metrics.credential_refused(&login.target);
+            }
             let answer = error_response(
                 Severity::Fatal,
                 error.sqlstate(),

@@ -25,6 +25,7 @@ pub struct ProxyMetrics {
     logins_refused: Family<ReasonLabel, Counter>,
     limited: Family<LimitLabel, Counter>,
     slowed: Family<LimitLabel, Timing>,
+    credentials_refused: Family<TargetLabel, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -79,6 +80,8 @@ impl ProxyMetrics {
         let help = "Values that were masked, by kind; `unlisted` are those beyond what one event lists";
         all.register("masked_values", help, self.masked.clone());
         all.register("logins_refused", "Logins that were refused, by reason", self.logins_refused.clone());
+        let help = "Logins of the gate that a target refused for the gate's credential";
+        all.register("target_credential_refused", help, self.credentials_refused.clone());
         let help = "How often somebody came to a limit and was refused, shown out or slowed down";
         all.register("limited", help, self.limited.clone());
         let help = "How long sessions waited because their principals did more than they may";
@@ -100,6 +103,11 @@ impl ProxyMetrics {
         }
         let reason = word(reason.as_str_name(), "REASON_");
         self.logins_refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a login of the gate that a target refused for its credential.
+    pub(crate) fn credential_refused(&self, target: &Target) {
+        self.credentials_refused.get_or_create(&TargetLabel { target: target.name.clone() }).inc();
     }
 
     /// Counts the end of a session's stream.

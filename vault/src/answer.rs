@@ -70,6 +70,41 @@ pub(crate) struct StaticAccount {
     pub(crate) ttl: u64,
 }
 
+/// A role that was made for a time.
+#[derive(Deserialize)]
+pub(crate) struct Issued {
+    pub(crate) lease_id: Text,
+    pub(crate) lease_duration: u64,
+    #[serde(default)]
+    pub(crate) renewable: bool,
+    pub(crate) data: Account,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Account {
+    pub(crate) username: String,
+    pub(crate) password: Text,
+}
+
+/// A lease that was renewed.
+#[derive(Deserialize)]
+pub(crate) struct RenewedLease {
+    pub(crate) lease_duration: u64,
+    #[serde(default)]
+    pub(crate) renewable: bool,
+}
+
+/// What the gate may do.
+#[derive(Deserialize)]
+pub(crate) struct Capable {
+    pub(crate) data: Capabilities,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Capabilities {
+    pub(crate) capabilities: Vec<String>,
+}
+
 /// What a wrapping token was made for.
 #[derive(Deserialize)]
 pub(crate) struct Wrapped {

@@ -20,6 +20,10 @@ pub(crate) enum Call<'a> {
     RevokeToken,
     /// KV and credentials of the database engine alike.
     Read(&'a ApiPath),
+    RenewLease(&'a Secret),
+    RevokeLease(&'a Secret),
+    /// What the gate may do at a path.
+    Capabilities(&'a ApiPath),
     /// What a wrapping token wraps. Asked without a token of the gate's own.
     LookUpWrapped(&'a Secret),
     /// What it wraps itself. The wrapping token is the token that it is asked with.
@@ -42,6 +46,9 @@ impl Call<'_> {
             Self::RenewToken => "renew_token",
             Self::RevokeToken => "revoke_token",
             Self::Read(_) => "read",
+            Self::RenewLease(_) => "renew_lease",
+            Self::RevokeLease(_) => "revoke_lease",
+            Self::Capabilities(_) => "capabilities",
             Self::LookUpWrapped(_) | Self::Unwrap => "unwrap",
         }
     }
@@ -61,6 +68,9 @@ impl Call<'_> {
             Self::RenewToken => "auth/token/renew-self".into(),
             Self::RevokeToken => "auth/token/revoke-self".into(),
             Self::Read(path) => path.as_str().into(),
+            Self::RenewLease(_) => "sys/leases/renew".into(),
+            Self::RevokeLease(_) => "sys/leases/revoke".into(),
+            Self::Capabilities(_) => "sys/capabilities-self".into(),
             Self::LookUpWrapped(_) => "sys/wrapping/lookup".into(),
             Self::Unwrap => "sys/wrapping/unwrap".into(),
         }
@@ -79,6 +89,9 @@ impl Call<'_> {
             Self::LogIn { proof: Proof::Certificate { role: Some(role) }, .. } => {
                 &[("name", role.as_bytes())]
             }
+            // The term is the role's own. A lease that is let go of is the store's to revoke, and to try again.
+            Self::RenewLease(id) | Self::RevokeLease(id) => &[("lease_id", id.expose())],
+            Self::Capabilities(path) => &[("paths", path.as_str().as_bytes())],
             Self::LookUpWrapped(token) => &[("token", token.expose())],
             _ => &[],
         };

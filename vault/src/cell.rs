@@ -29,7 +29,7 @@ pub(crate) struct Cell<H> {
     fetch_began_at: Instant,
     fetch_at: Instant,
     backoff: Backoff,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<Output<H>>,
 }
 
 struct Value<H> {
@@ -81,7 +81,8 @@ impl<H> Cell<H> {
                 }
             }
             Input::NewLogin => self.fetch_at = now,
-            Input::Time => {}
+            // What does not end is not given back.
+            Input::Returned { .. } | Input::Renewed { .. } | Input::Closed | Input::Time => {}
         }
         self.drop_if_over(now);
         self.lend();
@@ -89,7 +90,7 @@ impl<H> Cell<H> {
     }
 
     /// The next thing to do.
-    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+    pub(crate) fn poll_output(&mut self) -> Option<Output<H>> {
         self.outputs.pop_front()
     }
 
@@ -117,7 +118,7 @@ impl<H> Cell<H> {
     }
 
     fn take_over(&mut self, now: Instant, fetched: Fetched<H>) {
-        let Fetched { credential, fresh_for, login, login_ends_at, holds } = fetched;
+        let Fetched { credential, fresh_for, login, login_ends_at, holds, .. } = fetched;
         self.backoff.reset();
         let fresh_for = fresh_for.map_or(LOOK_EVERY, |fresh| LOOK_EVERY.min(fresh + CHANGE_DELAY));
         self.fetch_at = now + fresh_for;

@@ -6,13 +6,16 @@ use std::time::Duration;
 use retrace_access::{Credential, Secret};
 use tokio::time::Instant;
 
-use crate::answer::{Field, KvRead, StaticAccount, StaticRead};
+use crate::answer::{Capable, Field, Issued, KvRead, RenewedLease, StaticAccount, StaticRead};
 use crate::call::Call;
 use crate::error::VaultError;
-use crate::keep::{Failure, Fetched};
+use crate::keep::{Failure, Fetched, Lease, Renewal};
 use crate::login::LoginError;
 use crate::reference::{ApiPath, Reference};
 use crate::session::{Logins, Session};
+
+/// The longest name of a role, in bytes: PostgreSQL cuts longer ones.
+const ROLE_BYTES_MAX: usize = 63;
 
 /// Why a credential cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,11 @@ pub enum CredentialError {
         /// How it was refused.
         status: u16,
     },
+    /// What the engine gives is no role.
+    #[error(
+        "Vault gives a role at {0} whose name is empty, longer than {ROLE_BYTES_MAX} bytes, or has control characters"
+    )]
+    Role(ApiPath),
     /// The gate is not logged in.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -79,42 +87,99 @@ impl CredentialError {
     /// What it means for whoever has a credential in hand. What answers and is not Vault withdraws nothing.
     pub(crate) fn failure(&self) -> Failure {
         match self {
-            Self::Denied(_) | Self::NotFound(_) | Self::NoField { .. } | Self::Unknown { .. } => {
-                Failure::Withdrawn
-            }
+            Self::Denied(_)
+            | Self::NotFound(_)
+            | Self::NoField { .. }
+            | Self::Unknown { .. }
+            | Self::Role(_) => Failure::Withdrawn,
             Self::Login(_) | Self::Vault(_) => Failure::Passes(self.wait()),
         }
     }
 }
 
+/// By what right something is in hand.
+#[derive(Debug)]
+pub(crate) struct Holds {
+    pub(crate) session: Arc<Session>,
+    /// The name of the lease, which is as good as a key to end it.
+    pub(crate) lease: Option<Secret>,
+}
+
 /// Fetches what the reference leads to, as it is now.
-pub(crate) async fn fetch(
-    logins: &Logins,
-    reference: &Reference,
-) -> Result<Fetched<Arc<Session>>, CredentialError> {
+pub(crate) async fn fetch(logins: &Logins, reference: &Reference) -> Result<Fetched<Holds>, CredentialError> {
     let failed = |error| CredentialError::new(reference.path(), error);
     let asked_at = Instant::now();
-    let (credential, fresh_for, session) = match reference {
+    match reference {
         Reference::Kv { user, path, field } => {
             let (read, session) = logins.ask::<KvRead>(&Call::Read(path)).await.map_err(failed)?;
             let password = password(read, path, field)?;
-            (Credential { user: user.clone(), password }, None, session)
+            Ok(fetched(Credential { user: user.clone(), password }, session))
         }
         Reference::Static { path } => {
             let (read, session) = logins.ask::<StaticRead>(&Call::Read(path)).await.map_err(failed)?;
             let StaticAccount { username, password, ttl } = read.data;
             let ends_at = asked_at + Duration::from_secs(ttl);
-            let fresh_for = ends_at.saturating_duration_since(Instant::now());
-            (Credential { user: username, password: password.0 }, Some(fresh_for), session)
+            let fresh_for = Some(ends_at.saturating_duration_since(Instant::now()));
+            let credential = Credential { user: role(username, path)?, password: password.0 };
+            Ok(Fetched { fresh_for, ..fetched(credential, session) })
         }
-    };
-    Ok(Fetched {
+        Reference::Database { path, .. } => {
+            let (issued, session) = logins.ask::<Issued>(&Call::Read(path)).await.map_err(failed)?;
+            let Issued { lease_id, lease_duration, renewable, data } = issued;
+            let lease = Lease { asked_at, term: Duration::from_secs(lease_duration), renewable };
+            let credential = Credential { user: role(data.username, path)?, password: data.password.0 };
+            let mut fetched = fetched(credential, session);
+            fetched.holds.lease = Some(lease_id.0);
+            Ok(Fetched { lease: Some(lease), ..fetched })
+        }
+    }
+}
+
+fn fetched(credential: Credential, session: Arc<Session>) -> Fetched<Holds> {
+    Fetched {
         credential,
-        fresh_for,
+        fresh_for: None,
+        lease: None,
         login: session.number,
         login_ends_at: session.ends_at(),
-        holds: session,
-    })
+        holds: Holds { session, lease: None },
+    }
+}
+
+/// Whether the gate may have a role made, without having one made.
+pub(crate) async fn may_fetch(logins: &Logins, reference: &Reference) -> Result<(), CredentialError> {
+    let path = reference.path();
+    let asked = logins.ask::<Capable>(&Call::Capabilities(path)).await;
+    let (capable, _) = asked.map_err(|error| CredentialError::new(path, error))?;
+    let may_read = |capability: &String| capability == "read" || capability == "root";
+    if capable.data.capabilities.iter().any(may_read) {
+        Ok(())
+    } else {
+        Err(CredentialError::Denied(path.clone()))
+    }
+}
+
+/// Renews a lease, by the token that it hangs on.
+pub(crate) async fn renew(logins: Logins, session: Arc<Session>, id: Secret) -> Renewal {
+    match session.reach().ask::<RenewedLease>(&Call::RenewLease(&id)).await {
+        Ok(RenewedLease { lease_duration, renewable }) => {
+            Renewal::For { term: Duration::from_secs(lease_duration), renewable }
+        }
+        Err(VaultError::Invalid(_) | VaultError::NotFound) => Renewal::Gone,
+        Err(VaultError::Denied) => {
+            // If the token is dead, so is the lease.
+            logins.doubt(session.number);
+            Renewal::Denied
+        }
+        Err(VaultError::Busy { wait }) => Renewal::Passes(wait),
+        Err(_) => Renewal::Passes(None),
+    }
+}
+
+/// A name that may go into the gate's login and into its record.
+fn role(name: String, path: &ApiPath) -> Result<String, CredentialError> {
+    let is_role = (1..=ROLE_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control);
+    if is_role { Ok(name) } else { Err(CredentialError::Role(path.clone())) }
 }
 
 fn password(read: KvRead, path: &ApiPath, field: &str) -> Result<Secret, CredentialError> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use retrace_access::{Credential, NoCredential};
+use retrace_access::{Credential, NoCredential, Term};
 use tokio::time::Instant;
 
 /// A session that waits for a credential.
@@ -17,10 +17,16 @@ pub(crate) enum Input<H> {
     Asked { asker: Asker, refused: Option<u64> },
     /// What [`Output::Fetch`] has led to.
     Fetched(Result<Fetched<H>, Failure>),
+    /// A session that had this edition is over.
+    Returned { edition: u64 },
+    /// What [`Output::Renew`] has led to.
+    Renewed { edition: u64, asked_at: Instant, outcome: Renewal },
     /// The end of a login has moved.
     LoginEnds { login: u64, at: Option<Instant> },
     /// There is a new login: what came by those before goes on for as long as they do.
     NewLogin,
+    /// Nobody will ask any more.
+    Closed,
     /// The deadline has come.
     Time,
 }
@@ -30,10 +36,36 @@ pub(crate) struct Fetched<H> {
     pub(crate) credential: Credential,
     /// How long it is surely the one, if that is known.
     pub(crate) fresh_for: Option<Duration>,
+    /// For how long it counts, if it was made for a time.
+    pub(crate) lease: Option<Lease>,
     /// The number of the login that it came by, and when that ends.
     pub(crate) login: u64,
     pub(crate) login_ends_at: Option<Instant>,
     pub(crate) holds: H,
+}
+
+/// For how long a credential was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    /// Before it was asked for, so that it never counts for too long.
+    pub(crate) asked_at: Instant,
+    pub(crate) term: Duration,
+    pub(crate) renewable: bool,
+}
+
+/// What became of a renewal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Renewal {
+    For {
+        term: Duration,
+        renewable: bool,
+    },
+    /// The store has let go of it.
+    Gone,
+    /// It may not be renewed.
+    Denied,
+    /// It was not renewed now.
+    Passes(Option<Duration>),
 }
 
 /// Why it was not fetched.
@@ -47,9 +79,22 @@ pub(crate) enum Failure {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Output {
-    /// Fetch. There is one under way at a time.
+pub(crate) enum Output<H> {
+    /// Fetch. Each is answered by one [`Input::Fetched`].
     Fetch,
+    /// Renew the lease of this edition.
+    Renew {
+        edition: u64,
+    },
+    /// Give a lease back.
+    Revoke {
+        holds: H,
+    },
+    /// Tell the sessions that have this edition.
+    Tell {
+        edition: u64,
+        term: Term,
+    },
     Lend {
         asker: Asker,
         credential: Arc<Credential>,

@@ -1,59 +1,30 @@
-//! Who keeps a credential: a task for each, which nobody shares anything with. Sessions ask it by a channel.
+//! Who keeps a credential: a task for each, which shares nothing with anybody. Sessions ask it by a channel.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
-use retrace_access::{Ask, Loan};
+use retrace_access::{Ask, Credential, Loan, NoCredential, Term};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::backoff::{Backoff, seed};
+use crate::call::Call;
 use crate::cell::Cell;
-use crate::fetch::{CredentialError, fetch};
-use crate::keep::{Asker, Fetched, Input, Output};
-use crate::reference::Reference;
-use crate::session::{Logins, Session};
+use crate::error::VaultError;
+use crate::fetch::{CredentialError, Holds, fetch, renew};
+use crate::keep::{Asker, Fetched, Input, Output, Renewal};
+use crate::kept::Kept;
+use crate::machine::Machine;
+use crate::reference::{Lending, Reference};
+use crate::session::Logins;
+use crate::shelf::Shelf;
 
-/// What can be told of a credential that is kept.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    /// Its name.
-    pub(crate) name: String,
-    figures: Mutex<Figures>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Figures {
-    /// Until when there is one for who comes; `None` if there is none now, and `Some(None)` if it has no end.
-    pub(crate) lends_until: Option<Option<Instant>>,
-    /// How many there were.
-    pub(crate) editions: u64,
-}
-
-impl Figures {
-    /// Of two that have one name.
-    pub(crate) fn worse(self, other: Self) -> Self {
-        let lends_until = match (self.lends_until, other.lends_until) {
-            (None, _) | (_, None) => None,
-            (Some(None), end) | (end, Some(None)) => end,
-            (Some(one), Some(two)) => Some(one.min(two)),
-        };
-        Self { lends_until, editions: self.editions + other.editions }
-    }
-}
-
-impl Kept {
-    pub(crate) fn new(reference: &Reference) -> Self {
-        Self { name: reference.to_string(), figures: Mutex::default() }
-    }
-
-    pub(crate) fn figures(&self) -> Figures {
-        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// How long giving leases back may take when the process stops.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What a keeper works with.
 pub(crate) struct Keeper {
@@ -68,83 +39,168 @@ pub(crate) struct Keeper {
 
 /// A keeper at work.
 struct Work {
-    cell: Cell<Arc<Session>>,
+    machine: Machine<Holds>,
     reference: Arc<Reference>,
     logins: Logins,
     askers: HashMap<Asker, Ask>,
     next_asker: Asker,
-    fetches: FuturesUnordered<BoxFuture<'static, Result<Fetched<Arc<Session>>, CredentialError>>>,
+    /// What tells the sessions that have a lease, by its edition.
+    terms: HashMap<u64, watch::Sender<Term>>,
+    returned: mpsc::UnboundedSender<u64>,
+    calls: FuturesUnordered<BoxFuture<'static, Done>>,
     /// The login that it was told of last.
     login: u64,
     fails: bool,
+    /// Whether leases can be given back one by one, as far as it was tried.
+    may_revoke: bool,
+}
+
+/// What became of a request.
+enum Done {
+    Fetched(Result<Fetched<Holds>, CredentialError>),
+    Renewed { edition: u64, asked_at: Instant, outcome: Renewal },
+    Revoked(Result<(), VaultError>),
 }
 
 impl Keeper {
-    /// Lends what there is, until nobody can ask any more or the process stops.
-    pub(crate) async fn run(mut self, first: Fetched<Arc<Session>>) {
-        let mut work = Work {
-            login: first.login,
-            cell: Cell::new(Instant::now(), first, Backoff::new(seed())),
-            reference: self.reference.clone(),
-            logins: self.logins.clone(),
-            askers: HashMap::new(),
-            next_asker: 0,
-            fetches: FuturesUnordered::new(),
-            fails: false,
-        };
+    /// Lends what there is, until nobody can ask any more and nothing is lent, or the process stops.
+    pub(crate) async fn run(mut self, first: Option<Fetched<Holds>>) {
+        let (returned, mut returns) = mpsc::unbounded_channel();
+        let mut work = Work::new(&self, first, returned);
+        let mut is_asked = true;
         loop {
             work.tell(&self.kept);
-            let deadline = work.cell.poll_deadline().unwrap_or_else(Instant::now);
+            if !is_asked && work.is_done() {
+                break;
+            }
+            let deadline = work.machine.poll_deadline();
             let inputs = tokio::select! {
-                ask = self.asked.recv() => match ask {
+                ask = self.asked.recv(), if is_asked => match ask {
                     Some(ask) => vec![work.asked(ask)],
-                    None => break,
+                    None => {
+                        is_asked = false;
+                        vec![Input::Closed]
+                    }
                 },
-                Some(outcome) = work.fetches.next() => vec![work.fetched(outcome)],
+                Some(edition) = returns.recv() => vec![Input::Returned { edition }],
+                Some(done) = work.calls.next() => work.done(done),
                 () = self.logins.changed() => work.logins_changed(),
-                () = sleep_until(deadline) => vec![Input::Time],
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => vec![Input::Time],
                 _ = self.stop.wait_for(|stops| *stops) => break,
             };
             inputs.into_iter().for_each(|input| work.handle(input));
         }
+        work.stop().await;
         drop(self.alive);
     }
 }
 
 impl Work {
-    fn handle(&mut self, input: Input<Arc<Session>>) {
-        self.cell.handle(Instant::now(), input);
-        while let Some(output) = self.cell.poll_output() {
-            match output {
-                Output::Fetch => {
-                    let (logins, reference) = (self.logins.clone(), self.reference.clone());
-                    self.fetches.push(Box::pin(async move { fetch(&logins, &reference).await }));
-                }
-                Output::Lend { asker, credential, edition } => {
-                    self.answer(asker, Ok(Some(Loan::for_good(credential, edition))));
-                }
-                Output::Refuse { asker, why } => self.answer(asker, Err(why)),
-                Output::NoOther { asker } => self.answer(asker, Ok(None)),
+    fn new(keeper: &Keeper, first: Option<Fetched<Holds>>, returned: mpsc::UnboundedSender<u64>) -> Self {
+        let (now, backoff) = (Instant::now(), Backoff::new(seed()));
+        let login = first.as_ref().map(|first| first.login);
+        let lending = match &*keeper.reference {
+            Reference::Database { lending, .. } => Some(*lending),
+            Reference::Kv { .. } | Reference::Static { .. } => None,
+        };
+        let machine = match (lending, first) {
+            (None, Some(first)) => Machine::Cell(Cell::new(now, first, backoff)),
+            (lending, first) => {
+                Machine::Shelf(Box::new(Shelf::new(now, lending.unwrap_or_default(), first, backoff)))
             }
+        };
+        let newest = || keeper.logins.newest.borrow().as_ref().map_or(0, |session| session.number);
+        Self {
+            machine,
+            reference: keeper.reference.clone(),
+            logins: keeper.logins.clone(),
+            askers: HashMap::new(),
+            next_asker: 0,
+            terms: HashMap::new(),
+            returned,
+            calls: FuturesUnordered::new(),
+            login: login.unwrap_or_else(newest),
+            fails: false,
+            may_revoke: true,
         }
     }
 
-    fn asked(&mut self, ask: Ask) -> Input<Arc<Session>> {
+    fn handle(&mut self, input: Input<Holds>) {
+        self.machine.handle(Instant::now(), input);
+        while let Some(output) = self.machine.poll_output() {
+            self.carry_out(output);
+        }
+        let machine = &self.machine;
+        self.terms.retain(|edition, _| machine.held(*edition).is_some());
+    }
+
+    fn carry_out(&mut self, output: Output<Holds>) {
+        match output {
+            Output::Fetch => {
+                let (logins, reference) = (self.logins.clone(), self.reference.clone());
+                self.calls.push(Box::pin(async move { Done::Fetched(fetch(&logins, &reference).await) }));
+            }
+            Output::Renew { edition } => self.renew(edition),
+            Output::Revoke { holds } => {
+                self.calls.push(Box::pin(async move { Done::Revoked(revoke(holds).await) }))
+            }
+            Output::Tell { edition, term } => {
+                if let Some(told) = self.terms.get(&edition) {
+                    told.send_replace(term);
+                }
+            }
+            Output::Lend { asker, credential, edition } => {
+                let loan = self.loan(credential, edition);
+                self.answer(asker, Ok(Some(loan)));
+            }
+            Output::Refuse { asker, why } => self.answer(asker, Err(why)),
+            Output::NoOther { asker } => self.answer(asker, Ok(None)),
+        }
+    }
+
+    fn renew(&mut self, edition: u64) {
+        let Some((Holds { session, lease: Some(id) }, _)) = self.machine.held(edition) else { return };
+        let (logins, session, id) = (self.logins.clone(), session.clone(), id.clone());
+        let asked_at = Instant::now();
+        self.calls.push(Box::pin(async move {
+            Done::Renewed { edition, asked_at, outcome: renew(logins, session, id).await }
+        }));
+    }
+
+    fn loan(&mut self, credential: Arc<Credential>, edition: u64) -> Loan {
+        let Some((_, term)) = self.machine.held(edition) else { return Loan::for_good(credential, edition) };
+        let told = self.terms.entry(edition).or_insert_with(|| watch::Sender::new(term));
+        Loan::for_a_time(credential, edition, told.subscribe(), self.returned.clone())
+    }
+
+    fn asked(&mut self, ask: Ask) -> Input<Holds> {
         let (asker, refused) = (self.next_asker, ask.refused);
         self.next_asker += 1;
         self.askers.insert(asker, ask);
         Input::Asked { asker, refused }
     }
 
-    fn answer(&mut self, asker: Asker, answer: Result<Option<Loan>, retrace_access::NoCredential>) {
+    /// An answer for somebody who has gone meanwhile is dropped, and a loan with it is given back.
+    fn answer(&mut self, asker: Asker, answer: Result<Option<Loan>, NoCredential>) {
         if let Some(ask) = self.askers.remove(&asker) {
-            // Whoever has gone meanwhile needs none.
             let _ = ask.reply.send(answer);
         }
     }
 
-    fn fetched(&mut self, outcome: Result<Fetched<Arc<Session>>, CredentialError>) -> Input<Arc<Session>> {
-        let fails = outcome.is_err();
+    fn done(&mut self, done: Done) -> Vec<Input<Holds>> {
+        match done {
+            Done::Fetched(outcome) => vec![self.fetched(outcome)],
+            Done::Renewed { edition, asked_at, outcome } => {
+                vec![Input::Renewed { edition, asked_at, outcome }]
+            }
+            Done::Revoked(outcome) => {
+                self.revoked(&outcome);
+                Vec::new()
+            }
+        }
+    }
+
+    fn fetched(&mut self, outcome: Result<Fetched<Holds>, CredentialError>) -> Input<Holds> {
         match &outcome {
             Err(error) if !self.fails => {
                 tracing::warn!(credential = %self.reference, %error, "a target's credential cannot be fetched");
@@ -154,14 +210,29 @@ impl Work {
             }
             _ => {}
         }
-        self.fails = fails;
+        self.fails = outcome.is_err();
         Input::Fetched(outcome.map_err(|error| error.failure()))
     }
 
+    /// What is not given back ends by itself.
+    fn revoked(&mut self, outcome: &Result<(), VaultError>) {
+        if let Err(error) = outcome
+            && self.may_revoke
+        {
+            tracing::warn!(
+                credential = %self.reference, %error,
+                "a lease was not given back and ends by itself; the gate's policy needs \
+                 path \"sys/leases/revoke\" {{ capabilities = [\"update\"] }}"
+            );
+        }
+        self.may_revoke = outcome.is_ok();
+    }
+
     /// The end of a login has moved by which something came that is kept, or there is a new one.
-    fn logins_changed(&mut self) -> Vec<Input<Arc<Session>>> {
-        let ends = |session: &Arc<Session>| Input::LoginEnds { login: session.number, at: session.ends_at() };
-        let mut inputs: Vec<_> = self.cell.holds().map(ends).collect();
+    fn logins_changed(&mut self) -> Vec<Input<Holds>> {
+        let ends =
+            |holds: &Holds| Input::LoginEnds { login: holds.session.number, at: holds.session.ends_at() };
+        let mut inputs: Vec<_> = self.machine.holds().into_iter().map(ends).collect();
         let newest = self.logins.newest.borrow().as_ref().map(|session| session.number);
         if let Some(newest) = newest.filter(|newest| *newest > self.login) {
             self.login = newest;
@@ -171,11 +242,32 @@ impl Work {
     }
 
     fn tell(&self, kept: &Kept) {
-        let figures = Figures { lends_until: self.cell.lends_until(), editions: self.cell.editions() };
-        let mut told = kept.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        if figures.editions > told.editions && told.editions > 0 {
+        let changed = kept.tell(self.machine.lends_until(), self.machine.editions(), self.machine.leases());
+        let is_one = !matches!(&*self.reference, Reference::Database { lending: Lending::Session, .. });
+        if changed && is_one {
             tracing::info!(credential = %self.reference, "a target's credential has changed");
         }
-        *told = figures;
     }
+
+    /// Whether nothing is left to be given back.
+    fn is_done(&self) -> bool {
+        self.machine.leases() == 0 && self.calls.is_empty()
+    }
+
+    /// Gives back what there is. What came by a token of the gate's own goes with it.
+    async fn stop(mut self) {
+        let given = self.machine.clear().into_iter().filter(|holds| !holds.session.is_own());
+        match timeout(STOP_WAIT_MAX, join_all(given.map(revoke))).await {
+            Ok(outcomes) => outcomes.iter().for_each(|outcome| self.revoked(outcome)),
+            Err(_) => {
+                tracing::warn!(credential = %self.reference, "leases were not given back in time: they end by themselves");
+            }
+        }
+    }
+}
+
+/// Gives a lease back.
+async fn revoke(holds: Holds) -> Result<(), VaultError> {
+    let Some(id) = &holds.lease else { return Ok(()) };
+    holds.session.reach().tell(&Call::RevokeLease(id)).await
 }

@@ -7,12 +7,12 @@
 //! * `call` and `answer` are what is sent and read, and nothing else is; `client` does it, with limits.
 //! * `login` knows the ways to log in; `holder` is the one task that stays logged in, by the rules of `life`; `session` is what
 //!   one login gave, for as long as somebody uses it.
-//! * `keeper` is a task for each credential, around a machine: `cell` for one that changes in its place. `keep` has their
-//!   words, `fetch` what a reference leads to.
+//! * `keeper` is a task for each credential, around a `machine`: a `cell` for one that changes in its place, a `shelf` for roles
+//!   that are made for a time. `keep` has their words, `fetch` what a reference leads to.
 //!
 //! Promised throughout: no error, log line, metric or `Debug` text of this crate holds a token, a password, or what the store
 //! says of an error, since that holds the addresses of targets. When the store does not answer, nothing is lent beyond the
-//! end that it gave itself. And when it takes a right back, what came by that right is lent no more.
+//! end that it gave itself; and who has what ends is told before. And when it takes a right back, what came by that right is lent no more.
 //!
 //! Secrets are overwritten in memory when they are dropped, as far as they are ours: the buffers of HTTP and TLS are not.
 
@@ -31,10 +31,16 @@ mod life;
 mod login;
 mod session;
 
-mod cell;
-mod fetch;
 mod keep;
+
+mod cell;
+mod shelf;
+
+mod machine;
+
+mod fetch;
 mod keeper;
+mod kept;
 
 mod backoff;
 mod metrics;
@@ -43,6 +49,6 @@ mod told;
 pub use error::VaultError;
 pub use fetch::CredentialError;
 pub use login::LoginError;
-pub use reference::{ApiPath, InvalidReference, Reference};
+pub use reference::{ApiPath, InvalidReference, Lending, Reference};
 pub use settings::{Address, InvalidAddress, Login, Settings};
 pub use vault::Vault;

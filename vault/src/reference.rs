@@ -29,6 +29,23 @@ pub enum Reference {
         /// Where it is read.
         path: ApiPath,
     },
+    /// Roles that the database engine makes for a time.
+    Database {
+        /// What makes one.
+        path: ApiPath,
+        /// Who has them.
+        lending: Lending,
+    },
+}
+
+/// Who has a role that was made for a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Lending {
+    /// All sessions that begin while it is new.
+    #[default]
+    Shared,
+    /// One session.
+    Session,
 }
 
 /// What is wrong with a reference.
@@ -43,8 +60,11 @@ pub enum InvalidReference {
     #[error("`{0}` is not a path of KV version 2; allowed: MOUNT/data/NAME, such as secret/data/shop")]
     Kv(String),
     /// No path of the database engine that gives a credential.
-    #[error("`{0}` gives no credential; allowed: MOUNT/static-creds/ROLE")]
+    #[error("`{0}` gives no credential; allowed: MOUNT/creds/ROLE or MOUNT/static-creds/ROLE")]
     Database(String),
+    /// Nothing is made for a time there.
+    #[error("a static role has no lease: remove `lease`")]
+    Lease,
 }
 
 impl ApiPath {
@@ -90,11 +110,15 @@ impl Reference {
     ///
     /// # Errors
     /// The path gives no credential.
-    pub fn database(path: &str) -> Result<Self, InvalidReference> {
+    pub fn database(path: &str, lending: Option<Lending>) -> Result<Self, InvalidReference> {
         let path = ApiPath::parse(path)?;
         let mut parts = path.0.rsplit('/');
         match (parts.next(), parts.next(), parts.next()) {
+            (Some(_), Some("static-creds"), Some(_)) if lending.is_some() => Err(InvalidReference::Lease),
             (Some(_), Some("static-creds"), Some(_)) => Ok(Self::Static { path }),
+            (Some(_), Some("creds"), Some(_)) => {
+                Ok(Self::Database { path, lending: lending.unwrap_or_default() })
+            }
             _ => Err(InvalidReference::Database(path.0)),
         }
     }
@@ -103,7 +127,7 @@ impl Reference {
     #[must_use]
     pub fn path(&self) -> &ApiPath {
         match self {
-            Self::Kv { path, .. } | Self::Static { path } => path,
+            Self::Kv { path, .. } | Self::Static { path } | Self::Database { path, .. } => path,
         }
     }
 }
@@ -113,7 +137,7 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kv { path, field, .. } if field != FIELD_DEFAULT => write!(f, "{path}#{field}"),
-            Self::Kv { path, .. } | Self::Static { path } => path.fmt(f),
+            _ => self.path().fmt(f),
         }
     }
 }
@@ -148,9 +172,20 @@ mod tests {
     #[test]
     fn a_role_of_the_database_engine_is_named_by_the_path_that_gives_its_credential() {
         let path = "database/static-creds/shop";
-        assert!(matches!(Reference::database(path), Ok(Reference::Static { .. })));
-        for path in ["database/roles/shop", "static-creds/shop", "database/static-creds", "shop"] {
-            let said = Reference::database(path).unwrap_err().to_string();
+        assert!(matches!(Reference::database(path, None), Ok(Reference::Static { .. })));
+        assert_eq!(Reference::database(path, Some(Lending::Shared)), Err(InvalidReference::Lease));
+        for (given, expected) in [
+            (None, Lending::Shared),
+            (Some(Lending::Shared), Lending::Shared),
+            (Some(Lending::Session), Lending::Session),
+        ] {
+            let made = Reference::database("team/database/creds/shop", given).unwrap();
+            assert!(matches!(made, Reference::Database { lending, .. } if lending == expected), "{made:?}");
+        }
+        for path in
+            ["database/roles/shop", "static-creds/shop", "creds/shop", "database/static-creds", "shop"]
+        {
+            let said = Reference::database(path, None).unwrap_err().to_string();
             assert!(said.contains(path) && said.contains("static-creds/ROLE"), "{said}");
         }
     }

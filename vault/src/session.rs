@@ -79,6 +79,11 @@ impl Session {
         *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
+    /// Whether its token is the gate's own, which is revoked with all that came by it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.retire.is_some()
+    }
+
     fn is_over(&self) -> bool {
         self.ends_at().is_some_and(|at| at <= Instant::now())
     }
@@ -137,10 +142,15 @@ impl Logins {
         next.reach.ask(call).await.map(|answer| (answer, next))
     }
 
-    /// The session after one that is over.
-    async fn after(&self, number: u64) -> Result<Arc<Session>, VaultError> {
+    /// Has somebody look whether the token of a session is dead.
+    pub(crate) fn doubt(&self, number: u64) {
         // A doubt that finds no room is one among others about the same.
         let _ = self.doubts.try_send(number);
+    }
+
+    /// The session after one that is over.
+    async fn after(&self, number: u64) -> Result<Arc<Session>, VaultError> {
+        self.doubt(number);
         let mut newest = self.newest.clone();
         let is_next = |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|it| it.number > number);
         let next = timeout(LOGIN_WAIT_MAX, newest.wait_for(is_next)).await;

@@ -11,7 +11,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Unit;
 use tokio::time::Instant;
 
-use crate::keeper::Figures;
+use crate::kept::Figures;
 use crate::vault::Shared;
 
 /// The ends of the token and of credentials, as they are when they are asked for.
@@ -29,22 +29,34 @@ impl Collector for Told {
                 encoder.encode_descriptor("retrace_vault_token_ends", help, Some(&Unit::Seconds), kind)?;
             ConstGauge::new(seconds_until(ends_at)).encode(ends)?;
         }
-        // The same secret may be kept for two roles: the worse one is told.
+        // The same secret may be kept for two roles, and the same role in two ways: they are told as one.
         let mut kept: BTreeMap<String, Figures> = BTreeMap::new();
+        let mut ready: BTreeMap<String, Figures> = BTreeMap::new();
         for one in shared.kept() {
             let figures = one.figures();
-            kept.entry(one.name.clone()).and_modify(|other| *other = other.worse(figures)).or_insert(figures);
+            for all in
+                [Some(&mut kept), Some(&mut ready).filter(|_| !one.is_each_its_own)].into_iter().flatten()
+            {
+                let among = all.entry(one.name.clone());
+                among.and_modify(|other| *other = other.and(figures)).or_insert(figures);
+            }
         }
         let help = "Seconds for which new sessions have this credential if the secret store stays away; 0 if there is none";
         let name = "retrace_target_credential_ends";
         let mut ends = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
-        for (name, figures) in &kept {
+        for (name, figures) in &ready {
             let left = match figures.lends_until {
                 None => 0.0,
                 Some(None) => f64::INFINITY,
                 Some(Some(at)) => seconds_until(at),
             };
             ConstGauge::new(left).encode(ends.encode_family(&[("credential", name.as_str())])?)?;
+        }
+        let help = "Leases of this credential that are in hand";
+        let mut leases = encoder.encode_descriptor("retrace_target_leases", help, None, kind)?;
+        for (name, figures) in &kept {
+            let count = i64::try_from(figures.leases).unwrap_or(i64::MAX);
+            ConstGauge::new(count).encode(leases.encode_family(&[("credential", name.as_str())])?)?;
         }
         let kind = <ConstCounter<u64> as TypedMetric>::TYPE;
         let help = "Credentials that were taken over, by name";

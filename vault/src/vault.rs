@@ -10,12 +10,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::{Backoff, seed};
 use crate::error::VaultError;
-use crate::fetch::{CredentialError, fetch};
+use crate::fetch::{CredentialError, fetch, may_fetch};
 use crate::holder::Holder;
-use crate::keeper::{Keeper, Kept};
+use crate::keeper::Keeper;
+use crate::kept::Kept;
 use crate::login::{Door, LoginError};
 use crate::metrics::CallMetrics;
-use crate::reference::Reference;
+use crate::reference::{Lending, Reference};
 use crate::session::Logins;
 use crate::settings::Settings;
 use crate::told::Told;
@@ -130,7 +131,14 @@ impl Vault {
     async fn keep(&self, reference: &Reference) -> Result<Borrower, CredentialError> {
         let entered = self.shared.entered.get_or_try_init(|| self.log_in()).await?;
         let alive = locked(&entered.alive).clone().ok_or(CredentialError::Vault(VaultError::NoLogin))?;
-        let first = fetch(&entered.logins, reference).await?;
+        let first = match reference {
+            // Nothing is made before somebody has it.
+            Reference::Database { lending: Lending::Session, .. } => {
+                may_fetch(&entered.logins, reference).await?;
+                None
+            }
+            _ => Some(fetch(&entered.logins, reference).await?),
+        };
         let (borrower, asked) = Borrower::new();
         let kept = Arc::new(Kept::new(reference));
         {

@@ -7,8 +7,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use retrace_access::SecretRef;
-use retrace_vault::{InvalidReference, Reference};
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use retrace_vault::{InvalidReference, Lending, Reference};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
 use super::form;
@@ -17,8 +18,8 @@ use super::place::{ConfigError, Source};
 const PASSWORD_EXPECTED: &str =
     "a secret by reference: { env = \"NAME\" }, { file = \"path\" } or { vault_kv = \"MOUNT/data/NAME\" }";
 
-const CREDENTIAL_EXPECTED: &str =
-    "a credential by reference: { vault_database = \"MOUNT/static-creds/ROLE\" }";
+const CREDENTIAL_EXPECTED: &str = "a credential by reference: { vault_database = \"MOUNT/static-creds/ROLE\" } or \
+     { vault_database = \"MOUNT/creds/ROLE\", lease = \"shared\" }";
 
 /// What the gate logs in by at a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,15 @@ pub(super) enum Password {
 #[derive(Debug)]
 pub(super) struct Credential {
     path: String,
+    lease: Option<Lease>,
+}
+
+/// Who has a role that was made for a time.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Lease {
+    Shared,
+    Session,
 }
 
 /// Checks what a target, whose table is at `at`, says of it.
@@ -91,7 +101,12 @@ fn of_database(
     has_vault: bool,
     source: &Source<'_>,
 ) -> Result<TargetCredential, ConfigError> {
-    of_vault(Reference::database(&it.as_ref().path), it.span(), has_vault, source)
+    let Credential { path, lease } = it.as_ref();
+    let lending = lease.map(|lease| match lease {
+        Lease::Shared => Lending::Shared,
+        Lease::Session => Lending::Session,
+    });
+    of_vault(Reference::database(path, lending), it.span(), has_vault, source)
 }
 
 fn of_vault(
@@ -178,14 +193,15 @@ impl<'de> Visitor<'de> for CredentialVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Credential, A::Error> {
-        let mut path = None;
+        let (mut path, mut lease) = (None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "vault_database" => path = Some(map.next_value()?),
-                _ => return Err(de::Error::unknown_field(&key, &["vault_database"])),
+                "lease" => lease = Some(map.next_value()?),
+                _ => return Err(de::Error::unknown_field(&key, &["vault_database", "lease"])),
             }
         }
         let path = path.ok_or_else(|| de::Error::custom(format_args!("expected {CREDENTIAL_EXPECTED}")))?;
-        Ok(Credential { path })
+        Ok(Credential { path, lease })
     }
 }

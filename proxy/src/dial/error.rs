@@ -68,7 +68,7 @@ impl DialError {
     }
 
     /// Whether it may be that the credential has been changed: everything that PostgreSQL says by class 28.
-    pub(super) fn is_of_credential(&self) -> bool {
+    pub(crate) fn is_of_credential(&self) -> bool {
         matches!(self, Self::Refused { sqlstate } if sqlstate.starts_with("28"))
     }
 

@@ -13,6 +13,7 @@ fn fetched(password: &str, login: u64, login_ends_at: Option<Instant>) -> Fetche
             password: Secret::new(password.as_bytes().to_vec()),
         },
         fresh_for: None,
+        lease: None,
         login,
         login_ends_at,
         holds: (),
@@ -43,6 +44,7 @@ impl Bench {
             Output::Refuse { asker, why: NoCredential::Unavailable } => format!("{asker}: unavailable"),
             Output::Refuse { asker, why: NoCredential::Refused } => format!("{asker}: refused"),
             Output::NoOther { asker } => format!("{asker}: no other"),
+            output => panic!("{output:?}"),
         });
         said.collect()
     }

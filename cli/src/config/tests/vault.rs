@@ -1,4 +1,4 @@
-use retrace_vault::{ApiPath, Login, Reference};
+use retrace_vault::{ApiPath, Lending, Login, Reference};
 
 use super::*;
 
@@ -34,8 +34,11 @@ fn a_secret_store_and_what_it_has_are_read() {
     assert_eq!((kv.field(), kv), ("password", TargetCredential::Vault(expected)));
     let both = "user = \"shop\"\npassword = { env = \"SHOP_PASSWORD\" }";
     let of_role = credential(both, "credential = { vault_database = \"database/static-creds/shop\" }");
-    let expected = Reference::database("database/static-creds/shop").unwrap();
+    let expected = Reference::database("database/static-creds/shop", None).unwrap();
     assert_eq!((of_role.field(), of_role), ("credential", TargetCredential::Vault(expected)));
+    let of_time = "credential = { vault_database = \"database/creds/shop\", lease = \"session\" }";
+    let expected = Reference::database("database/creds/shop", Some(Lending::Session)).unwrap();
+    assert_eq!(credential(both, of_time), TargetCredential::Vault(expected));
 }
 
 #[test]
@@ -125,7 +128,24 @@ const WRONG_VAULT: &[(&str, &str, &str)] = &[
     (
         "user = \"shop\"\npassword = { env = \"SHOP_PASSWORD\" }",
         "credential = { vault_database = \"database/roles/x\" }",
-        "retrace.toml:20: target `shop`: credential: `database/roles/x` gives no credential; allowed: MOUNT/static-creds/ROLE",
+        "retrace.toml:20: target `shop`: credential: `database/roles/x` gives no credential; allowed: MOUNT/creds/ROLE or \
+         MOUNT/static-creds/ROLE",
+    ),
+    (
+        "user = \"shop\"\npassword = { env = \"SHOP_PASSWORD\" }",
+        "credential = { vault_database = \"database/static-creds/x\", lease = \"shared\" }",
+        "retrace.toml:20: target `shop`: credential: a static role has no lease: remove `lease`",
+    ),
+    (
+        "user = \"shop\"\npassword = { env = \"SHOP_PASSWORD\" }",
+        "credential = { vault_database = \"database/creds/x\", lease = \"process\" }",
+        "retrace.toml:20: target `shop`: credential: unknown value `process`; allowed: `shared` or `session`",
+    ),
+    (
+        "user = \"shop\"\npassword = { env = \"SHOP_PASSWORD\" }",
+        "credential = \"hunter2\"",
+        "retrace.toml:20: target `shop`: credential: a credential does not stand here itself; expected a credential by reference: \
+         { vault_database = \"MOUNT/static-creds/ROLE\" } or { vault_database = \"MOUNT/creds/ROLE\", lease = \"shared\" }",
     ),
     (
         "durability = \"exchange\"",
