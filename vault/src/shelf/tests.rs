@@ -2,6 +2,8 @@ use retrace_access::Secret;
 
 use super::*;
 
+mod any_order;
+
 /// The first term of the leases here, and the most they live, in seconds.
 const TERM: u64 = 100;
 
@@ -268,121 +270,4 @@ fn asks_at_once_are_bounded() {
     let fetches: usize = (0..100).map(|asker| bench.ask(1, asker).len()).sum();
     assert_eq!(fetches, FETCHES_MAX);
     assert_eq!(bench.give(2), ["0: 1", "fetch"]);
-}
-
-/// Numbers that any order of events is made of (SplitMix64; Steele, Lea, Flood 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
-
-/// Whatever happens: what ends is not lent; each fetch and renewal is asked for once; terms go forward; each asker has one
-/// answer; and in the end each lease that was made has gone back once, or has ended.
-fn any_order(lending: Lending, seed: u64) {
-    let mut dice = Dice(seed);
-    let mut bench = Bench::empty(lending);
-    let (mut at, mut asker) = (0, 0);
-    let mut fetching = 0;
-    let mut renewing: Vec<u64> = Vec::new();
-    let mut lent: Vec<u64> = Vec::new();
-    let mut told: BTreeMap<u64, String> = BTreeMap::new();
-    let (mut revoked, mut waiting) = (Vec::new(), Vec::new());
-    for round in 0..600 {
-        at += dice.below(12);
-        let input = match dice.below(9) {
-            _ if round == 500 => Input::Closed,
-            0..=2 if round < 500 => {
-                asker += 1;
-                waiting.push(asker);
-                let refused = lent.last().copied().filter(|_| dice.below(4) == 0);
-                Input::Asked { asker, refused }
-            }
-            3 if fetching > 0 => {
-                fetching -= 1;
-                let failure = if dice.below(2) == 0 { AWAY } else { Failure::Withdrawn };
-                Input::Fetched(Err(failure))
-            }
-            4 | 5 if fetching > 0 => {
-                fetching -= 1;
-                Input::Fetched(Ok(bench.lease(at)))
-            }
-            6 if !renewing.is_empty() => {
-                let edition = renewing.swap_remove(0);
-                let outcome = match dice.below(5) {
-                    0 => Renewal::Gone,
-                    1 => Renewal::Denied,
-                    2 => Renewal::Passes(None),
-                    _ => longer(dice.below(TERM + 1)),
-                };
-                Input::Renewed { edition, asked_at: bench.at(at), outcome }
-            }
-            7 | 8 if !lent.is_empty() => {
-                let which = usize::try_from(dice.below(lent.len() as u64)).unwrap();
-                Input::Returned { edition: lent.swap_remove(which) }
-            }
-            _ => Input::Time,
-        };
-        for said in bench.tell(at, input) {
-            let words: Vec<_> = said.split(' ').collect();
-            match words[..] {
-                ["fetch"] => fetching += 1,
-                ["renew", edition] => {
-                    let edition = edition.parse().unwrap();
-                    assert!(!renewing.contains(&edition) && lent.contains(&edition), "{seed}: {said}");
-                    renewing.push(edition);
-                }
-                ["revoke", holds] => {
-                    let holds: u64 = holds.parse().unwrap();
-                    assert!(!revoked.contains(&holds) && !lent.contains(&holds), "{seed}: {said}");
-                    revoked.push(holds);
-                }
-                [edition, "is", term] => {
-                    let before = told.insert(edition.parse().unwrap(), term.to_owned());
-                    assert!(
-                        before.as_deref() != Some("Over") && before.as_deref() != Some(term),
-                        "{seed}: {said}"
-                    );
-                }
-                [asker, answer, ..] => {
-                    let asker: u64 = asker.trim_end_matches(':').parse().unwrap();
-                    let place = waiting.iter().position(|one| *one == asker);
-                    waiting.swap_remove(place.unwrap_or_else(|| panic!("{seed}: {said} again")));
-                    if let Ok(edition) = answer.parse::<u64>() {
-                        assert!(
-                            !told.contains_key(&edition) && !revoked.contains(&edition),
-                            "{seed}: {said}"
-                        );
-                        lent.push(edition);
-                    }
-                }
-                _ => panic!("{said}"),
-            }
-        }
-        let most = if lending == Lending::Shared { 1 } else { FETCHES_MAX };
-        assert!(fetching <= most, "{seed}: {fetching} at once");
-    }
-    for edition in renewing {
-        bench.renewed(at, edition, Renewal::Denied).clear();
-    }
-    for _ in 0..fetching {
-        bench.fail(at, AWAY);
-    }
-    for edition in lent {
-        bench.back(at, edition);
-    }
-    assert_eq!((bench.shelf.leases(), bench.shelf.poll_deadline()), (0, None), "{seed}");
-}
-
-#[test]
-fn in_any_order_of_events_nothing_is_lent_that_ends_and_nothing_is_kept() {
-    for seed in 0..500 {
-        any_order(Lending::Shared, seed);
-        any_order(Lending::Session, seed);
-    }
 }
