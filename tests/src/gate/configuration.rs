@@ -1,10 +1,11 @@
 //! A gate's configuration.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use super::{Gate, PASSWORD_VARIABLE};
 use crate::postgres::{Database, TARGET_USER};
-use crate::{Kafka, S3, S3Faults};
+use crate::{Kafka, S3, S3Faults, Vault};
 
 impl Gate {
     /// Changes the configuration; comments are lost.
@@ -63,6 +64,36 @@ impl Gate {
     pub fn put_lake_behind(&self, faults: &S3Faults) {
         self.put_lake_on(faults.s3());
         self.edit(|config| set(config, &["lake", "options", "aws_endpoint"], faults.endpoint()));
+    }
+
+    /// Has the gate log in at a secret store: by what `login` says, as `[vault]` has it.
+    pub fn log_in_at(&self, vault: &Vault, login: &str) {
+        self.edit(|config| {
+            let login = login.parse().expect("the test writes TOML");
+            config.insert("vault".to_owned(), toml::Value::Table(login));
+            set(config, &["vault", "address"], vault.address());
+            set(config, &["vault", "tls_ca"], vault.ca().display().to_string());
+        });
+    }
+
+    /// Has the gate log in at the target `shop` by what `credential` says: `user` and `password`, or `credential`.
+    pub fn set_credential(&self, credential: &str) {
+        let credential: toml::Table = credential.parse().expect("the test writes TOML");
+        self.edit(|config| {
+            let target = config["target"][0].as_table_mut().expect("a table");
+            for name in ["user", "password", "credential"] {
+                target.remove(name);
+            }
+            target.extend(credential);
+        });
+    }
+
+    /// Writes a file of a secret beside the configuration.
+    pub fn put_secret(&self, name: &str, secret: &str) {
+        let (path, new) = (self.dir().join(name), self.dir().join(format!("{name}.new")));
+        fs::write(&new, secret).expect("the folder is writable");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("a file of our own");
+        fs::rename(new, path).expect("the folder is writable");
     }
 
     /// Adds a target that leads to `database` with a durability, to be reached by `dev` and masked as `shop` is.

@@ -40,6 +40,7 @@ mod services;
 mod shell;
 mod transparent;
 mod upgrade;
+mod vault;
 
 /// What every log must do; the log's own tests hold those to it that need no other process.
 #[path = "../../../eventlog/tests/conformance/suite.rs"]
