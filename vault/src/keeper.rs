@@ -104,7 +104,7 @@ impl Work {
             Reference::Kv { .. } | Reference::Static { .. } => None,
         };
         let machine = match (lending, first) {
-            (None, Some(first)) => Machine::Cell(Cell::new(now, first, backoff)),
+            (None, Some(first)) => Machine::Cell(Box::new(Cell::new(now, first, backoff))),
             (lending, first) => {
                 Machine::Shelf(Box::new(Shelf::new(now, lending.unwrap_or_default(), first, backoff)))
             }

@@ -9,7 +9,7 @@ use crate::shelf::Shelf;
 
 /// One credential that may change, or leases of a role.
 pub(crate) enum Machine<H> {
-    Cell(Cell<H>),
+    Cell(Box<Cell<H>>),
     Shelf(Box<Shelf<H>>),
 }
 
