@@ -32,7 +32,9 @@ pub(crate) async fn hold(config: &Config, hold: Hold) -> anyhow::Result<()> {
 async fn set(evidence: &Evidence, on: &HoldOn, reason: &str) -> anyhow::Result<()> {
     let client = served(evidence)?;
     let on = match (&on.session, &on.principal, &on.target) {
-        (Some(session), ..) => HeldOn::Session(evidence.find_session(session).await?),
+        (Some(session), ..) => {
+            HeldOn::Session(first_of(evidence, evidence.find_session(session).await?).await)
+        }
         (_, Some(name), _) => HeldOn::Principal(name.clone()),
         (.., Some(name)) => HeldOn::Target(name.clone()),
         (None, None, None) => bail!("say what is held: --session, --principal or --target"),
@@ -48,6 +50,20 @@ async fn set(evidence: &Evidence, on: &HoldOn, reason: &str) -> anyhow::Result<(
         });
     }
     Ok(())
+}
+
+/// The session that a connection began with: those that go on from it are held with it.
+async fn first_of(evidence: &Evidence, session: Id) -> Id {
+    let statement = format!("SELECT max(connection_id) FROM events WHERE stream_id = '{session}'");
+    // Who may set holds need not be one who may read.
+    let found = cell(evidence, &statement).await.ok().flatten().and_then(|id| id.parse().ok());
+    let first = found.unwrap_or(session);
+    if first != session {
+        output::remark(format_args!(
+            "session {session} goes on from {first}, which is held with all that goes on from it"
+        ));
+    }
+    first
 }
 
 async fn lift(evidence: &Evidence, id: &str, reason: &str) -> anyhow::Result<()> {
@@ -79,17 +95,24 @@ fn settled(ordered: HoldOrdered, then: &str) -> anyhow::Result<()> {
 async fn count(evidence: &Evidence, on: &HeldOn) -> anyhow::Result<u64> {
     let quoted = |name: &str| format!("'{}'", name.replace('\'', "''"));
     let held = match on {
-        HeldOn::Session(id) => format!("session_id = '{id}' OR stream_id = '{id}'"),
+        HeldOn::Session(id) => {
+            format!("session_id = '{id}' OR stream_id = '{id}' OR connection_id = '{id}'")
+        }
         HeldOn::Principal(name) => format!("principal = {0} OR on_behalf_of = {0}", quoted(name)),
         HeldOn::Target(name) => format!("target = {}", quoted(name)),
     };
-    let answer = evidence.sql(&format!("SELECT count(*) FROM events WHERE {held}")).await?;
-    let batches: Vec<_> = answer.batches.try_collect().await?;
+    let count = cell(evidence, &format!("SELECT count(*) FROM events WHERE {held}")).await?;
+    Ok(count.context("no count")?.parse()?)
+}
+
+/// The one cell that a statement answers with.
+async fn cell(evidence: &Evidence, statement: &str) -> anyhow::Result<Option<String>> {
+    let batches: Vec<_> = evidence.sql(statement).await?.batches.try_collect().await?;
     let mut cells = Vec::new();
     for batch in &batches {
-        cells.extend(rows::texts(batch)?.into_iter().flatten().flatten());
+        cells.extend(rows::texts(batch)?.into_iter().flatten());
     }
-    Ok(cells.first().context("no count")?.parse()?)
+    Ok(cells.pop().flatten())
 }
 
 async fn list(evidence: &Evidence, all: bool, format: RowFormat) -> anyhow::Result<()> {
@@ -109,14 +132,17 @@ fn batch(holds: &[HoldRecord]) -> anyhow::Result<RecordBatch> {
         let times = holds.iter().map(of).collect::<TimestampMicrosecondArray>();
         Arc::new(times.with_timezone("UTC")) as ArrayRef
     };
-    let in_table = holds.iter().map(|hold| Some(hold.is_in_table)).collect::<BooleanArray>();
+    let flag = |of: fn(&HoldRecord) -> bool| {
+        Arc::new(holds.iter().map(|hold| Some(of(hold))).collect::<BooleanArray>()) as ArrayRef
+    };
     let columns = [
         ("hold_id", text(|hold| Some(hold.hold_id.to_string()))),
         ("held", text(|hold| Some(self::text(&hold.on)))),
         ("set_at", time(|hold| Some(hold.set.at_unix_us))),
         ("set_by", text(|hold| Some(hold.set.by.clone()))),
         ("reason", text(|hold| Some(hold.set.reason.clone()))),
-        ("in_table", Arc::new(in_table)),
+        ("signed", flag(|hold| hold.is_signed)),
+        ("in_table", flag(|hold| hold.is_in_table)),
         ("lifted_at", time(|hold| Some(hold.lifted.as_ref()?.at_unix_us))),
         ("lifted_by", text(|hold| Some(hold.lifted.as_ref()?.by.clone()))),
         ("lifted_because", text(|hold| Some(hold.lifted.as_ref()?.reason.clone()))),

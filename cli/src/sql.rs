@@ -32,10 +32,13 @@ pub(crate) async fn sql(
 
 async fn write(evidence: &Evidence, statement: &str, format: RowFormat) -> anyhow::Result<()> {
     let answer = evidence.sql(statement).await?;
-    let seen = seen(&answer);
+    let (seen, removed) = (seen(&answer), answer.removed.clone());
     rows::write(answer, format, &mut Output::stdout()).await?;
     if format == RowFormat::Table {
         output::remark(seen);
+    } else if let Some(removed) = removed {
+        // Whoever exports an answer is told what it lacks, too.
+        output::remark(removed);
     }
     Ok(())
 }

@@ -21,7 +21,14 @@ pub struct Holds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldChange {
     /// It is set.
-    Set(Id, HeldOn),
+    Set {
+        /// Which.
+        hold_id: Id,
+        /// What it is on.
+        on: HeldOn,
+        /// Whether a trusted key signed it. It counts whether or not, but only then it is known who set it and why.
+        is_signed: bool,
+    },
     /// It is lifted.
     Lifted(Id),
 }
@@ -40,7 +47,8 @@ impl Holds {
         match order(recorded) {
             Ok((Order::SetHold { hold_id, on }, _)) => {
                 self.set.entry(hold_id).or_default().insert(on.clone());
-                Ok(Some(HoldChange::Set(hold_id, on)))
+                let is_signed = signed_order(keys, (topic_id, partition), recorded).is_ok();
+                Ok(Some(HoldChange::Set { hold_id, on, is_signed }))
             }
             Ok((Order::LiftHold { hold_id }, _)) => {
                 signed_order(keys, (topic_id, partition), recorded)?;

@@ -26,6 +26,8 @@ pub struct Stream {
     pub first_appended_at_unix_us: i64,
     /// When the log took its last event, likewise.
     pub last_appended_at_unix_us: i64,
+    /// It began so early that retention removes it, unless a legal hold is on it.
+    pub may_expire: bool,
 }
 
 /// What heads say of a stream.
@@ -68,6 +70,8 @@ pub enum SessionState {
     Unverified,
     /// Something is missing or was changed.
     Damaged,
+    /// Something is missing, and retention removes what is as old.
+    Expired,
 }
 
 impl SessionState {
@@ -80,13 +84,15 @@ impl SessionState {
             Self::Lost => "lost",
             Self::Unverified => "unverified",
             Self::Damaged => "damaged",
+            Self::Expired => "expired",
         }
     }
 
     /// Judges a stream at the reader's time `now_unix_us`. The first that holds:
     ///
     /// 1. *damaged*: the stream has a gap, a hash that is not the next event's, or an event after its end; or a signed
-    ///    head says that it had more events, or another last one.
+    ///    head says that it had more events, or another last one. *expired* instead, if retention removes what began so early: it
+    ///    removes a session file by file, and one whose last command took days in two parts.
     /// 2. *unverified*: heads name it, and the one that goes furthest is not signed by a trusted key.
     /// 3. If it is closed: *closed* when a signed head covers all of it, or when its last event is younger than
     ///    [`SILENCE_US_MAX`] and its head may be on the way; else *unverified*.
@@ -98,6 +104,18 @@ impl SessionState {
     /// The reader's clock decides, not the newest event's: where everything has stopped, no event comes to show it.
     #[must_use]
     pub fn judge(
+        stream: &Stream,
+        witness: &Witness,
+        instance: Option<InstanceSeen>,
+        now_unix_us: i64,
+    ) -> Self {
+        match Self::judge_whole(stream, witness, instance, now_unix_us) {
+            Self::Damaged if stream.may_expire => Self::Expired,
+            state => state,
+        }
+    }
+
+    fn judge_whole(
         stream: &Stream,
         witness: &Witness,
         instance: Option<InstanceSeen>,

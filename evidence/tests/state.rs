@@ -1,6 +1,6 @@
 //! What follows from a stream and the heads that name it.
 
-use retrace_evidence::SessionState::{Closed, Damaged, Lost, Open, Unverified};
+use retrace_evidence::SessionState::{Closed, Damaged, Expired, Lost, Open, Unverified};
 use retrace_evidence::{Head, InstanceSeen, SILENCE_US_MAX, SessionState, Stream, Witness};
 use retrace_proto::Id;
 
@@ -16,6 +16,7 @@ fn stream(is_closed: bool) -> Stream {
         is_closed,
         agrees_with_head: Some(true),
         first_appended_at_unix_us: OLD,
+        may_expire: false,
         last_appended_at_unix_us: OLD,
     }
 }
@@ -100,4 +101,17 @@ fn what_is_missing_or_changed_is_damage_whatever_else_is_so() {
             check(&changed, &signed(5, NOW, false), None, Damaged);
         }
     }
+}
+
+#[test]
+fn what_retention_removes_is_not_damaged_but_expired() {
+    let expiring = |is_closed| Stream { may_expire: true, ..stream(is_closed) };
+    for is_closed in [false, true] {
+        let cut = Stream { is_whole: false, ..expiring(is_closed) };
+        for witness in [Witness::None, signed(5, NOW, false)] {
+            check(&cut, &witness, None, Expired);
+        }
+        check(&expiring(is_closed), &signed(6, NOW, false), None, Expired);
+    }
+    check(&expiring(true), &signed(5, NOW, false), None, Closed);
 }

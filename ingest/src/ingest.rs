@@ -156,7 +156,7 @@ impl Ingest {
     /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
     ///    changed.
     /// 4. Read records from the positions on and write their rows to files, piece by piece, up to a record of a later release: what
-    ///    comes before it is committed, and the next step is [`IngestError::Newer`]. *Crash:* files that nobody names, which
+    ///    comes before it, and what other topic partitions have, is committed, and then a step ends with [`IngestError::Newer`]. *Crash:* files that nobody names, which
     ///    are swept later.
     /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
     ///    table or it is not; step 1 reads which.
@@ -171,12 +171,13 @@ impl Ingest {
             return self.commit(open).await;
         }
         self.check_log().await?;
-        let Batch { files, next, fresh } = self.read_batch().await?;
-        if next.is_empty() {
-            return Ok(Progress { rows: 0, version: None });
+        let (Batch { files, next, fresh }, newer) = self.read_batch().await?;
+        let mut progress = Progress { rows: 0, version: None };
+        if !next.is_empty() {
+            let files = files.finish().await.map_err(|source| IngestError::Lake { source })?;
+            progress = self.commit(Batch { files, next, fresh }).await?;
         }
-        let files = files.finish().await.map_err(|source| IngestError::Lake { source })?;
-        self.commit(Batch { files, next, fresh }).await
+        newer.map_or(Ok(progress), Err)
     }
 
     /// Reads the positions again before anything else.
@@ -268,7 +269,10 @@ impl Ingest {
 
     /// Reads within the bounds, encoding each piece as it comes. Each topic partition gets an even share of what those
     /// before it left, the rare control records first, so that none starves.
-    async fn read_batch(&self) -> Result<Batch<DataFileWriter>, IngestError> {
+    ///
+    /// A record of a later release that is the next of its topic partition is an error beside what the others have.
+    async fn read_batch(&self) -> Result<(Batch<DataFileWriter>, Option<IngestError>), IngestError> {
+        let mut stopped = None;
         let mut files = self.table.data_files();
         let (mut next, mut fresh) = (BTreeMap::new(), BTreeMap::new());
         let (mut rows_left, mut bytes_left) = (self.options.rows_max, self.options.bytes_max);
@@ -284,11 +288,12 @@ impl Ingest {
                 }
                 let (rows, newer) = self.rows(fresh.entry(*at).or_default(), *at, &records);
                 if let Some(error) = newer {
-                    if offset == *position && rows.is_empty() {
-                        return Err(error);
-                    }
                     // What comes before it is committed first.
                     share.rows = rows.len();
+                    if offset == *position && rows.is_empty() {
+                        stopped.get_or_insert(error);
+                        break;
+                    }
                 }
                 offset += rows.len() as u64;
                 (rows_left, bytes_left) = (rows_left - rows.len(), bytes_left.saturating_sub(rows.bytes()));
@@ -301,7 +306,7 @@ impl Ingest {
                 next.insert(*at, offset);
             }
         }
-        Ok(Batch { files, next, fresh })
+        Ok((Batch { files, next, fresh }, stopped))
     }
 
     /// The records from an offset on, as many as the share and one read allow, without a gap.

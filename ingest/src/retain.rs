@@ -5,12 +5,13 @@ use std::time::Duration;
 use retrace_eventlog::{AppendError, EventLog, InstanceStream, ReadError, is_for_cancels};
 use retrace_evidence::{ControlKeys, HeldOn, Holds};
 use retrace_lake::{
-    Expired, Held, LakeError, Miscount, Retainer, Retention, RewriteError, STREAM_DAYS_MAX, Snapshot, Table,
+    Expired, Held, LakeError, Miscount, RareRecords, Retainer, Retention, RewriteError, STREAM_DAYS_MAX,
+    Snapshot, Table,
 };
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::{RetentionApplied, RetentionClass, RetentionPeriod};
-use retrace_proto::{Envelope, Event, Id, Subject};
-use tokio::time::timeout;
+use retrace_proto::{Envelope, Event, Id, OpenError, Subject};
+use tokio::time::{sleep, timeout};
 
 /// The events that set and lift holds.
 const HOLDS: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
@@ -18,8 +19,11 @@ const HOLDS: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
 /// How long the log may take for the record of a removal.
 const RECORD_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Versions that may come between what was looked at and its removal.
+/// Versions that may come between what was looked at and its removal, and pauses.
 const ATTEMPTS_MAX: u32 = 16;
+
+/// The pause while the table does not have the latest orders.
+const BEHIND_PAUSE: Duration = Duration::from_secs(2);
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -105,6 +109,12 @@ pub enum RetainError {
         /// Which topic partition.
         at: TopicPartition,
     },
+    /// What a later release wrote was made a dead letter, and nobody here knows whether it sets a hold.
+    #[error("{at} has a record of a later release, which may set a hold: upgrade ingest")]
+    NotUnderstood {
+        /// Which topic partition.
+        at: TopicPartition,
+    },
     /// A hold was set or lifted since the files were looked at.
     #[error("holds were set or lifted meanwhile: it is looked at anew")]
     HoldsChanged,
@@ -141,16 +151,16 @@ pub struct Retaining {
     table: Table,
     retainer: Retainer,
     options: RetentionOptions,
-    /// The holds as of the positions of the control topic, which no other topic changes.
-    known: Option<(Vec<u64>, Holds)>,
+    /// What was found in files that set or lift holds.
+    records: RareRecords,
 }
 
 impl Retaining {
     /// Nothing is looked at yet.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, table: Table, options: RetentionOptions) -> Self {
-        let retainer = Retainer::new(table.clone());
-        Self { log, table, retainer, options, known: None }
+        let (retainer, records) = (Retainer::new(table.clone()), RareRecords::new(&HOLDS));
+        Self { log, table, retainer, options, records }
     }
 
     /// Removes what has expired as of now, as far as one version goes.
@@ -186,9 +196,11 @@ impl Retaining {
     async fn checked_snapshot(&self) -> Result<Snapshot, RetainError> {
         let mut control: Vec<_> = Vec::new();
         let partitions = self.log.partitions(Topic::Control);
-        for partition in (0..partitions).filter(|it| is_for_cancels(*it, partitions) != Some(true)) {
+        for partition in 0..partitions {
             let at = TopicPartition { topic: Topic::Control, partition };
-            control.push((at, self.log.offsets(at).await?.end));
+            if may_have_holds(at, partitions) {
+                control.push((at, self.log.offsets(at).await?.end));
+            }
         }
         let snapshot = self.table.snapshot().await?;
         let known = Topic::ALL.map(|topic| self.log.topic_id(topic));
@@ -198,45 +210,36 @@ impl Retaining {
         if let Some(miscount) = snapshot.miscount(|topic| self.log.topic_id(topic)) {
             return Err(RetainError::Miscount(miscount));
         }
-        match control.into_iter().find(|(at, end)| self.position(&snapshot, *at) < *end) {
+        let position = |at: TopicPartition| snapshot.position(self.log.topic_id(at.topic), at.partition);
+        match control.into_iter().find(|(at, end)| position(*at) < *end) {
             Some((at, _)) => Err(RetainError::Behind { at }),
             None => Ok(snapshot),
         }
     }
 
-    fn position(&self, snapshot: &Snapshot, at: TopicPartition) -> u64 {
-        snapshot.position(self.log.topic_id(at.topic), at.partition)
-    }
-
     /// The holds of a version.
     async fn holds(&mut self, snapshot: &Snapshot) -> Result<Holds, RetainError> {
-        let control = |partition| TopicPartition { topic: Topic::Control, partition };
-        let partitions = 0..self.log.partitions(Topic::Control);
-        let positions: Vec<_> = partitions.map(|it| self.position(snapshot, control(it))).collect();
-        if let Some((at, holds)) = &self.known
-            && *at == positions
-        {
-            return Ok(holds.clone());
-        }
         let topic_id = self.log.topic_id(Topic::Control);
+        let partitions = self.log.partitions(Topic::Control);
+        let within = |at| may_have_holds(at, partitions);
         let mut holds = Holds::default();
-        for (at, value) in self.table.records_of(snapshot, Topic::Control, &HOLDS).await? {
-            // A dead letter that cannot be opened sets no hold, and who could not have it opened was not told so.
-            let Ok(recorded) = Envelope::open(value) else { continue };
+        for (at, value) in self.records.read(&self.table, snapshot, within).await? {
+            let recorded = match Envelope::open(value.clone()) {
+                Ok(recorded) => recorded,
+                // Somebody made a dead letter of what a later release wrote, and it may have set a hold.
+                Err(OpenError::NewerSchema { .. }) => return Err(RetainError::NotUnderstood { at: *at }),
+                // Nobody was told that this sets a hold.
+                Err(_) => continue,
+            };
             if let Err(reason) = holds.read(&self.options.keys, (topic_id, at.partition), &recorded) {
-                tracing::warn!(%at, %reason, "a record would lift a hold and does not: the hold stays");
+                tracing::debug!(%at, %reason, "a record would lift a hold and does not: the hold stays");
             }
         }
-        self.known = Some((positions, holds.clone()));
         Ok(holds)
     }
 
     fn retention(&self, snapshot: &Snapshot, holds: &Holds) -> Retention {
-        // Of a clock that is ahead nothing may go: no event is younger than the log's own time.
-        let appended = snapshot.files().iter().filter_map(|file| file.stats.appended_at.as_ref());
-        let newest = appended.map(|times| times.max_inclusive).max().unwrap_or(0);
-        let now_unix_us = (self.options.clock)().min(newest);
-        let today = i32::try_from(now_unix_us.div_euclid(DAY_US)).unwrap_or(0);
+        let today = i32::try_from(self.today(snapshot)).unwrap_or(0);
         let mut held = Held::default();
         for (_, on) in holds.in_force() {
             match on {
@@ -246,6 +249,21 @@ impl Retaining {
             };
         }
         Retention { first_days_kept: self.options.periods.first_days_kept(today), held }
+    }
+
+    /// The day by which it is judged what has expired, since the Unix epoch: that of the newest event which the log took a day
+    /// before its newest of all, and never one that is still to come.
+    ///
+    /// Where a clock is wrong by years at a start, the log's is too, and everything would have expired. So a time counts only
+    /// once the log has gone on from it for a day, in which somebody sees it.
+    fn today(&self, snapshot: &Snapshot) -> i64 {
+        let ends = || {
+            let appended = snapshot.files().iter().filter_map(|file| file.stats.appended_at.as_ref());
+            appended.map(|times| times.max_inclusive)
+        };
+        let newest = ends().max().unwrap_or(0);
+        let a_day_before = ends().filter(|end| *end <= newest.saturating_sub(DAY_US)).max().unwrap_or(0);
+        (self.options.clock)().min(a_day_before).div_euclid(DAY_US)
     }
 
     async fn record(&self, snapshot: &Snapshot, expired: &Expired, holds: &Holds) -> Result<(), RetainError> {
@@ -275,7 +293,14 @@ impl Retaining {
 
     async fn remove(&mut self, expired: &Expired, holds: &Holds) -> Result<(), RetainError> {
         for _attempt in 0..ATTEMPTS_MAX {
-            let snapshot = self.checked_snapshot().await?;
+            let snapshot = match self.checked_snapshot().await {
+                // Orders come in, and come into the table within seconds.
+                Err(RetainError::Behind { .. }) => {
+                    sleep(BEHIND_PAUSE).await;
+                    continue;
+                }
+                checked => checked?,
+            };
             if self.holds(&snapshot).await? != *holds {
                 return Err(RetainError::HoldsChanged);
             }
@@ -287,6 +312,11 @@ impl Retaining {
         }
         Err(RewriteError::Overtaken.into())
     }
+}
+
+/// Where cancels are, which may be many, there is nothing else.
+fn may_have_holds(at: TopicPartition, partitions: u32) -> bool {
+    at.topic == Topic::Control && is_for_cancels(at.partition, partitions) != Some(true)
 }
 
 /// Holds that the record of a removal names, at most; an event has room for them.

@@ -9,6 +9,7 @@
 //! * [`Snapshot`]: the table as of one version: its files and, per topic partition, the next offset.
 //! * [`Place`]: what a writer must know of the latest events to tell the next ones from their duplicates.
 //! * [`Compactor`]: merges small files into large ones.
+//! * [`RareRecords`]: a few kinds of records among many.
 //! * [`Retention`]: which events have expired; a [`Retainer`] finds them, [`Table::expire`] removes them.
 //! * [`Sweeper`]: deletes files that a writer left when it died before its commit, and those that were replaced.
 //! * [`faults`]: an object store that fails on demand, for crash tests.
@@ -70,6 +71,7 @@ pub use error::LakeError;
 pub use location::Location;
 pub use places::Place;
 pub use read::{RowError, RowReader, envelope_bytes};
+pub use records::RareRecords;
 pub use retain::{Expired, Held, Retainer, Retention, STREAM_DAYS_MAX};
 pub use rewrite::RewriteError;
 pub use rows::{RowKind, Rows};

@@ -1,6 +1,7 @@
 //! Versions that take files out of the table and put others in their place.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use deltalake::kernel::transaction::CommitProperties;
 use deltalake::kernel::{Action, Transaction};
@@ -11,6 +12,7 @@ use crate::data_file::DataFile;
 use crate::error::LakeError;
 use crate::positions::REWRITES;
 use crate::table::{Loaded, Snapshot, Table, Version};
+use crate::write::now_unix_ms;
 
 /// Why files were not replaced by others.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,10 @@ pub enum RewriteError {
         /// In those that were to replace them.
         rewritten: u64,
     },
+    /// What takes their place was written so long ago that a sweeper may have taken it for an orphan, as where the machine
+    /// slept. Begin again with the newest version.
+    #[error("what was to take the place of data files was written too long ago")]
+    Late,
     /// The table could not be read, or nobody knows whether the commit was made. Either way every row is there once: begin
     /// again with the newest version.
     #[error(transparent)]
@@ -36,6 +42,20 @@ pub enum RewriteError {
 
 /// Attempts at one commit: whenever another writer's version came first, or its own outcome was not known.
 const ATTEMPTS_MAX: u32 = 16;
+
+/// How old a file may be that takes the place of others. It is nobody's until the version is made, and a
+/// [`Sweeper`](crate::Sweeper) deletes what has been nobody's for a day.
+const WRITTEN_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Refuses files that were written long ago.
+pub(crate) fn check_young(added: &[DataFile]) -> Result<(), RewriteError> {
+    let now_unix_ms = now_unix_ms();
+    let is_old = |file: &DataFile| {
+        let age_ms = now_unix_ms.saturating_sub(file.written_at_unix_ms);
+        u128::try_from(age_ms).is_ok_and(|age_ms| age_ms > WRITTEN_AGE_MAX.as_millis())
+    };
+    if added.iter().any(is_old) { Err(RewriteError::Late) } else { Ok(()) }
+}
 
 impl Table {
     /// Replaces files by others that hold the same rows, all or nothing.
@@ -57,6 +77,7 @@ impl Table {
             if failed.is_some() && self.has_had(&loaded, added.first()).await? {
                 return Ok(loaded.state.version());
             }
+            check_young(added)?;
             let snapshot = Snapshot::from(&loaded);
             let there: HashSet<_> = snapshot.files().iter().map(|file| &file.path).collect();
             if !removed.iter().all(|file| there.contains(&file.path)) {

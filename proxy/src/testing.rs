@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retrace_access::{
-    Ca, CertificateCheck, Credential, CredentialSource, Directory, EvidenceRight, Keys, KillRight, Principal, PrincipalLimits, Secret,
-    ServerIdentity, TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
+    Ca, CertificateCheck, Credential, CredentialSource, Directory, EvidenceRight, Keys, KillRight, Principal,
+    PrincipalLimits, Secret, ServerIdentity, TOKEN_TTL_DEFAULT, TargetAuth, TargetTls, TokenFile, tls,
 };
 use retrace_eventlog::{ControlFollower, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog};
 use retrace_policy::keyed::HashKey;

@@ -30,6 +30,8 @@ pub struct SqlAnswer {
 pub struct EventsAnswer {
     /// For a session: up to where the answer saw the log. For a tail: from where on it gives events.
     pub cut: Cut,
+    /// What retention has removed; `None` if nothing ever, and for a tail.
+    pub removed: Option<Removed>,
     /// The events. A session's are whole only if the stream ends without an error; a tail does not end by itself.
     pub events: Events,
 }

@@ -27,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest message of a server, in bytes: it sends pieces of 1 MiB.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Largest list of holds, in bytes.
+const HOLDS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// A client of the query service. Its answers are those of a [`Reader`](crate::Reader), so a caller need not care which
 /// of the two it has.
 #[derive(Clone, Debug)]
@@ -66,7 +69,7 @@ impl Client {
                 return Err(QueryError::Unreachable { address: address.to_owned(), reason });
             }
         };
-        let orders = ControlClient::new(channel.clone());
+        let orders = ControlClient::new(channel.clone()).max_decoding_message_size(HOLDS_BYTES_MAX);
         let calls = QueryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Self { calls, orders, authorization })
     }
@@ -227,8 +230,9 @@ impl Rows {
 
 async fn events(mut parts: Streaming<EventsResponse>) -> Result<EventsAnswer, QueryError> {
     let first = parts.message().await.map_err(|status| QueryError::from_status(&status))?;
-    let cut = first.and_then(|message| message.cut).ok_or_else(not_spoken)?;
-    let cut = Cut::from_wire(cut).ok_or_else(not_spoken)?;
+    let EventsResponse { cut, removed, .. } = first.ok_or_else(not_spoken)?;
+    let cut = Cut::from_wire(cut.ok_or_else(not_spoken)?).ok_or_else(not_spoken)?;
+    let removed = removed.map(Removed::from_wire);
     let events = parts.flat_map(|message| {
         let events: Vec<_> = match message {
             Ok(message) => message.records.into_iter().map(from_wire).collect(),
@@ -236,7 +240,7 @@ async fn events(mut parts: Streaming<EventsResponse>) -> Result<EventsAnswer, Qu
         };
         stream::iter(events)
     });
-    Ok(EventsAnswer { cut, events: events.boxed() })
+    Ok(EventsAnswer { cut, removed, events: events.boxed() })
 }
 
 fn from_wire(record: LogRecord) -> Result<EventRecord, QueryError> {

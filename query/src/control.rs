@@ -12,6 +12,8 @@ use retrace_policy::mask::Masker;
 use retrace_proto::log::TopicPartition;
 use retrace_proto::{Event, Id, Masked, Subject};
 
+use tokio::sync::Semaphore;
+
 use crate::QueryError;
 use crate::service::Control;
 
@@ -39,6 +41,8 @@ pub(crate) struct Commander {
     pub(crate) directory: Directory,
     pub(crate) masker: Masker,
     pub(crate) keys: ControlKeys,
+    /// For holds, each of which waits for the table.
+    pub(crate) holds: Arc<Semaphore>,
 }
 
 impl Commander {

@@ -283,7 +283,8 @@ impl Query {
             What::Statement(asked) => *asked,
             What::Session(id) => return session(&context, id).await.map_err(QueryError::from_statement),
         };
-        let states = SessionStates::new(self.head_keys.clone(), now_unix_us);
+        let removed = visible.source.removed.as_ref();
+        let states = SessionStates::new(self.head_keys.clone(), now_unix_us, removed);
         let mut plan = plan_statement(&context, &states, parsed, &principal).await?;
         if !parameters.is_empty() {
             plan = plan.with_param_values(parameters).map_err(QueryError::from_statement)?;
@@ -338,7 +339,7 @@ async fn describe(state: SessionState, what: Describing) -> Result<Description, 
     let nothing = Visible { source: Arc::new(Source::empty()), right };
     let context = context(state, &nothing).map_err(QueryError::from_statement)?;
     // Nothing is read, so no key is needed and no time matters.
-    let states = SessionStates::new(TrustedKeys::default(), 0);
+    let states = SessionStates::new(TrustedKeys::default(), 0, None);
     let plan = plan_statement(&context, &states, asked.parsed, &asked.principal).await?;
     let inferred = plan.get_parameter_types().map_err(QueryError::from_statement)?;
     let mut parameters = declared;

@@ -1,16 +1,19 @@
 //! Legal holds: setting and lifting them, and which there are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use retrace_access::{Authenticated, HoldRight};
 use retrace_eventlog::{EventLog, is_for_cancels};
 use retrace_evidence::{ControlKeys, HeldOn, HoldChange, Holds};
-use retrace_lake::Table;
+use retrace_lake::{RareRecords, Table};
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::envelope::Payload;
 use retrace_proto::wire::legal_hold_set::On;
 use retrace_proto::{Envelope, Event, Id, Recorded, Subject};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use crate::control::{Commander, Ordered, about};
@@ -26,11 +29,14 @@ const NAME_BYTES_MAX: usize = 256;
 /// Bytes of control records asked of the log at once.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// Holds that are set or lifted at a time: each waits for the table.
+pub(crate) const HOLDS_AT_ONCE_MAX: usize = 8;
+
 /// How long to wait for a record to come into the table.
 const TABLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The pause between two looks.
-const LOOK_PAUSE: Duration = Duration::from_millis(500);
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// A legal hold as it is on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +45,10 @@ pub struct HoldRecord {
     pub hold_id: Id,
     /// Whose evidence it keeps.
     pub on: HeldOn,
-    /// Who set it, when and why.
+    /// Who set it, when and why, in the words of its record.
     pub set: HoldAct,
+    /// Whether a trusted key signed these words. A hold counts whether or not.
+    pub is_signed: bool,
     /// Who lifted it, when and why; `None` while it is in force.
     pub lifted: Option<HoldAct>,
     /// Whether the table has its record. Until then nobody who removes expired evidence need know of it.
@@ -78,6 +86,7 @@ impl Commander {
         reason: &str,
     ) -> Result<HoldOrdered, QueryError> {
         may_hold(caller)?;
+        let _permit = self.take_permit()?;
         let (on, session_id) = match on {
             HeldOn::Session(id) => (On::SessionId(id.to_bytes()), Some(id)),
             HeldOn::Principal(name) => (On::Principal(checked(name)?), None),
@@ -97,6 +106,7 @@ impl Commander {
         reason: &str,
     ) -> Result<HoldOrdered, QueryError> {
         may_hold(caller)?;
+        let _permit = self.take_permit()?;
         let reason = self.reason(reason)?;
         let known = known(self.log.as_ref(), &self.table, &self.keys).await?;
         let is_in_force = |hold: &HoldRecord| hold.hold_id == hold_id && hold.lifted.is_none();
@@ -105,6 +115,11 @@ impl Commander {
         }
         let ordered = self.order(about(caller), Event::legal_hold_lifted(hold_id, reason)).await?;
         self.settled(hold_id, ordered).await
+    }
+
+    fn take_permit(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        let permits = Arc::clone(&self.holds);
+        permits.try_acquire_owned().map_err(|_full| QueryError::Busy { running_max: HOLDS_AT_ONCE_MAX })
     }
 
     async fn settled(&self, hold_id: Id, ordered: Ordered) -> Result<HoldOrdered, QueryError> {
@@ -146,40 +161,63 @@ pub(crate) async fn known(
     keys: &ControlKeys,
 ) -> Result<Vec<HoldRecord>, QueryError> {
     let snapshot = table.snapshot().await?;
-    let topic_id = log.topic_id(Topic::Control);
-    let mut acts = Vec::new();
-    for (at, value) in table.records_of(&snapshot, Topic::Control, &TYPES).await? {
-        acts.push((at, value, true));
+    let (topic_id, partitions) = (log.topic_id(Topic::Control), log.partitions(Topic::Control));
+    let within = |at: TopicPartition| {
+        at.topic == Topic::Control && is_for_cancels(at.partition, partitions) != Some(true)
+    };
+    let mut listed = Listed::default();
+    for (at, value) in RareRecords::new(&TYPES).read(table, &snapshot, within).await? {
+        listed.add(keys, (topic_id, at.partition), value, true);
     }
-    let partitions = log.partitions(Topic::Control);
-    for partition in (0..partitions).filter(|it| is_for_cancels(*it, partitions) != Some(true)) {
-        let at = TopicPartition { topic: Topic::Control, partition };
-        let (mut next, end) = (snapshot.position(topic_id, partition), log.offsets(at).await?.end);
+    let control = (0..partitions).map(|partition| TopicPartition { topic: Topic::Control, partition });
+    for at in control.filter(|at| within(*at)) {
+        let (mut next, end) = (snapshot.position(topic_id, at.partition), log.offsets(at).await?.end);
         while next < end {
             let records = log.read(at, next, READ_BYTES_MAX).await?;
             next += records.len().max(1) as u64;
-            acts.extend(records.into_iter().map(|record| (at, record.value, false)));
+            records
+                .iter()
+                .for_each(|record| listed.add(keys, (topic_id, at.partition), &record.value, false));
         }
     }
-    let mut holds = Holds::default();
-    let (mut set, mut lifted) = (BTreeMap::new(), BTreeMap::new());
-    for (at, value, is_in_table) in acts {
-        let Ok(recorded) = Envelope::open(value) else { continue };
-        match holds.read(keys, (topic_id, at.partition), &recorded) {
-            Ok(Some(HoldChange::Set(id, on))) => {
-                set.entry((id, on)).or_insert_with(|| (act(&recorded), is_in_table));
+    Ok(listed.finish())
+}
+
+/// Holds as their records are read.
+#[derive(Default)]
+struct Listed {
+    holds: Holds,
+    set: BTreeMap<(Id, HeldOn), (HoldAct, bool, bool)>,
+    lifted: BTreeMap<Id, HoldAct>,
+}
+
+impl Listed {
+    fn add(&mut self, keys: &ControlKeys, place: (Id, u32), value: &Bytes, is_in_table: bool) {
+        let Ok(recorded) = Envelope::open(value.clone()) else { return };
+        match self.holds.read(keys, place, &recorded) {
+            Ok(Some(HoldChange::Set { hold_id, on, is_signed })) => {
+                let set =
+                    self.set.entry((hold_id, on)).or_insert_with(|| (act(&recorded), is_signed, is_in_table));
+                // Of a record and its forgery the signed one is shown.
+                if is_signed && !set.1 {
+                    *set = (act(&recorded), true, is_in_table);
+                }
             }
             Ok(Some(HoldChange::Lifted(id))) => {
-                lifted.entry(id).or_insert_with(|| act(&recorded));
+                self.lifted.entry(id).or_insert_with(|| act(&recorded));
             }
             Ok(None) | Err(_) => {}
         }
     }
-    let record = |((hold_id, on), (set, is_in_table))| {
-        let lifted: Option<HoldAct> = lifted.get(&hold_id).cloned();
-        HoldRecord { hold_id, on, set, lifted, is_in_table }
-    };
-    Ok(set.into_iter().map(record).collect())
+
+    fn finish(self) -> Vec<HoldRecord> {
+        let Self { set, lifted, .. } = self;
+        let record = |((hold_id, on), (set, is_signed, is_in_table))| {
+            let lifted: Option<HoldAct> = lifted.get(&hold_id).cloned();
+            HoldRecord { hold_id, on, set, is_signed, lifted, is_in_table }
+        };
+        set.into_iter().map(record).collect()
+    }
 }
 
 fn act(recorded: &Recorded) -> HoldAct {
@@ -213,13 +251,14 @@ pub(crate) fn held_on_to_wire(on: HeldOn) -> wire::HeldOn {
 
 impl HoldRecord {
     pub(crate) fn into_wire(self) -> wire::Hold {
-        let Self { hold_id, on, set, lifted, is_in_table } = self;
+        let Self { hold_id, on, set, is_signed, lifted, is_in_table } = self;
         wire::Hold {
             hold_id: hold_id.to_string(),
             on: Some(held_on_to_wire(on)),
             set: Some(set.into_wire()),
             lifted: lifted.map(HoldAct::into_wire),
             in_table: is_in_table,
+            signed: is_signed,
         }
     }
 
@@ -230,6 +269,7 @@ impl HoldRecord {
             set: HoldAct::from_wire(hold.set?),
             lifted: hold.lifted.map(HoldAct::from_wire),
             is_in_table: hold.in_table,
+            is_signed: hold.signed,
         })
     }
 }

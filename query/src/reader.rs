@@ -191,9 +191,9 @@ impl Reader {
         let permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
         let what = What::Session(session);
         let read = Read { kind: Kind::Session, statement, what, right, as_of: AsOf::Now, deadline };
-        let Started { cut, running, record, .. } = self.start(caller, read, permit).await?;
+        let Started { cut, removed, running, record } = self.start(caller, read, permit).await?;
         let events = batches(running, record).flat_map(|batch| stream::iter(records(batch))).boxed();
-        Ok(EventsAnswer { cut, events })
+        Ok(EventsAnswer { cut, removed, events })
     }
 
     /// Events as they become durable, from now on, of one session or of every one the caller may see. It ends when it is
@@ -225,7 +225,7 @@ impl Reader {
         let record = ReadRecord::begin(instance, caller, reading, deadline).await?;
         let wanted = tail::Wanted { right, session };
         let events = tail::follow(log, &cut, wanted, record, permit);
-        Ok(EventsAnswer { cut, events })
+        Ok(EventsAnswer { cut, removed: None, events })
     }
 
     /// Every legal hold that is on record, lifted ones too, for who may set them or see all evidence.
@@ -239,12 +239,15 @@ impl Reader {
         if let (false, Err(error)) = (matches!(Right::of(caller), Ok(Right::All)), holds::may_hold(caller)) {
             return refusal.record(statement, error).await;
         }
+        let _permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
         let Sources { log, table, instance, .. } = &self.0.sources;
         let cut = source::ends(log.as_ref()).await?;
         let reading =
             Reading { kind: Kind::Sql, statement, cut: &cut, right: "all", counted: self.counted() };
         let mut record = ReadRecord::begin(instance, caller, reading, deadline).await?;
-        match holds::known(log.as_ref(), table, &self.0.options.control_keys).await {
+        let known = holds::known(log.as_ref(), table, &self.0.options.control_keys);
+        let late = |_elapsed| QueryError::Deadline { ms_max: self.0.options.query_ms_max };
+        match tokio::time::timeout_at(deadline.into(), known).await.map_err(late).and_then(|known| known) {
             Ok(holds) => {
                 record.count(holds.len());
                 record.end(Status::Ok);
@@ -254,6 +257,23 @@ impl Reader {
                 record.end(Status::Error);
                 Err(error)
             }
+        }
+    }
+
+    /// An outcome as it is; where somebody asked for what they may not have, that is on record like a read that was refused.
+    pub(crate) async fn recorded_if_denied<T>(
+        &self,
+        caller: &Authenticated,
+        what: &str,
+        outcome: Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        match outcome {
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::FixTheCall) => {
+                let statement = self.0.sources.masker.mask_string(what);
+                let refusal = Refusal { reader: self, caller, kind: Kind::Sql, deadline: self.deadline() };
+                refusal.record(statement, error).await
+            }
+            outcome => outcome,
         }
     }
 

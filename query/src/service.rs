@@ -11,12 +11,12 @@ use retrace_lake::Table;
 use retrace_policy::mask::Masker;
 use retrace_proto::Id;
 use retrace_proto::log::{Record, TopicPartition};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 
 use crate::control::{Commander, Ordered};
 use crate::door::Door;
-use crate::holds::held_on;
+use crate::holds::{HOLDS_AT_ONCE_MAX, held_on};
 use crate::ipc::Encoder;
 use crate::wire::control_server::Control as ControlCalls;
 use crate::wire::query_server::Query;
@@ -114,6 +114,7 @@ impl QueryService {
             directory,
             masker: masker.clone(),
             keys: options.control_keys.clone(),
+            holds: Arc::new(Semaphore::new(HOLDS_AT_ONCE_MAX)),
         };
         let sources = Sources { log, table, instance, masker };
         let reader = Reader::new(sources, options.clone())?;
@@ -225,14 +226,16 @@ impl ControlCalls for Calls {
         let caller = self.admit(&request)?;
         let SetHoldRequest { on, reason } = request.into_inner();
         let on = on.and_then(held_on).ok_or_else(|| QueryError::NotASessionId.to_status())?;
-        held(self.commander.set_hold(&caller, on, &reason).await)
+        let outcome = self.commander.set_hold(&caller, on, &reason).await;
+        held(self.reader.recorded_if_denied(&caller, "a legal hold to be set", outcome).await)
     }
 
     async fn lift_hold(&self, request: Request<LiftHoldRequest>) -> Result<Response<HoldResponse>, Status> {
         let caller = self.admit(&request)?;
         let LiftHoldRequest { hold_id, reason } = request.get_ref();
         let hold_id = hold_id.parse().map_err(|_not_an_id| QueryError::NoSuchHold.to_status())?;
-        held(self.commander.lift_hold(&caller, hold_id, reason).await)
+        let outcome = self.commander.lift_hold(&caller, hold_id, reason).await;
+        held(self.reader.recorded_if_denied(&caller, "a legal hold to be lifted", outcome).await)
     }
 
     async fn list_holds(
@@ -313,8 +316,9 @@ async fn next_pieces(mut encoder: Encoder, mut batches: Batches) -> Result<(Vec<
 fn event_parts(
     answer: EventsAnswer,
 ) -> impl Stream<Item = Result<EventsResponse, QueryError>> + Send + 'static {
-    let EventsAnswer { cut, events } = answer;
-    let cut = EventsResponse { cut: Some(cut.to_wire()), records: Vec::new() };
+    let EventsAnswer { cut, removed, events } = answer;
+    let removed = removed.map(|removed| removed.to_wire());
+    let cut = EventsResponse { cut: Some(cut.to_wire()), records: Vec::new(), removed };
     let messages = events.ready_chunks(EVENTS_TOGETHER_MAX).flat_map(|ready| stream::iter(pack(ready)));
     stream::iter([Ok(cut)]).chain(messages)
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, OnceLock};
 
@@ -15,13 +16,16 @@ use datafusion::logical_expr::{
 use retrace_evidence::{SessionState, Stream, TrustedKeys};
 use retrace_proto::Id;
 
+use crate::Removed;
 use crate::heads::SignedHeads;
+
+const DAY_MS: u64 = 86_400_000;
 
 /// What the view calls the function.
 const NAME: &str = "session_state";
 
 /// What a part of a stream is folded into, by name and type, in order.
-const PARTIAL: [(&str, DataType); 10] = [
+const PARTIAL: [(&str, DataType); 11] = [
     ("stream_id", DataType::Utf8),
     ("proxy_id", DataType::Utf8),
     ("events", DataType::Int64),
@@ -32,6 +36,7 @@ const PARTIAL: [(&str, DataType); 10] = [
     ("first_appended", DataType::Int64),
     ("last_appended", DataType::Int64),
     ("agrees", DataType::Boolean),
+    ("may_expire", DataType::Boolean),
 ];
 
 /// The state of the sessions of one query.
@@ -45,23 +50,26 @@ pub(crate) struct SessionStates(Arc<Inner>);
 struct Inner {
     keys: TrustedKeys,
     now_unix_us: i64,
+    /// By retention class, the first day of which sessions are kept, in days since the Unix epoch.
+    first_days_kept: BTreeMap<String, i32>,
     heads: OnceLock<SignedHeads>,
     /// Keyed at random, so that nobody can write hashes whose sums cancel.
     links: RandomState,
 }
 
 impl SessionStates {
-    pub(crate) fn new(keys: TrustedKeys, now_unix_us: i64) -> Self {
+    pub(crate) fn new(keys: TrustedKeys, now_unix_us: i64, removed: Option<&Removed>) -> Self {
         let (heads, links) = (OnceLock::new(), RandomState::new());
-        Self(Arc::new(Inner { keys, now_unix_us, heads, links }))
+        let first_days_kept = removed.map(|removed| removed.first_days_kept.clone()).unwrap_or_default();
+        Self(Arc::new(Inner { keys, now_unix_us, first_days_kept, heads, links }))
     }
 
-    /// `session_state(stream_id, stream_seq, prev_hash, hash, event_type, appended_at, proxy_id)`, over the events of one
+    /// `session_state(stream_id, stream_seq, prev_hash, hash, event_type, appended_at, proxy_id, retention_class)`, over the events of one
     /// stream in any order.
     pub(crate) fn function(&self) -> AggregateUDF {
         use DataType::{Binary, Int64, Utf8};
         let signature =
-            Signature::exact(vec![Utf8, Int64, Binary, Binary, Utf8, Int64, Utf8], Volatility::Stable);
+            Signature::exact(vec![Utf8, Int64, Binary, Binary, Utf8, Int64, Utf8, Utf8], Volatility::Stable);
         AggregateUDF::new_from_impl(Function { states: self.clone(), signature })
     }
 
@@ -163,6 +171,7 @@ struct Part {
     first_appended: Option<i64>,
     last_appended: Option<i64>,
     agrees: Option<bool>,
+    may_expire: bool,
 }
 
 impl Part {
@@ -181,6 +190,7 @@ impl Part {
             (Some(one), Some(two)) => Some(one && two),
             (one, two) => one.or(two),
         };
+        self.may_expire |= other.may_expire;
     }
 
     fn into_scalars(self) -> Vec<ScalarValue> {
@@ -195,6 +205,7 @@ impl Part {
             ScalarValue::Int64(self.first_appended),
             ScalarValue::Int64(self.last_appended),
             ScalarValue::Boolean(self.agrees),
+            ScalarValue::Boolean(Some(self.may_expire)),
         ]
     }
 
@@ -204,7 +215,7 @@ impl Part {
             column.is_valid(row).then(|| column.value(row))
         };
         let number = |column| number(&columns[column], row);
-        let agrees = columns[9].as_boolean();
+        let (agrees, may_expire) = (columns[9].as_boolean(), columns[10].as_boolean());
         Self {
             stream_id: text(0).and_then(|id| id.parse().ok()),
             proxy_id: text(1).map(str::to_owned),
@@ -216,6 +227,7 @@ impl Part {
             first_appended: number(7),
             last_appended: number(8),
             agrees: agrees.is_valid(row).then(|| agrees.value(row)),
+            may_expire: may_expire.is_valid(row) && may_expire.value(row),
         }
     }
 }
@@ -254,7 +266,17 @@ impl Found {
             first_appended: appended,
             last_appended: appended,
             agrees: covered_last.map(|head| hash == Some(&head.hash[..])),
+            may_expire: self.may_expire(stream_id, text(7)),
         }
+    }
+
+    /// Whether retention removes what a stream wrote that is of a class.
+    fn may_expire(&self, stream_id: Option<Id>, retention_class: Option<&str>) -> bool {
+        let first_day = retention_class.and_then(|class| self.states.0.first_days_kept.get(class));
+        let began_ms = stream_id.and_then(|id| id.unix_ms());
+        first_day.zip(began_ms).is_some_and(|(first_day, began_ms)| {
+            i64::try_from(began_ms / DAY_MS).is_ok_and(|day| day < i64::from(*first_day))
+        })
     }
 
     fn judge(&self, heads: &SignedHeads) -> Option<SessionState> {
@@ -269,6 +291,7 @@ impl Found {
             agrees_with_head: part.agrees,
             first_appended_at_unix_us: part.first_appended.unwrap_or(i64::MIN),
             last_appended_at_unix_us: part.last_appended.unwrap_or(i64::MIN),
+            may_expire: part.may_expire,
         };
         let instance = part.proxy_id.as_deref().and_then(|name| heads.instance(name));
         Some(SessionState::judge(&stream, &heads.witness(stream_id), instance, self.states.0.now_unix_us))

@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use retrace_eventlog::{EventLog, ReadError};
 use retrace_proto::log::TopicPartition;
 use retrace_proto::wire::evidence_read_completed::Status;
-use retrace_proto::{Envelope, Id, Recorded};
+use retrace_proto::{Envelope, Id, OpenError, Recorded};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
@@ -109,8 +109,14 @@ impl Follower {
             };
             for record in records {
                 next = record.offset + 1;
-                let is_wanted = Envelope::open(record.value.clone())
-                    .is_ok_and(|recorded| self.wanted.includes(&recorded));
+                let is_wanted = match Envelope::open(record.value.clone()) {
+                    Ok(recorded) => self.wanted.includes(&recorded),
+                    // A tail without it would lack something in silence.
+                    Err(source @ OpenError::NewerSchema { .. }) => {
+                        return Err(QueryError::Newer { at: self.at, offset: record.offset, source });
+                    }
+                    Err(_) => false,
+                };
                 if is_wanted && self.events.send(Ok(EventRecord::new(self.at, record))).await.is_err() {
                     return Ok(());
                 }

@@ -162,7 +162,7 @@ impl Door {
         let role = made_by
             .strip_prefix(&format!("auth/{mount}/role/"))
             .and_then(|rest| rest.strip_suffix("/secret-id"));
-        if !role.is_some_and(|role| !role.contains('/')) {
+        if role.is_none_or(|role| role.contains('/')) {
             return Err(LoginError::WrapsSomethingElse(mount.to_string()));
         }
         let unwrapped: Unwrapped = client.ask(&Call::Unwrap, Some(&wrapping)).await.map_err(used)?;

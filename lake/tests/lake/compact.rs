@@ -4,23 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ArrowWriter;
 use retrace_lake::faults::{Fault, FaultyStore, Judge, Step};
 use retrace_lake::{
-    Advance, Compacted, CompactionOptions, Compactor, DataFile, PARTITION_COLUMNS, RewriteError, RowReader,
-    Rows, Snapshot, Sweeper, Table,
+    Advance, Compacted, CompactionOptions, Compactor, DataFile, RewriteError, RowReader, Rows, Snapshot,
+    Sweeper, Table,
 };
 use retrace_proto::log::Record;
 use retrace_proto::{Event, Id, Subject};
 use tokio::sync::Notify;
 
-use crate::support::{EVENTS, NOON_US, id, record, sealed};
+use crate::support::{EVENTS, NOON_US, add_a_column, id, record, sealed};
 
 /// How many streams write at a time.
 const STREAMS: u64 = 5;
@@ -248,25 +247,7 @@ async fn a_compactor_that_a_writer_comes_before_commits_after_it() {
 async fn write_with_another_column(table: &Table, from: u64, to: u64) -> Vec<DataFile> {
     let mut files = write(table, from, to).await;
     let [file] = &mut files[..] else { panic!("one file") };
-    let batches = table.read(file).await.expect("readable");
-    let schema = batches[0].schema();
-    let added = Field::new("of_a_later_release", DataType::Int32, true);
-    let kept = |field: &FieldRef| !PARTITION_COLUMNS.contains(&field.name().as_str());
-    let fields = schema.fields().iter().filter(|field| kept(field)).cloned().chain([Arc::new(added)]);
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let mut encoder = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None).expect("an encoder");
-    for batch in batches {
-        let added: ArrayRef = Arc::new(Int32Array::from_value(7, batch.num_rows()));
-        let columns =
-            schema.fields().iter().map(|field| batch.column_by_name(field.name()).unwrap_or(&added));
-        let columns = columns.cloned().collect();
-        encoder
-            .write(&RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns"))
-            .expect("encoded");
-    }
-    let bytes = encoder.into_inner().expect("encoded");
-    file.bytes = bytes.len() as u64;
-    table.store().put(&file.path, bytes.into()).await.expect("put");
+    add_a_column(table, file).await;
     files
 }
 

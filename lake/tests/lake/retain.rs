@@ -10,15 +10,15 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use retrace_lake::faults::{Fault, FaultyStore, Step};
 use retrace_lake::{
-    Advance, CompactionOptions, Compactor, Held, Retainer, Retention, RewriteError, RowReader, Rows,
-    Snapshot, Sweeper, Table,
+    Advance, CompactionOptions, Compactor, DataFile, Held, RareRecords, Retainer, Retention, RewriteError,
+    RowReader, Rows, Snapshot, Sweeper, Table,
 };
-use retrace_proto::log::{Record, Topic};
+use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::wire::legal_hold_set::On;
 use retrace_proto::wire::{self, RetentionClass, StreamKind};
 use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
 
-use crate::support::{EVENTS, NOON_US, id};
+use crate::support::{EVENTS, NOON_US, add_a_column, id};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -42,17 +42,21 @@ struct Line {
     kind: StreamKind,
     class: RetentionClass,
     about: [&'static str; 3],
+    /// The first session of its connection, if it is another one.
+    goes_on_from: Option<Id>,
     event: Event,
 }
 
 fn session(name: &'static str, class: RetentionClass, began: i32, appended: i32) -> Line {
     let event = Event::policy_loaded(name.to_owned());
-    Line { name, began, appended, kind: StreamKind::Session, class, about: ["ann", "", "shop"], event }
+    let kind = StreamKind::Session;
+    Line { name, began, appended, kind, class, about: ["ann", "", "shop"], goes_on_from: None, event }
 }
 
 fn instance(name: &'static str, appended: i32, event: Event) -> Line {
     let kind = StreamKind::Instance;
-    Line { name, began: appended, appended, kind, class: STANDARD, about: ["", "", ""], event }
+    let (class, about) = (STANDARD, ["", "", ""]);
+    Line { name, began: appended, appended, kind, class, about, goes_on_from: None, event }
 }
 
 /// Noon of a day, that many from today.
@@ -78,6 +82,7 @@ impl Line {
             target: target.to_owned(),
             retention_class: self.class,
             session_id: (self.kind == StreamKind::Session).then_some(stream),
+            connection_id: self.goes_on_from,
             ..Subject::default()
         };
         let mut writer = StreamWriter::new(stream, self.kind);
@@ -97,17 +102,21 @@ fn store() -> Arc<FaultyStore> {
 }
 
 async fn commit(table: &Table, records: &[Record]) {
-    let (first, last) = (records[0].offset, records[records.len() - 1].offset);
+    let files = write(table, EVENTS, records).await;
+    commit_files(table, EVENTS, records, &files).await;
+}
+
+async fn write(table: &Table, at: TopicPartition, records: &[Record]) -> Vec<DataFile> {
     let mut rows = Rows::new();
-    records.iter().for_each(|record| rows.push(EVENTS, record));
-    let files = table.data_files().add(rows.finish()).await.expect("encoded").finish().await.expect("put");
-    let advance = Advance {
-        topic_id: topic_id(Topic::Events),
-        partition: 0,
-        from_inclusive: first,
-        to_exclusive: last + 1,
-    };
-    table.commit(&files, &[advance]).await.expect("made");
+    records.iter().for_each(|record| rows.push(at, record));
+    table.data_files().add(rows.finish()).await.expect("encoded").finish().await.expect("put")
+}
+
+async fn commit_files(table: &Table, at: TopicPartition, records: &[Record], files: &[DataFile]) {
+    let (first, last) = (records[0].offset, records[records.len() - 1].offset);
+    let advance =
+        Advance { topic_id: topic_id(at.topic), partition: 0, from_inclusive: first, to_exclusive: last + 1 };
+    table.commit(files, &[advance]).await.expect("made");
 }
 
 /// A table of these events, and the records by offset. What has no name is no envelope.
@@ -188,7 +197,14 @@ async fn what_began_before_the_first_day_goes_and_nothing_else() {
         instance("of a process", -400, Event::policy_loaded("v".to_owned())),
         session("", STANDARD, -400, -400),
     ];
-    let kept = ["on the day", "of another class", "whose id says that it is old", "of a process", ""];
+    let kept = [
+        "on the day",
+        "of another class",
+        "whose id says that it is old",
+        "whose id says that it is still to come",
+        "of a process",
+        "",
+    ];
     assert_eq!(left(&lines, &retention(&[("short", 0)], Held::default())).await, names(&kept));
     assert_eq!(left(&lines, &retention(&[], Held::default())).await.len(), lines.len(), "for good");
 }
@@ -204,17 +220,21 @@ async fn what_processes_wrote_goes_with_the_class_that_keeps_longest() {
         session("of a class", STANDARD, -10, -10),
     ];
     let two = [("short", -5), ("standard", -10)];
-    let kept = names(&["old", "old heads", "young", "of a class"]);
+    let kept = names(&["old", "old heads", "young", "", "of a class"]);
     assert_eq!(left(&lines, &retention(&two, Held::default())).await, kept, "one class is kept for good");
     let all = [("short", -5), ("standard", -10), ("long", -30)];
-    assert_eq!(left(&lines, &retention(&all, Held::default())).await, names(&["young", "of a class"]));
+    assert_eq!(left(&lines, &retention(&all, Held::default())).await, names(&["young", "", "of a class"]));
+    let all = [("short", -5), ("standard", -10), ("long", -11)];
+    assert_eq!(left(&lines, &retention(&all, Held::default())).await, names(&["", "of a class"]));
+    let all = [("short", -5), ("standard", -10), ("long", -10)];
+    assert_eq!(left(&lines, &retention(&all, Held::default())).await, names(&["of a class"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_stays_and_so_does_what_proves_it() {
     let (of_jo, for_jo) = (["jo", "", "shop"], ["bot", "jo", "shop"]);
     let heads = || Event::stream_heads(wire::StreamHeads::default());
-    let lines = [
+    let mut lines = [
         session("of nobody held", SHORT, -9, -9),
         Line { about: of_jo, ..session("of a principal", SHORT, -9, -9) },
         Line { about: for_jo, ..session("on behalf of a principal", SHORT, -9, -9) },
@@ -223,10 +243,13 @@ async fn what_is_held_stays_and_so_does_what_proves_it() {
         instance("heads", -9, heads()),
         instance("of a process", -9, Event::policy_loaded("v".to_owned())),
         session("", STANDARD, -9, -9),
+        session("what goes on from it", SHORT, -8, -8),
     ];
+    let session_id = lines[4].stream(4);
+    lines[8].goes_on_from = Some(session_id);
+    let session_id = session_id.to_string();
     let days = [("short", 0), ("standard", 0), ("long", 0)];
     let names_of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let session_id = lines[4].stream(4).to_string();
     for (held, kept) in [
         (Held::default(), vec![]),
         (
@@ -234,7 +257,10 @@ async fn what_is_held_stays_and_so_does_what_proves_it() {
             vec!["of a principal", "on behalf of a principal", "heads", ""],
         ),
         (Held { targets: names_of(&["bank"]), ..Held::default() }, vec!["at a target", "heads", ""]),
-        (Held { sessions: names_of(&[&session_id]), ..Held::default() }, vec!["a session", "heads", ""]),
+        (
+            Held { sessions: names_of(&[&session_id]), ..Held::default() },
+            vec!["a session", "what goes on from it", "heads", ""],
+        ),
         (Held { targets: names_of(&["elsewhere"]), ..Held::default() }, vec!["heads", ""]),
     ] {
         assert_eq!(left(&lines, &retention(&days, held.clone())).await, names(&kept), "{held:?}");
@@ -411,6 +437,46 @@ async fn of_a_damaged_file_everything_is_kept_and_others_are_not_held_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_a_later_release_is_kept_whole_and_others_are_not_held_up() {
+    let store = store();
+    let table = open(&store).await;
+    let held = || Held { targets: BTreeSet::from(["bank".to_owned()]), ..Held::default() };
+    let later = [session("held", SHORT, -9, -9), session("old", SHORT, -9, -9)];
+    let later: Vec<_> = (0..)
+        .zip(later)
+        .map(|(offset, mut line)| {
+            line.about[2] = if line.name == "held" { "bank" } else { "shop" };
+            line.record(offset)
+        })
+        .collect();
+    let mut files = write(&table, EVENTS, &later).await;
+    add_a_column(&table, &mut files[0]).await;
+    commit_files(&table, EVENTS, &later, &files).await;
+    commit(&table, &[session("old", SHORT, -8, -8).record(2)]).await;
+    let snapshot = table.snapshot().await.expect("readable");
+    let mut retainer = Retainer::new(table.clone());
+    let short = retention(&[("short", 0)], held());
+    let expired = retainer.find(&snapshot, &short).await.expect("readable").expect("some have expired");
+    assert_eq!((expired.rows_removed(), retainer.unfit()), (1, 1), "a column would be lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_opened_of_the_control_topic_is_never_removed() {
+    let store = store();
+    let table = open(&store).await;
+    let control = TopicPartition { topic: Topic::Control, partition: 0 };
+    let mut records =
+        vec![session("", STANDARD, -900, -900).record(0), session("old", STANDARD, -900, -900).record(1)];
+    records[0].value = Bytes::from_static(b"no envelope");
+    let files = write(&table, control, &records).await;
+    commit_files(&table, control, &records, &files).await;
+    let days = [("short", 0), ("standard", 0), ("long", 0)];
+    assert_eq!(expire(&table, &retention(&days, Held::default())).await.expect("made"), 1);
+    let left = table.snapshot().await.expect("readable").files().iter().map(|file| file.rows).sum::<u64>();
+    assert_eq!(left, 1, "somebody may have made a hold such a letter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn records_of_some_kinds_are_found_and_dead_letters_with_them() {
     let store = store();
     let on = On::Target("shop".to_owned());
@@ -421,10 +487,17 @@ async fn records_of_some_kinds_are_found_and_dead_letters_with_them() {
     ];
     let (table, records) = filled(&store, &lines).await;
     let snapshot = table.snapshot().await.expect("readable");
-    let kinds = ["legal_hold_set", "legal_hold_lifted"];
-    let found = table.records_of(&snapshot, Topic::Events, &kinds).await.expect("readable");
-    let found: BTreeSet<_> = found.into_iter().map(|(_, value)| value).collect();
+    const KINDS: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
+    let mut rare = RareRecords::new(&KINDS);
+    let gets = store.gets();
+    let within = |topic| move |at: TopicPartition| at.topic == topic;
+    let found = rare.read(&table, &snapshot, within(Topic::Events)).await.expect("readable");
+    let found: BTreeSet<_> = found.map(|(_, value)| value.clone()).collect();
     assert_eq!(found, [1, 2].map(|offset| records[&offset].value.clone()).into_iter().collect());
-    let none = table.records_of(&snapshot, Topic::Control, &kinds).await.expect("readable");
-    assert!(none.is_empty(), "of another topic");
+    let read = store.gets();
+    assert!(read > gets);
+    let again = rare.read(&table, &snapshot, within(Topic::Events)).await.expect("readable");
+    assert_eq!((again.count(), store.gets()), (2, read), "no file is opened twice");
+    let none = rare.read(&table, &snapshot, within(Topic::Control)).await.expect("readable");
+    assert_eq!(none.count(), 0, "of another topic");
 }

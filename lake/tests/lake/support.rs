@@ -1,7 +1,14 @@
 //! Envelopes of every payload, at random.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
+use retrace_lake::{DataFile, PARTITION_COLUMNS, Table};
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::wire::response_part::Part;
 use retrace_proto::wire::{self, ResponsePart};
@@ -183,4 +190,27 @@ pub(crate) fn sealed(
         record(offset, stream, envelope.bytes().clone())
     };
     (0..).zip(events).map(seal).collect()
+}
+
+/// Makes of a file what a later release may write, with a column more.
+pub(crate) async fn add_a_column(table: &Table, file: &mut DataFile) {
+    let batches = table.read(file).await.expect("readable");
+    let schema = batches[0].schema();
+    let added = Field::new("of_a_later_release", DataType::Int32, true);
+    let kept = |field: &FieldRef| !PARTITION_COLUMNS.contains(&field.name().as_str());
+    let fields = schema.fields().iter().filter(|field| kept(field)).cloned().chain([Arc::new(added)]);
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let mut encoder = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None).expect("an encoder");
+    for batch in batches {
+        let added: ArrayRef = Arc::new(Int32Array::from_value(7, batch.num_rows()));
+        let columns =
+            schema.fields().iter().map(|field| batch.column_by_name(field.name()).unwrap_or(&added));
+        let columns = columns.cloned().collect();
+        encoder
+            .write(&RecordBatch::try_new(Arc::clone(&schema), columns).expect("columns"))
+            .expect("encoded");
+    }
+    let bytes = encoder.into_inner().expect("encoded");
+    file.bytes = bytes.len() as u64;
+    table.store().put(&file.path, bytes.into()).await.expect("put");
 }

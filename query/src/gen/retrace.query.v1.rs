@@ -65,6 +65,9 @@ pub struct Hold {
     pub lifted: ::core::option::Option<HoldAct>,
     #[prost(bool, tag = "5")]
     pub in_table: bool,
+    /// by a trusted key: only then it is known who set it, and why; it counts whether or not
+    #[prost(bool, tag = "6")]
+    pub signed: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HoldAct {
@@ -170,6 +173,9 @@ pub struct EventsResponse {
     pub cut: ::core::option::Option<Cut>,
     #[prost(message, repeated, tag = "2")]
     pub records: ::prost::alloc::vec::Vec<LogRecord>,
+    /// beside the cut, if retention has removed anything
+    #[prost(message, optional, tag = "3")]
+    pub removed: ::core::option::Option<Removed>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogRecord {

@@ -1,7 +1,8 @@
 -- One row per session of which any event is there: who reached which target, from where, when, and how much was asked.
---   state          open, closed, lost, unverified or damaged:
+--   state          open, closed, lost, unverified, damaged or expired:
 --       damaged      an event is missing, follows the end, or has not the hash that the next one names; or a signed head
 --                    of the stream says that there were more events, or another last one
+--       expired      the same, and it began so early that retention removes it: a part is gone, or going
 --       unverified   no signature of a key that this service trusts covers what is there
 --       closed       it ended, and a signed head covers its end or is not yet due
 --       lost         it did not end, and its instance has stopped, has signed nothing for 30 s, or names it no more
@@ -62,7 +63,8 @@ RIGHT JOIN (
         SELECT
             stream_id,
             session_state(
-                stream_id, stream_seq, prev_hash, hash, event_type, arrow_cast(appended_at, 'Int64'), proxy_id
+                stream_id, stream_seq, prev_hash, hash, event_type, arrow_cast(appended_at, 'Int64'), proxy_id,
+                retention_class
             ) AS state
         FROM events
         WHERE row_kind = 'event' AND stream_kind = 'session'

@@ -260,7 +260,8 @@ async fn p6_whoever_can_write_to_the_log_alone_orders_nothing() {
         for proxy in &fleet.proxies {
             wait_for("the proxy has read them", PATIENCE, || {
                 let said = proxy.said();
-                let refused = said.matches("is not obeyed").count() + said.matches("is not understood").count();
+                let refused =
+                    said.matches("is not obeyed").count() + said.matches("is not understood").count();
                 (refused == count).then_some(())
             });
         }

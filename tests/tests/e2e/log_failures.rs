@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use retrace_access::{
-    Ca, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT, TargetAuth, TokenFile, tls,
+    Ca, Credential, CredentialSource, Directory, EvidenceRight, Keys, Principal, Secret, TOKEN_TTL_DEFAULT,
+    TargetAuth, TokenFile, tls,
 };
 use retrace_eventlog::{
     Append, AppendError, ControlFollower, ControlLag, ControlOrigin, ControlWriter, EventLog, InstanceStream,
@@ -196,8 +197,10 @@ fn target(database: Database<'_>) -> Target {
         name: "shop".to_owned(),
         address: format!("127.0.0.1:{}", Postgres::shared().port()),
         database: database.name(),
-        user: TARGET_USER.to_owned(),
-        password: Secret::new(TARGET_PASSWORD.as_bytes().to_vec()),
+        credential: CredentialSource::fixed(Credential {
+            user: TARGET_USER.to_owned(),
+            password: Secret::new(TARGET_PASSWORD.as_bytes().to_vec()),
+        }),
         encryption: TargetEncryption::Cleartext,
         auth: TargetAuth::default(),
         protocol_minor_max: 0,

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use retrace_proto::wire::{ControlReference, session_closed::Reason};
-use retrace_proxy_core::postgres::{Input, Slowed};
+use retrace_proxy_core::postgres::{Input, Leave, Slowed};
 use retrace_proxy_core::{Buckets, Pace};
 
 use crate::harness::*;
@@ -140,7 +140,7 @@ fn a_kill_and_a_cancel_do_not_wait_for_the_turn() {
 fn who_waits_for_a_turn_is_answered_before_the_instance_stops() {
     let mut bench = open(&commands(1, 1));
     bench.client(&[query("select 1"), query("select 2")].concat());
-    bench.input(Input::Drain);
+    bench.input(Input::Drain(Leave::Instance));
     bench.target(&answer());
     assert!(!bench.closed);
     bench.deadline();
@@ -215,6 +215,6 @@ fn a_session_that_opens_waits_for_what_others_owe() {
         second.deadline();
     }
     assert!(second.now.monotonic_us > SECOND_US + SECOND_US);
-    second.input(Input::Drain);
+    second.input(Input::Drain(Leave::Instance));
     assert!(second.closed, "nothing is under way");
 }

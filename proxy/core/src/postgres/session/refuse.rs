@@ -111,15 +111,18 @@ impl Fault {
                 "",
                 Reason::Internal,
             ),
-            Self::Shutdown(Leave::Instance) => {
-                ("57P01", SHUTDOWN.to_owned(), SHUTDOWN_HINT, Reason::Shutdown)
-            }
-            Self::Shutdown(Leave::Credential) => {
-                ("57P01", CREDENTIAL_ENDED.to_owned(), CREDENTIAL_ENDED_HINT, Reason::CredentialEnded)
-            }
+            Self::Shutdown(leave) => leaving(*leave),
             Self::Killed => ("57P01", KILLED.to_owned(), KILLED_HINT, Reason::Killed),
         }
     }
+}
+
+fn leaving(leave: Leave) -> (&'static str, String, &'static str, Reason) {
+    let (message, hint, reason) = match leave {
+        Leave::Instance => (SHUTDOWN, SHUTDOWN_HINT, Reason::Shutdown),
+        Leave::Credential => (CREDENTIAL_ENDED, CREDENTIAL_ENDED_HINT, Reason::CredentialEnded),
+    };
+    ("57P01", message.to_owned(), hint, reason)
 }
 
 impl Session {
