@@ -85,7 +85,11 @@ fn images_have_the_versions_that_the_tests_run() {
     let major = target.split('.').next().expect("a version");
     assert!(read("scripts/setup").contains(&format!("missing+=(postgresql-{major})")), "{target}");
     let cargo = toml_file("Cargo.toml");
-    assert_eq!(Some(tag("proxy").as_str()), cargo["workspace"]["package"]["version"].as_str());
+    let version = cargo["workspace"]["package"]["version"].as_str().expect("a version");
+    assert_eq!(tag("proxy"), version);
+    let chart = read("deploy/helm/Chart.yaml");
+    assert!(chart.contains(&format!("\nversion: {version}\nappVersion: \"{version}\"\n")), "{chart}");
+    assert!(read("deploy/helm/values.yaml").contains(&format!("\nimage: retrace:{version}\n")), "{version}");
     let toolchain = toml_file("rust-toolchain.toml");
     let channel = toolchain["toolchain"]["channel"].as_str().expect("a channel");
     assert!(read("Dockerfile").contains(&format!("\nARG RUST={channel}\n")), "the pinned toolchain");
