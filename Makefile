@@ -12,6 +12,8 @@ export RETRACE_VAULT := $(CACHE)/vault
 export RETRACE_CLICKHOUSE := $(CACHE)/clickhouse
 export RETRACE_PREVIOUS := $(CACHE)/previous
 export RETRACE_ENGINES := $(CACHE)/engines
+export RETRACE_DEPLOY := $(CACHE)/deploy
+export RETRACE_GO := $(CACHE)/go
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
@@ -45,6 +47,7 @@ servers: setup
 
 test: servers build ## Run every test, end-to-end on scratch PostgreSQL, Kafka, S3 and Vault servers included
 	@scripts/fault-tools
+	@scripts/deploy-tools '$(RETRACE_DEPLOY)'
 	@scripts/clients '$(RETRACE_CLIENTS)'
 	$(CARGO) test --locked --workspace
 
@@ -73,6 +76,7 @@ fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
 
 soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 50 kills, each fault 20 times, two releases
 	@scripts/fault-tools
+	@scripts/deploy-tools '$(RETRACE_DEPLOY)'
 	@scripts/previous-release '$(RETRACE_PREVIOUS)'
 	RETRACE_SOAK=1 $(CARGO) test --locked --workspace --test ingest -- --nocapture
 	RETRACE_SOAK=1 $(E2E) --nocapture --include-ignored
@@ -84,4 +88,5 @@ golden: setup ## Keep a table and a log of a format that is new, for the tests o
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test lake --test golden that_is_written_is_kept
 
 clean: ## Remove the build output
-	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_VAULT)' '$(RETRACE_PREVIOUS)' '$(RETRACE_ENGINES)'
+	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_VAULT)' \
+		'$(RETRACE_PREVIOUS)' '$(RETRACE_ENGINES)' '$(RETRACE_DEPLOY)' '$(RETRACE_GO)'
