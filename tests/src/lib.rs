@@ -6,7 +6,7 @@
 //! * [`Vault`]: a scratch secret store, and what of it leads to a target.
 //! * [`HaProxy`]: a load balancer before proxies, or a way to where a client cannot go itself.
 //! * [`Namespace`]: a network of its own, whose link can be cut; [`Clock`]: a clock that can be set.
-//! * [`compose`], [`kubernetes`]: what is deployed, to be compared with what runs here.
+//! * [`compose`], [`kubernetes`]: what is deployed, to be compared with what runs here; [`deploy_tool`]: what deploys it.
 //! * [`Gate`]: a folder made by `retrace init` and the `retrace up` that runs on it.
 //! * [`previous_release`]: the `retrace` that was released before this one.
 //! * [`client`]: a driver that speaks the extended protocol; [`Wire`]: a client that may say anything.
@@ -61,7 +61,7 @@ pub mod engines;
 pub mod bench;
 
 pub use clock::Clock;
-pub use deployment::{compose, kubernetes};
+pub use deployment::{compose, deploy_tool, kubernetes, manifests};
 pub use gate::{
     Gate, Health, PASSWORD_VARIABLE, Process, Surroundings, binary, files_under, service_arguments,
 };

@@ -23,7 +23,7 @@ use crate::common::PATIENCE;
 const ROLES: [&str; 3] = ["proxy", "query", "ingest"];
 
 /// The folder of the workspace: a test runs in the one of its crate.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new("..").canonicalize().expect("the crate is in the workspace")
 }
 

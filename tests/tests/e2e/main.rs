@@ -6,6 +6,7 @@
 mod bad_input;
 mod canaries;
 mod cancel;
+mod chart;
 mod cli;
 mod clock_steps;
 mod columns;
@@ -14,6 +15,7 @@ mod compaction;
 mod compose;
 mod configuration;
 mod control;
+mod deployed;
 mod door;
 mod drain;
 mod drivers;
