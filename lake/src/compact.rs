@@ -16,7 +16,7 @@ mod plan;
 mod merge;
 
 use merge::merge;
-use plan::{Merge, plan};
+use plan::{Merge, plan, tier};
 
 /// The columns that the rows of a compacted file are sorted by: a stream's events stand together, as replay and search by
 /// id want them, and streams by the time they began, since their ids begin with it. Rows without a stream come last.
@@ -55,6 +55,17 @@ impl Default for CompactionOptions {
             settled_after: Duration::from_secs(60 * 60),
             step_bytes_max: 256 * 1024 * 1024,
         }
+    }
+}
+
+impl CompactionOptions {
+    /// Files of one day, class and topic partition that are left at most when nothing of them is due, those of half
+    /// [`CompactionOptions::file_bytes_max`] and more not counted: of each size that is told apart, one fewer than become one.
+    #[must_use]
+    pub fn small_files_max(&self) -> usize {
+        let largest = (self.file_bytes_max / 2).saturating_sub(1);
+        let tiers = usize::try_from(tier(largest, self.fan_in)).unwrap_or(usize::MAX).saturating_add(1);
+        tiers.saturating_mul(self.fan_in.saturating_sub(1))
     }
 }
 

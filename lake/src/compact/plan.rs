@@ -66,7 +66,7 @@ fn is_settled(group: &[&DataFile], now_unix_ms: i64, options: &CompactionOptions
 }
 
 /// Sizes of one tier are within one factor of `fan_in` of each other.
-fn tier(bytes: u64, fan_in: usize) -> u32 {
+pub(super) fn tier(bytes: u64, fan_in: usize) -> u32 {
     let factor = u64::try_from(fan_in).unwrap_or(u64::MAX).max(2);
     (bytes / TIER_BYTES_MIN).checked_ilog(factor).map_or(0, |tier| tier + 1)
 }
@@ -173,7 +173,9 @@ mod tests {
             most = most.max(small);
         }
         let amplification = written as f64 / (FRESH * 50 * KIB) as f64;
-        assert!(most <= 5 * options.fan_in, "{most} small files at a time");
+        let bound = options.small_files_max();
+        assert_eq!(bound, 4 * (options.fan_in - 1), "up to 64 KiB, 512 KiB, 4 MiB and 32 MiB");
+        assert!(most <= bound, "{most} small files at a time");
         assert!(amplification < 5.0, "each row is written again {amplification} times");
     }
 }
