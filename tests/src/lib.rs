@@ -13,6 +13,7 @@
 //! * [`matrix`]: workloads of many clients, compared with and without a gate.
 //! * [`engines`]: other engines that read the table, compared with `retrace sql`.
 //! * [`bench`]: what is measured, and how it is written down.
+//! * [`assert_nothing_lost_nothing_twice`]: counts that come out only then.
 //! * [`run`] and [`wait_for`]: a command, and a condition, with an end to the patience.
 //!
 //! Nothing here outlives the process that uses it, however that process ends: clusters hang on a [`leash`], gates on
@@ -54,6 +55,8 @@ mod port;
 
 mod sample;
 
+mod counts;
+
 pub mod matrix;
 
 pub mod engines;
@@ -61,6 +64,7 @@ pub mod engines;
 pub mod bench;
 
 pub use clock::Clock;
+pub use counts::{RECORDED_INSERTS, assert_nothing_lost_nothing_twice, inserts_on_record};
 pub use deployment::{compose, deploy_tool, kubernetes, manifests};
 pub use gate::{
     Gate, Health, PASSWORD_VARIABLE, Process, Surroundings, binary, files_under, service_arguments,

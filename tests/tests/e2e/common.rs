@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub(crate) use retrace_tests::assert_nothing_lost_nothing_twice;
 use retrace_tests::{Gate, Message, wait_for};
 use tokio_postgres::Error;
 
@@ -57,24 +58,6 @@ impl Dice {
         order.sort_unstable();
         order.into_iter().map(|(_, index)| index).collect()
     }
-}
-
-/// Fails unless every stream counts from 0 without a gap or a repetition, and every topic partition likewise; gives the
-/// number of events.
-#[track_caller]
-pub(crate) fn assert_nothing_lost_nothing_twice(gate: &Gate) -> u64 {
-    for (group, position) in [("stream_id", "stream_seq"), ("topic, topic_partition", "log_offset")] {
-        let uneven = gate.sql(&format!(
-            "SELECT {group}, count(*) AS n, count(DISTINCT {position}) AS positions, min({position}) AS first,
-                    max({position}) AS last
-             FROM events GROUP BY {group}
-             HAVING count(*) <> max({position}) + 1 OR count(DISTINCT {position}) <> count(*) OR min({position}) <> 0"
-        ));
-        assert!(uneven.is_empty(), "gaps or repetitions by {group}: {uneven:?}");
-    }
-    let odd = gate.number("SELECT count(*) AS n FROM events WHERE row_kind <> 'event'");
-    assert_eq!(odd, 0, "rows that are no events");
-    gate.number("SELECT count(*) AS n FROM events")
 }
 
 /// Waits until the ends of `count` sessions are on record, which is after their clients have gone.

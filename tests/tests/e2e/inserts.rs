@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use retrace_tests::client::{self, Connection, Tls, connect_with};
-use retrace_tests::{Database, Gate, Process, wait_for};
-use serde_json::Value;
+use retrace_tests::{Database, Gate, Process, RECORDED_INSERTS, inserts_on_record, wait_for};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Config, Error};
 
@@ -21,10 +20,6 @@ const HASTE_INSERTS_MAX: u64 = 10_000;
 
 /// How long they then wait between two inserts.
 const REST: Duration = Duration::from_millis(200);
-
-/// Inserts on record, as far as they can be told apart.
-const RECORDED: &str =
-    "SELECT statement, parameters, status FROM commands WHERE statement LIKE 'INSERT INTO sent VALUES (%'";
 
 /// A load that runs.
 pub(crate) struct Load {
@@ -93,7 +88,7 @@ impl Load {
     /// or what the service said in the place of an answer.
     pub(crate) fn assert_fresh(&self, gate: &Gate, query: &Process) -> Result<usize, String> {
         let before = self.shared.done().acknowledged.clone();
-        let (_, answered) = told_apart(&gate.sql_of(query, RECORDED)?);
+        let (_, answered) = inserts_on_record(&gate.sql_of(query, RECORDED_INSERTS)?);
         let missing: Vec<_> = before.difference(&answered).collect();
         assert!(missing.is_empty(), "acknowledged before the question, but not in the answer: {missing:?}");
         Ok(before.len())
@@ -161,24 +156,6 @@ async fn insert_on(connection: &Connection, shared: &Shared) -> Result<(), Error
     Ok(())
 }
 
-/// The numbers whose insert is on record, and those of them whose answer is; fails if one is there twice.
-fn told_apart(rows: &[Value]) -> (BTreeSet<u64>, BTreeSet<u64>) {
-    let (mut commands, mut answered) = (BTreeSet::new(), BTreeSet::new());
-    for row in rows {
-        let statement = row["statement"].as_str().expect("a command has a statement");
-        let text =
-            if statement.contains("$1") { row["parameters"].to_string() } else { statement.to_owned() };
-        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-        // Only the execution of a prepared statement has parameters.
-        let Ok(number) = digits.parse() else { continue };
-        assert!(commands.insert(number), "{number} is on record twice");
-        if row["status"] == "ok" {
-            answered.insert(number);
-        }
-    }
-    (commands, answered)
-}
-
 impl Done {
     fn note(&mut self, error: &Error, what: &str) {
         let refusal = error.as_db_error().filter(|said| said.message().starts_with("retrace: "));
@@ -201,7 +178,7 @@ impl Done {
     pub(crate) fn assert_evidence(&self, database: Database<'_>, gate: &Gate) {
         let rows = database.sql("SELECT number FROM sent");
         let held: BTreeSet<u64> = rows.iter().map(|row| row.parse().expect("a number")).collect();
-        let (commands, answered) = told_apart(&gate.sql(RECORDED));
+        let (commands, answered) = inserts_on_record(&gate.sql(RECORDED_INSERTS));
         let without: Vec<_> = held.difference(&commands).collect();
         assert!(without.is_empty(), "rows without their command: {without:?}");
         let lost: Vec<_> = self.acknowledged.difference(&held).collect();
