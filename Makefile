@@ -14,12 +14,13 @@ export RETRACE_PREVIOUS := $(CACHE)/previous
 export RETRACE_ENGINES := $(CACHE)/engines
 export RETRACE_DEPLOY := $(CACHE)/deploy
 export RETRACE_GO := $(CACHE)/go
+export RETRACE_DAY := $(CACHE)/day
 
 CARGO = cargo
 E2E = $(CARGO) test --locked --workspace --test e2e --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers build demo cluster test lint matrix bench fuzz soak proto golden clean
+.PHONY: help setup servers build demo cluster test lint matrix bench fuzz soak day proto golden clean
 
 help: ## Show this list
 	@echo 'Retrace: an access gateway that takes everything down.'
@@ -74,12 +75,17 @@ SECONDS ?= 60
 fuzz: setup ## Fuzz frames, types, detectors and statements, SECONDS=60 each
 	@scripts/fuzz '$(CACHE)/fuzz' '$(SECONDS)' $(TARGETS)
 
-soak: servers build ## Run 1,000 seeds of ingest, and the end-to-end tests with 50 kills, each fault 20 times, two releases
+soak: servers build ## Run 1,000 seeds of ingest, end-to-end tests with 50 kills, each fault 20 times, two releases, then a day
 	@scripts/fault-tools
 	@scripts/deploy-tools '$(RETRACE_DEPLOY)'
 	@scripts/previous-release '$(RETRACE_PREVIOUS)'
 	RETRACE_SOAK=1 $(CARGO) test --locked --workspace --test ingest -- --nocapture
 	RETRACE_SOAK=1 $(E2E) --nocapture --include-ignored
+	@MINUTES='$(MINUTES)' $(CARGO_TARGET_DIR)/debug/day
+
+MINUTES ?= 60
+day: servers build ## Have a day's load in an hour and see what grows, into docs/day.md; MINUTES=5 tries it out
+	@MINUTES='$(MINUTES)' $(CARGO_TARGET_DIR)/debug/day
 
 proto: setup ## Generate the Rust code of the .proto files again
 	RETRACE_BLESS=1 $(CARGO) test --locked --workspace --test codegen
@@ -89,4 +95,4 @@ golden: setup ## Keep a table and a log of a format that is new, for the tests o
 
 clean: ## Remove the build output
 	rm -rf '$(CARGO_TARGET_DIR)' '$(RETRACE_CLIENTS)' '$(RETRACE_KAFKA)' '$(RETRACE_S3)' '$(RETRACE_VAULT)' \
-		'$(RETRACE_PREVIOUS)' '$(RETRACE_ENGINES)' '$(RETRACE_DEPLOY)' '$(RETRACE_GO)'
+		'$(RETRACE_PREVIOUS)' '$(RETRACE_ENGINES)' '$(RETRACE_DEPLOY)' '$(RETRACE_GO)' '$(RETRACE_DAY)'

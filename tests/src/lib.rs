@@ -13,6 +13,7 @@
 //! * [`matrix`]: workloads of many clients, compared with and without a gate.
 //! * [`engines`]: other engines that read the table, compared with `retrace sql`.
 //! * [`bench`]: what is measured, and how it is written down.
+//! * [`day`]: a day's load in an hour, and whether anything grows that must not.
 //! * [`assert_nothing_lost_nothing_twice`]: counts that come out only then.
 //! * [`run`] and [`wait_for`]: a command, and a condition, with an end to the patience.
 //!
@@ -62,6 +63,8 @@ pub mod matrix;
 pub mod engines;
 
 pub mod bench;
+
+pub mod day;
 
 pub use clock::Clock;
 pub use counts::{RECORDED_INSERTS, assert_nothing_lost_nothing_twice, inserts_on_record};

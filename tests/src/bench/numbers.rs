@@ -227,21 +227,21 @@ fn aim(
     )
 }
 
-pub(super) fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), rounded)
 }
 
-pub(super) fn header(out: &mut String, columns: &[String]) -> std::fmt::Result {
+pub(crate) fn header(out: &mut String, columns: &[String]) -> std::fmt::Result {
     row(out, columns)?;
     row(out, &vec!["---".to_owned(); columns.len()])
 }
 
-pub(super) fn row(out: &mut String, cells: &[String]) -> std::fmt::Result {
+pub(crate) fn row(out: &mut String, cells: &[String]) -> std::fmt::Result {
     writeln!(out, "| {} |", cells.join(" | "))
 }
 
 /// Processor, memory, commit and day.
-pub(super) fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("an unnamed processor", |(_, name)| name.trim());

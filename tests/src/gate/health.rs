@@ -62,6 +62,20 @@ impl Health {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().expect("a number"))
     }
+
+    /// The sum of a metric over all its labels.
+    #[must_use]
+    #[track_caller]
+    pub fn sum(&self, name: &str) -> f64 {
+        sum(&self.ask("GET /metrics").1, name)
+    }
+}
+
+/// The sum of a metric's values in what a process tells of them.
+fn sum(text: &str, name: &str) -> f64 {
+    let of_metric = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    text.lines().filter(of_metric).map(|line| value(line).expect("a number")).sum()
 }
 
 impl Gate {
@@ -70,5 +84,17 @@ impl Gate {
         let port = port::free();
         self.edit(|config| set(config, &["health", "listen"], format!("127.0.0.1:{port}")));
         Health(port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_of_a_metric_is_over_its_labels_and_of_no_other() {
+        let text = "# TYPE lag gauge\nlag{topic=\"a b\",partition=\"0\"} 3\nlag{topic=\"a b\",partition=\"1\"} 4\n\
+                    lag_max 9\nrows_total 12\n";
+        assert_eq!((sum(text, "lag"), sum(text, "rows_total"), sum(text, "rows")), (7.0, 12.0, 0.0));
     }
 }
