@@ -13,6 +13,8 @@ mod compact;
 
 mod places;
 
+mod records;
+
 mod retain;
 
 mod sweep;

@@ -10,8 +10,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use retrace_lake::faults::{Fault, FaultyStore, Step};
 use retrace_lake::{
-    Advance, CompactionOptions, Compactor, DataFile, Held, RareRecords, Retainer, Retention, RewriteError,
-    RowReader, Rows, Snapshot, Sweeper, Table,
+    Advance, CompactionOptions, Compactor, DataFile, Held, Retainer, Retention, RewriteError, RowReader,
+    Rows, Snapshot, Sweeper, Table,
 };
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::wire::legal_hold_set::On;
@@ -25,8 +25,8 @@ const DAY_US: i64 = 86_400_000_000;
 /// The day of [`NOON_US`].
 const TODAY: i32 = 20_781;
 
-const SHORT: RetentionClass = RetentionClass::Short;
-const STANDARD: RetentionClass = RetentionClass::Standard;
+pub(crate) const SHORT: RetentionClass = RetentionClass::Short;
+pub(crate) const STANDARD: RetentionClass = RetentionClass::Standard;
 
 fn topic_id(topic: Topic) -> Id {
     id(NOON_US, topic as u8 + 7)
@@ -34,7 +34,7 @@ fn topic_id(topic: Topic) -> Id {
 
 /// One event of a stream of its own.
 #[derive(Clone)]
-struct Line {
+pub(crate) struct Line {
     name: &'static str,
     /// Days from today, by its id and by the log.
     began: i32,
@@ -47,13 +47,13 @@ struct Line {
     event: Event,
 }
 
-fn session(name: &'static str, class: RetentionClass, began: i32, appended: i32) -> Line {
+pub(crate) fn session(name: &'static str, class: RetentionClass, began: i32, appended: i32) -> Line {
     let event = Event::policy_loaded(name.to_owned());
     let kind = StreamKind::Session;
     Line { name, began, appended, kind, class, about: ["ann", "", "shop"], goes_on_from: None, event }
 }
 
-fn instance(name: &'static str, appended: i32, event: Event) -> Line {
+pub(crate) fn instance(name: &'static str, appended: i32, event: Event) -> Line {
     let kind = StreamKind::Instance;
     let (class, about) = (STANDARD, ["", "", ""]);
     Line { name, began: appended, appended, kind, class, about, goes_on_from: None, event }
@@ -97,7 +97,7 @@ async fn open(store: &Arc<FaultyStore>) -> Table {
     Table::open_or_create_in(store, "memory:///").await.expect("a table")
 }
 
-fn store() -> Arc<FaultyStore> {
+pub(crate) fn store() -> Arc<FaultyStore> {
     FaultyStore::new(Arc::new(InMemory::new()))
 }
 
@@ -120,7 +120,7 @@ async fn commit_files(table: &Table, at: TopicPartition, records: &[Record], fil
 }
 
 /// A table of these events, and the records by offset. What has no name is no envelope.
-async fn filled(store: &Arc<FaultyStore>, lines: &[Line]) -> (Table, BTreeMap<u64, Record>) {
+pub(crate) async fn filled(store: &Arc<FaultyStore>, lines: &[Line]) -> (Table, BTreeMap<u64, Record>) {
     let table = open(store).await;
     let mut records: Vec<_> = (0..).zip(lines).map(|(offset, line)| line.record(offset)).collect();
     for (record, line) in records.iter_mut().zip(lines) {
@@ -474,30 +474,4 @@ async fn what_could_not_be_opened_of_the_control_topic_is_never_removed() {
     assert_eq!(expire(&table, &retention(&days, Held::default())).await.expect("made"), 1);
     let left = table.snapshot().await.expect("readable").files().iter().map(|file| file.rows).sum::<u64>();
     assert_eq!(left, 1, "somebody may have made a hold such a letter");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn records_of_some_kinds_are_found_and_dead_letters_with_them() {
-    let store = store();
-    let on = On::Target("shop".to_owned());
-    let lines = [
-        session("a session", SHORT, 0, 0),
-        instance("set", 0, Event::legal_hold_set(id(NOON_US, 1), on, Masked::default())),
-        session("", STANDARD, 0, 0),
-    ];
-    let (table, records) = filled(&store, &lines).await;
-    let snapshot = table.snapshot().await.expect("readable");
-    const KINDS: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
-    let mut rare = RareRecords::new(&KINDS);
-    let gets = store.gets();
-    let within = |topic| move |at: TopicPartition| at.topic == topic;
-    let found = rare.read(&table, &snapshot, within(Topic::Events)).await.expect("readable");
-    let found: BTreeSet<_> = found.map(|(_, value)| value.clone()).collect();
-    assert_eq!(found, [1, 2].map(|offset| records[&offset].value.clone()).into_iter().collect());
-    let read = store.gets();
-    assert!(read > gets);
-    let again = rare.read(&table, &snapshot, within(Topic::Events)).await.expect("readable");
-    assert_eq!((again.count(), store.gets()), (2, read), "no file is opened twice");
-    let none = rare.read(&table, &snapshot, within(Topic::Control)).await.expect("readable");
-    assert_eq!(none.count(), 0, "of another topic");
 }

@@ -36,7 +36,7 @@ fn one_role_serves_all_sessions_and_is_replaced_in_time_and_given_back_after() {
     let (mut first, role) = session(&gate);
     let (second, same) = session(&gate);
     assert_eq!(role, same);
-    assert_eq!(database.roles_for_a_time(), [role.clone()]);
+    assert_eq!(database.roles_for_a_time(), std::slice::from_ref(&role));
     let next = wait_for("another role is lent", PATIENCE, || Some(user(&gate)).filter(|next| *next != role));
     let third = wait_for("and a third one", PATIENCE, || {
         Some(user(&gate)).filter(|third| *third != role && *third != next)
