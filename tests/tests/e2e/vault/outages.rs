@@ -81,6 +81,7 @@ fn a_target_that_the_engine_cannot_reach_is_told_without_its_address() {
     let path = vault.dynamic_role(database, "1h", "2h");
     let credential = format!("credential = {{ vault_database = \"{path}\", lease = \"session\" }}");
     let port = postgres.port().to_string();
+    let administrator = format!("{}_vault", database.name());
     let mut gate = gate(&vault, database, &path, &credential);
     up(&mut gate);
     drop(postgres);
@@ -91,6 +92,5 @@ fn a_target_that_the_engine_cannot_reach_is_told_without_its_address() {
         said.contains("a target's credential cannot be fetched").then_some(said)
     });
     let line = said.lines().find(|line| line.contains("cannot be fetched")).expect("a line");
-    let administrator = format!("{}_vault", database.name());
     assert!(line.contains(&path) && !line.contains(&port) && !line.contains(&administrator), "{line}");
 }
