@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use futures::StreamExt;
 use retrace_proto::Id;
+use retrace_query::{EventsAnswer, Removed};
 use retrace_replay::{Damage, Pace, Player, Record, Timeline, json};
 
 use crate::args::{Replay, ReplayFormat};
@@ -15,9 +16,9 @@ const SESSION_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
 pub(crate) async fn replay(config: &Config, asked: Replay) -> anyhow::Result<ExitCode> {
     let evidence = Evidence::reach(config, &asked.reach).await?;
-    let timeline = read(&evidence, &asked.session).await;
+    let read = read(&evidence, &asked.session).await;
     evidence.close().await?;
-    let timeline = timeline?;
+    let (timeline, removed) = read?;
     let mut out = Output::stdout();
     match asked.format {
         ReplayFormat::Json => write_json(&timeline, &mut out)?,
@@ -30,15 +31,19 @@ pub(crate) async fn replay(config: &Config, asked: Replay) -> anyhow::Result<Exi
     if damages == 0 {
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(removed) = removed {
+        output::remark(removed);
+    }
     output::remark(format_args!(
         "retrace: the record of this session is incomplete or was changed: {damages} places are marked above"
     ));
     Ok(ExitCode::FAILURE)
 }
 
-async fn read(evidence: &Evidence, named: &str) -> anyhow::Result<Timeline> {
+/// A session, and what its record may lack because it was removed.
+async fn read(evidence: &Evidence, named: &str) -> anyhow::Result<(Timeline, Option<Removed>)> {
     let session = evidence.find_session(named).await?;
-    let mut events = evidence.session(session).await?.events;
+    let EventsAnswer { mut events, removed, .. } = evidence.session(session).await?;
     let mut records = Vec::new();
     let mut bytes = 0;
     while let Some(event) = events.next().await {
@@ -54,9 +59,10 @@ async fn read(evidence: &Evidence, named: &str) -> anyhow::Result<Timeline> {
         });
     }
     if records.is_empty() {
-        bail!("there is no session {session} that you may read");
+        let removed = removed.map_or_else(String::new, |removed| format!("; {removed}"));
+        bail!("there is no session {session} that you may read{removed}");
     }
-    Ok(Timeline::from_records(records))
+    Ok((Timeline::from_records(records), removed))
 }
 
 fn too_large(session: Id) -> anyhow::Error {

@@ -195,6 +195,9 @@ impl Process {
         let mut ingest =
             Ingest::new(Arc::clone(&self.log), table.clone(), retrace_ingest::Options::default())?
                 .with_dead_letters_below(self.config.dead_letters_below.clone());
+        for (at, below) in &self.config.dead_letters_below {
+            tracing::warn!(%at, below, "below this offset, records of later releases are kept as dead letters");
+        }
         let periods = self.config.retention;
         if !periods.are_endless() {
             let keys = control_keys::trusted_to_hold(self.config.dir())?;

@@ -137,6 +137,26 @@ fn a_kill_and_a_cancel_do_not_wait_for_the_turn() {
 }
 
 #[test]
+fn who_always_waits_for_a_turn_goes_on_as_another_session_all_the_same() {
+    let pace = commands(1, 1);
+    let mut bench = Bench::opening_with(true, |opening| {
+        opening.buckets = pace;
+        opening.limits.session_events_max = 6;
+    });
+    bench.settle();
+    bench.client(&query("select 1").repeat(6));
+    for _ in 0..5 {
+        bench.target(&answer());
+        assert!(!bench.session.wants_client_bytes(), "the next one waits");
+        bench.deadline();
+    }
+    bench.target(&answer());
+    assert!(bench.streams.len() >= 2, "{:?}", bench.streams);
+    assert_eq!((bench.commands().len(), bench.completions().len()), (6, 6));
+    assert_eq!(bench.take_target(), query("select 1").repeat(6));
+}
+
+#[test]
 fn who_waits_for_a_turn_is_answered_before_the_instance_stops() {
     let mut bench = open(&commands(1, 1));
     bench.client(&[query("select 1"), query("select 2")].concat());

@@ -95,6 +95,11 @@ impl Pacing {
         matches!(self.command, Some(Place::Come))
     }
 
+    /// Whether the next command was kept back, and nothing but its turn is missing.
+    pub(super) fn awaits_turn(&self) -> bool {
+        matches!(self.command, Some(Place::Waiting { .. }))
+    }
+
     /// A command is recorded. One that came with another, such as statements that are prepared and then left for others,
     /// had no turn: it is paid for by those that follow.
     pub(super) fn spend_turn(&mut self, now_us: u64) {

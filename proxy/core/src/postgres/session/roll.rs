@@ -24,16 +24,22 @@ impl Session {
         self.opened_us.saturating_add(self.limits.session_us_max)
     }
 
-    /// Whether every command is answered, every answer recorded, and every record durable.
+    /// Whether every command that was taken up is answered, every answer recorded, and every record durable. A command that
+    /// only waits for its turn is of the next exchange: where there is always one, the session still goes on as another.
     pub(super) fn is_between_exchanges(&self) -> bool {
-        self.is_answered() && self.gate.is_settled()
+        (self.client_stalled.is_none() || self.pacing.awaits_turn())
+            && self.has_no_exchange()
+            && self.gate.is_settled()
     }
 
     /// Whether the client has the answer to everything it asked.
     pub(super) fn is_answered(&self) -> bool {
+        self.client_stalled.is_none() && self.has_no_exchange()
+    }
+
+    fn has_no_exchange(&self) -> bool {
         self.state == State::Open
             && !self.client_done
-            && self.client_stalled.is_none()
             && self.pending.is_empty()
             && self.expected.is_empty()
             && self.in_flight.is_empty()
