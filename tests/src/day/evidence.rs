@@ -6,6 +6,7 @@ use retrace_proto::Id;
 
 use super::load::{Done, now_unix_ms};
 use super::services::Services;
+use super::work::PREPARED;
 use crate::{RECORDED_INSERTS, assert_nothing_lost_nothing_twice, inserts_on_record};
 
 /// Of so much time inserts are asked for at once: an answer of all would not come within a question's time.
@@ -16,7 +17,7 @@ const SLICE_MS: u64 = 600_000;
 pub(super) struct Counted {
     /// Rows of the target, inserts that were acknowledged, and such that are on record with their answer.
     pub(super) inserts: usize,
-    /// Commands that were asked, and those on record.
+    /// Commands that were asked or prepared, and those on record.
     pub(super) commands: u64,
     /// Those that the gate refused.
     pub(super) refused: u64,
@@ -47,7 +48,12 @@ pub(super) fn assert_evidence(services: &Services<'_>, done: &Done) -> Counted {
             "SELECT count(*) AS n FROM events WHERE event_type = '{kind}' AND principal IN ({names}) AND stream_kind = 'session'"
         ))
     };
-    assert_eq!(of_load("command_received"), done.answered, "commands on record, and those that were asked");
+    let asked = done.answered + PREPARED * done.sessions;
+    assert_eq!(
+        of_load("command_received"),
+        asked,
+        "commands on record, and those that were asked or prepared"
+    );
     assert_eq!(
         of_load("command_refused"),
         done.refused,
@@ -58,7 +64,7 @@ pub(super) fn assert_evidence(services: &Services<'_>, done: &Done) -> Counted {
     let merged = assert_upkeep(services);
     Counted {
         inserts: held.len(),
-        commands: done.answered,
+        commands: asked,
         refused: done.refused,
         sessions: done.sessions,
         events,

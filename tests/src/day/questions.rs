@@ -13,7 +13,7 @@ use retrace_query::{Client, Cut};
 use super::load::now_unix_ms;
 use super::measures::{BY_ID, COUNTED, FRESH, LATEST, LATEST_OF_ALL, MINUTE, OWN_MINUTE, REPLAYED, Sample};
 use super::services::{PROBE, Services, TARGETS};
-use super::work::{Session, Work};
+use super::work::{PREPARED, Session, Work};
 use crate::client::{self, Tls, connect_with};
 use crate::wait_for;
 
@@ -71,7 +71,7 @@ impl Questions {
             utc((now_ms - MINUTE_MS) / 1000)
         );
         for (name, client, statement, expected) in [
-            (BY_ID, &self.all, &by_id, Some(COMMANDS)),
+            (BY_ID, &self.all, &by_id, Some(COMMANDS + PREPARED)),
             (COUNTED, &self.all, &counted, Some(events)),
             (MINUTE, &self.all, &minute, None),
             (OWN_MINUTE, &self.own, &minute, None),

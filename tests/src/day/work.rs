@@ -10,6 +10,9 @@ pub(super) const CUSTOMERS: u32 = 10_000;
 /// What is done at the target before anything is asked.
 pub(super) const TABLE: &str = "CREATE TABLE sent (number bigint PRIMARY KEY)";
 
+/// Statements that a session prepares before it asks anything. Each is a command on record as well.
+pub(super) const PREPARED: u64 = 2;
+
 /// A kind of command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
