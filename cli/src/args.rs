@@ -119,7 +119,7 @@ Examples:
     /// Keep evidence whatever its age: legal holds on a session, a principal or a target
     #[command(subcommand)]
     Hold(Hold),
-    /// List the latest sessions, and whether each is open, closed, lost, unverified or damaged
+    /// List the latest sessions, and whether each is open, closed, lost, unverified, damaged or expired
     #[command(after_help = "Example:\n  retrace sessions --limit 10")]
     Sessions {
         #[command(flatten)]
@@ -193,8 +193,8 @@ pub(crate) struct Kill {
 pub(crate) enum Hold {
     /// Keep the evidence of a session, a principal or a target until the hold is lifted
     #[command(after_help = "\
-It is answered once the table has the record of the hold, from when on nothing that it is on is removed, whatever
-[retention] says. It takes the right `hold` in the configuration.
+It is answered once the table has its record: nothing that it is on is removed from then on.
+It takes the right `hold` in the configuration.
 
 Examples:
   retrace hold set --principal jo --reason \"case 2026-114\"
@@ -239,7 +239,7 @@ Examples:
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct HoldOn {
-    /// Everything about a session: its id, the begin of it, or `last`
+    /// Everything about a session and those that go on from it: its id, the begin of it, or `last`
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
     /// Everything that a principal did, or somebody on its behalf

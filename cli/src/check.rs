@@ -19,15 +19,19 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     }
     let mut out = Output::stdout();
     out.line(format_args!(
-        "{}: {} principals, {} targets, {} masks, {} warnings",
+        "{}: {}, {}, {}, {}",
         config.file().display(),
-        config.principals.len(),
-        config.targets.len(),
-        config.masks.len(),
-        warnings.len()
+        counted(config.principals.len(), "principal"),
+        counted(config.targets.len(), "target"),
+        counted(config.masks.len(), "mask"),
+        counted(warnings.len(), "warning")
     ))?;
     out.flush()?;
     Ok(())
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn warnings(config: &Config) -> Vec<String> {
