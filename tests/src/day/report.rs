@@ -87,7 +87,11 @@ impl Report<'_> {
         if let Some(Counted { inserts, commands, refused, events, .. }) = self.counted {
             let rows = format!("{inserts} rows of the target");
             line("inserts on record with their answer", rows, inserts.to_string())?;
-            line("commands on record", format!("{commands} that were asked or prepared"), commands.to_string())?;
+            line(
+                "commands on record",
+                format!("{commands} that were asked or prepared"),
+                commands.to_string(),
+            )?;
             line("refusals on record", format!("{refused} that clients were told"), refused.to_string())?;
             line("events that are lost or there twice", "0".to_owned(), format!("0 of {events}"))?;
             line("records on their way into the table, after the load", "0".to_owned(), "0".to_owned())?;
