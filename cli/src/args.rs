@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use retrace_query::{HOLD_NAME_BYTES_MAX, ORDER_REASON_BYTES_MAX};
 use retrace_replay::Pace;
 
 /// An access gateway that takes everything down: what agents and engineers ask of your databases is masked, recorded,
@@ -185,7 +186,7 @@ pub(crate) struct Kill {
     #[arg(long, value_name = "ID")]
     pub(crate) token: Option<String>,
     /// Why, for whoever reads the evidence; masked like everything else
-    #[arg(long, default_value = "", value_name = "TEXT")]
+    #[arg(long, default_value = "", value_name = "TEXT", value_parser = reason_text)]
     pub(crate) reason: String,
 }
 
@@ -205,7 +206,7 @@ Examples:
         #[command(flatten)]
         on: HoldOn,
         /// Why, for whoever reads the evidence; masked like everything else
-        #[arg(long, default_value = "", value_name = "TEXT")]
+        #[arg(long, default_value = "", value_name = "TEXT", value_parser = reason_text)]
         reason: String,
     },
     /// Lift a hold, so that what it kept expires as if there had been none
@@ -218,7 +219,7 @@ Examples:
         /// Its id, as `retrace hold list` shows it
         id: String,
         /// Why
-        #[arg(long, default_value = "", value_name = "TEXT")]
+        #[arg(long, default_value = "", value_name = "TEXT", value_parser = reason_text)]
         reason: String,
     },
     /// List the holds in force
@@ -243,10 +244,10 @@ pub(crate) struct HoldOn {
     #[arg(long, value_name = "ID")]
     pub(crate) session: Option<String>,
     /// Everything that a principal did, or somebody on its behalf
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = held_name)]
     pub(crate) principal: Option<String>,
     /// Everything that was done at a target
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = held_name)]
     pub(crate) target: Option<String>,
 }
 
@@ -326,6 +327,20 @@ fn ttl(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "a time such as 90d, 12h or 30m is expected".to_owned())
 }
 
+fn held_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > HOLD_NAME_BYTES_MAX {
+        return Err(format!("a name has 1 to {HOLD_NAME_BYTES_MAX} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+fn reason_text(text: &str) -> Result<String, String> {
+    if text.len() > ORDER_REASON_BYTES_MAX {
+        return Err(format!("a reason has {ORDER_REASON_BYTES_MAX} bytes at most"));
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -400,6 +415,22 @@ mod tests {
             let error = parse(line).expect_err(line);
             assert_eq!(error.kind(), kind, "{line}");
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_the_service_would_not_take_of_an_order_is_a_usage_error() {
+        let (name, reason) = ("x".repeat(HOLD_NAME_BYTES_MAX), "x".repeat(ORDER_REASON_BYTES_MAX));
+        for order in ["hold set --principal", "hold set --target"] {
+            parse(&format!("{order} {name} --reason {reason}")).unwrap();
+            parse(&format!("{order} {name}x")).unwrap_err();
+            parse(&format!("{order}=")).unwrap_err();
+        }
+        let hold_id = "0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b";
+        for order in ["hold set --session last", &format!("hold lift {hold_id}"), "kill last"] {
+            parse(&format!("{order} --reason {reason}")).unwrap();
+            let error = parse(&format!("{order} --reason {reason}x")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{order}");
         }
     }
 

@@ -34,6 +34,13 @@ pub fn is_for_cancels(partition: u32, partitions: u32) -> Option<bool> {
     (partitions > 1).then(|| partition == partitions - 1)
 }
 
+/// Whether orders that are good for longer than a moment may be in a topic partition of a log whose control topic has so many:
+/// where cancels are, which may be many, there is nothing else.
+#[must_use]
+pub fn may_have_orders(at: TopicPartition, partitions: u32) -> bool {
+    at.topic == Topic::Control && is_for_cancels(at.partition, partitions) != Some(true)
+}
+
 /// Reads the control topic from its beginning, cancels from now, and on as it grows.
 #[derive(Debug)]
 pub struct ControlFollower {
@@ -273,6 +280,15 @@ mod tests {
     use crate::{AppendError, MemoryLog};
 
     const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
+
+    #[test]
+    fn orders_may_be_everywhere_in_the_control_topic_but_among_cancels() {
+        let may =
+            |topic, partition, partitions| may_have_orders(TopicPartition { topic, partition }, partitions);
+        assert!(may(Topic::Control, 0, 1), "everything is in the only one");
+        assert!(may(Topic::Control, 0, 3) && may(Topic::Control, 1, 3) && !may(Topic::Control, 2, 3));
+        assert!(!may(Topic::Events, 0, 3));
+    }
 
     async fn append(log: &MemoryLog, value: &'static [u8]) {
         log.append(CONTROL, Bytes::new(), Bytes::from_static(value)).await.unwrap();

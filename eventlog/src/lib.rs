@@ -38,6 +38,7 @@ pub use append::Append;
 pub use contract::{EventLog, KEY_BYTES_MAX, UNHURRIED_WAIT_MAX, VALUE_BYTES_MAX};
 pub use control::{
     CONTROL_LAG_MAX, ControlFollower, ControlLag, ControlOrigin, ControlSign, ControlWriter, is_for_cancels,
+    may_have_orders,
 };
 pub use embedded::{EmbeddedLog, EmbeddedOptions, OpenError};
 pub use error::{AppendError, ReadError};

@@ -31,8 +31,8 @@ const CLOCK_DIFFERENCE_US_MAX: i64 = 3600 * 1_000_000;
 /// Longest id of a token, in bytes.
 const TOKEN_ID_BYTES_MAX: usize = 64;
 
-/// Longest name of what a hold is on, in bytes.
-const NAME_BYTES_MAX: usize = 256;
+/// Longest name of what a hold is on, in bytes. A record with a longer one is obeyed by nobody.
+pub const HOLD_NAME_BYTES_MAX: usize = 256;
 
 /// Streams of a role whose last place is remembered. Each is one start of a process that wrote a control record.
 const STREAMS_MAX: usize = 65_536;
@@ -282,7 +282,7 @@ pub(crate) fn order(recorded: &Recorded) -> Result<(Order, &'static [KeyRole]), 
 }
 
 fn held_on(on: &On) -> Option<HeldOn> {
-    let is_name = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+    let is_name = |name: &str| !name.is_empty() && name.len() <= HOLD_NAME_BYTES_MAX;
     match on {
         On::SessionId(id) => Id::from_slice(id).ok().map(HeldOn::Session),
         On::Principal(name) => is_name(name).then(|| HeldOn::Principal(name.clone())),

@@ -24,8 +24,8 @@ mod control;
 mod holds;
 
 pub use control::{
-    CANCEL_LIFETIME_US_MAX, CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner, HeldOn,
-    NotObeyed, Order, Standing,
+    CANCEL_LIFETIME_US_MAX, CONTROL_LIFETIME_US_MAX, ControlKeys, ControlReader, ControlSigner,
+    HOLD_NAME_BYTES_MAX, HeldOn, NotObeyed, Order, Standing,
 };
 pub use heads::{HEADS_PER_EVENT_MAX, Head, Heads, HeadsError, Part, Place, SignedRoot};
 pub use holds::{HoldChange, Holds};

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use retrace_eventlog::{AppendError, EventLog, InstanceStream, ReadError, is_for_cancels};
+use retrace_eventlog::{AppendError, EventLog, InstanceStream, ReadError, may_have_orders};
 use retrace_evidence::{ControlKeys, HeldOn, Holds};
 use retrace_lake::{
     Expired, Held, LakeError, Miscount, RareRecords, Retainer, Retention, RewriteError, STREAM_DAYS_MAX,
@@ -10,17 +10,17 @@ use retrace_lake::{
 };
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::{RetentionApplied, RetentionClass, RetentionPeriod};
-use retrace_proto::{Envelope, Event, Id, OpenError, Subject};
+use retrace_proto::{Envelope, Event, HOLD_EVENTS, Id, OpenError, Subject};
 use tokio::time::{sleep, timeout};
-
-/// The events that set and lift holds.
-const HOLDS: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
 
 /// How long the log may take for the record of a removal.
 const RECORD_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Versions that may come between what was looked at and its removal, and pauses.
+/// Versions that may come between what was looked at and its removal.
 const ATTEMPTS_MAX: u32 = 16;
+
+/// How often it is looked, before a removal, whether the table has the latest orders: for five minutes, with the pauses.
+const LOOKS_MAX: u32 = 150;
 
 /// The pause while the table does not have the latest orders.
 const BEHIND_PAUSE: Duration = Duration::from_secs(2);
@@ -144,6 +144,9 @@ impl From<LakeError> for RetainError {
     }
 }
 
+/// Where topic partitions ended.
+type Ends = Vec<(TopicPartition, u64)>;
+
 /// Removes what has expired.
 #[derive(Debug)]
 pub struct Retaining {
@@ -153,33 +156,38 @@ pub struct Retaining {
     options: RetentionOptions,
     /// What was found in files that set or lift holds.
     records: RareRecords,
+    /// Where the control topic ended when a round was begun that the table was not ready for: the next one goes on from there.
+    awaited: Option<Ends>,
 }
 
 impl Retaining {
     /// Nothing is looked at yet.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, table: Table, options: RetentionOptions) -> Self {
-        let (retainer, records) = (Retainer::new(table.clone()), RareRecords::new(&HOLDS));
-        Self { log, table, retainer, options, records }
+        let (retainer, records) = (Retainer::new(table.clone()), RareRecords::new(&HOLD_EVENTS));
+        Self { log, table, retainer, options, records, awaited: None }
     }
 
     /// Removes what has expired as of now, as far as one version goes.
     ///
     /// The steps, and what a crash after each leaves:
     ///
-    /// 1. Read the newest version, and see that it is whole and has every record of the control topic that is durable now, so
-    ///    that no hold is overlooked that somebody was told of. *Crash:* nothing changed.
+    /// 1. Read the newest version, and see that it is whole and has every record of the control topic that was durable when a
+    ///    round was first tried: for most holds that is soon enough. Else leave it to the next round. *Crash:* nothing changed.
     /// 2. Read the holds that it has, find files with expired rows, and write what is kept of each into another. *Crash:* files
     ///    that no version names, which are swept.
     /// 3. Record what is about to go ([`RetentionApplied`]), and wait until that is durable. *Crash:* a record of what did
     ///    not happen; the table itself says what did.
-    /// 4. Read the newest version again, and see that its holds are the same; else begin again.
+    /// 4. Ask where the control topic ends now, wait for a version that has every record below, and see that its holds are
+    ///    the same; else begin again.
     /// 5. Remove, in the very next version or not at all; if another came first, go to 4. *Crash:* it is made or it is not,
     ///    and either way there is nothing to settle.
     ///
-    /// So a hold keeps what it is on from the version on that has its record: whoever sets one is told when that is.
+    /// So a hold keeps what it is on if it was durable before 4 began, and in any case from the version on that has its record:
+    /// whoever sets one is told when that is. Each end is asked for once and then waited for: records that come after it, as
+    /// they may all the time, put nothing off.
     pub async fn round(&mut self) -> Result<Retained, RetainError> {
-        let snapshot = self.checked_snapshot().await?;
+        let snapshot = self.begun_at().await?;
         let holds = self.holds(&snapshot).await?;
         let retention = self.retention(&snapshot, &holds);
         let found = self.retainer.find(&snapshot, &retention).await?;
@@ -193,15 +201,34 @@ impl Retaining {
         Ok(Retained { rows_removed: expired.rows_removed(), unfit, holds: holds_in_force })
     }
 
-    async fn checked_snapshot(&self) -> Result<Snapshot, RetainError> {
-        let mut control: Vec<_> = Vec::new();
+    /// The version that a round goes by.
+    async fn begun_at(&mut self) -> Result<Snapshot, RetainError> {
+        let ends = match self.awaited.take() {
+            Some(ends) => ends,
+            None => self.control_ends().await?,
+        };
+        let checked = self.checked_snapshot(&ends).await;
+        if checked.is_err() {
+            self.awaited = Some(ends);
+        }
+        checked
+    }
+
+    /// Where the control topic ends now: whatever is durable lies below.
+    async fn control_ends(&self) -> Result<Ends, RetainError> {
+        let mut ends = Ends::new();
         let partitions = self.log.partitions(Topic::Control);
         for partition in 0..partitions {
             let at = TopicPartition { topic: Topic::Control, partition };
-            if may_have_holds(at, partitions) {
-                control.push((at, self.log.offsets(at).await?.end));
+            if may_have_orders(at, partitions) {
+                ends.push((at, self.log.offsets(at).await?.end));
             }
         }
+        Ok(ends)
+    }
+
+    /// The newest version, if it is whole and has everything below these ends.
+    async fn checked_snapshot(&self, ends: &[(TopicPartition, u64)]) -> Result<Snapshot, RetainError> {
         let snapshot = self.table.snapshot().await?;
         let known = Topic::ALL.map(|topic| self.log.topic_id(topic));
         if let Some(topic_id) = snapshot.foreign_topic(&known) {
@@ -211,17 +238,28 @@ impl Retaining {
             return Err(RetainError::Miscount(miscount));
         }
         let position = |at: TopicPartition| snapshot.position(self.log.topic_id(at.topic), at.partition);
-        match control.into_iter().find(|(at, end)| position(*at) < *end) {
-            Some((at, _)) => Err(RetainError::Behind { at }),
+        match ends.iter().find(|(at, end)| position(*at) < *end) {
+            Some((at, _)) => Err(RetainError::Behind { at: *at }),
             None => Ok(snapshot),
         }
+    }
+
+    /// The same, once it has: records come into the table within seconds.
+    async fn awaited_snapshot(&self, ends: &[(TopicPartition, u64)]) -> Result<Snapshot, RetainError> {
+        for _look in 1..LOOKS_MAX {
+            match self.checked_snapshot(ends).await {
+                Err(RetainError::Behind { .. }) => sleep(BEHIND_PAUSE).await,
+                checked => return checked,
+            }
+        }
+        self.checked_snapshot(ends).await
     }
 
     /// The holds of a version.
     async fn holds(&mut self, snapshot: &Snapshot) -> Result<Holds, RetainError> {
         let topic_id = self.log.topic_id(Topic::Control);
         let partitions = self.log.partitions(Topic::Control);
-        let within = |at| may_have_holds(at, partitions);
+        let within = |at| may_have_orders(at, partitions);
         let mut holds = Holds::default();
         for (at, value) in self.records.read(&self.table, snapshot, within).await? {
             let recorded = match Envelope::open(value.clone()) {
@@ -293,14 +331,9 @@ impl Retaining {
 
     async fn remove(&mut self, expired: &Expired, holds: &Holds) -> Result<(), RetainError> {
         for _attempt in 0..ATTEMPTS_MAX {
-            let snapshot = match self.checked_snapshot().await {
-                // Orders come in, and come into the table within seconds.
-                Err(RetainError::Behind { .. }) => {
-                    sleep(BEHIND_PAUSE).await;
-                    continue;
-                }
-                checked => checked?,
-            };
+            // For each attempt anew: what was set while another version came first is to be known as well.
+            let ends = self.control_ends().await?;
+            let snapshot = self.awaited_snapshot(&ends).await?;
             if self.holds(&snapshot).await? != *holds {
                 return Err(RetainError::HoldsChanged);
             }
@@ -312,11 +345,6 @@ impl Retaining {
         }
         Err(RewriteError::Overtaken.into())
     }
-}
-
-/// Where cancels are, which may be many, there is nothing else.
-fn may_have_holds(at: TopicPartition, partitions: u32) -> bool {
-    at.topic == Topic::Control && is_for_cancels(at.partition, partitions) != Some(true)
 }
 
 /// Holds that the record of a removal names, at most; an event has room for them.

@@ -4,18 +4,17 @@ use std::time::Duration;
 use object_store::path::Path;
 use parquet::file::metadata::SortingColumn;
 
-use crate::data_file::DataFile;
 use crate::error::LakeError;
 use crate::rewrite::{RewriteError, rows};
 use crate::schema::file_schema;
 use crate::table::Table;
-use crate::write::now_unix_ms;
+use crate::write::{FileKey, now_unix_ms};
 
 mod plan;
 
 mod merge;
 
-use merge::merge;
+use merge::{Failed, merge};
 use plan::{Merge, plan, tier};
 
 /// The columns that the rows of a compacted file are sorted by: a stream's events stand together, as replay and search by
@@ -92,16 +91,14 @@ pub struct Compacted {
 pub struct Compactor {
     table: Table,
     options: CompactionOptions,
-    left_alone: HashSet<Path>,
-    /// How often the store failed at merges, by the first file of each.
-    failures: HashMap<Path, u32>,
+    left_alone: LeftAlone,
 }
 
 impl Compactor {
     /// Nothing is looked at yet.
     #[must_use]
     pub fn new(table: Table, options: CompactionOptions) -> Self {
-        Self { table, options, left_alone: HashSet::new(), failures: HashMap::new() }
+        Self { table, options, left_alone: LeftAlone::default() }
     }
 
     /// Merges what is due as of now, up to a step's bound; `None` if nothing is.
@@ -119,13 +116,16 @@ impl Compactor {
     /// Any number of writers may commit meanwhile. Of compactors one is enough; a second does no harm: whoever commits
     /// second has merged in vain ([`RewriteError::Overtaken`]).
     ///
-    /// Files that cannot be merged hold up no others: they are left out until this is made anew, and counted.
+    /// Files that cannot be merged hold up no others: they are left out until this is made anew, and counted. Where the store
+    /// does not take what files would become, as one that is full, they are tried again for as long as that lasts.
     pub async fn step(&mut self) -> Result<Option<Compacted>, RewriteError> {
         let snapshot = self.table.snapshot().await?;
-        let merges = plan(snapshot.files(), &self.left_alone, now_unix_ms(), &self.options);
+        let live: HashSet<_> = snapshot.files().iter().map(|file| &file.path).collect();
+        self.left_alone.forget_all_but(&live);
+        let merges = plan(snapshot.files(), &self.left_alone.files, now_unix_ms(), &self.options);
         let (mut removed, mut added) = (Vec::new(), Vec::new());
         let mut bytes_left = self.options.step_bytes_max;
-        let left_alone = self.left_alone.len();
+        let left_alone = self.left_alone.files.len();
         let mut failed = None;
         for Merge { key, files } in merges {
             if bytes_left == 0 {
@@ -134,25 +134,25 @@ impl Compactor {
             bytes_left = bytes_left.saturating_sub(files.iter().map(|file| file.bytes).sum());
             match merge(&self.table, &key, &files, self.options.file_bytes_max).await {
                 Ok(merged) => {
-                    self.left_alone.extend(merged.unfit);
+                    self.left_alone.files.extend(merged.unfit);
                     removed.extend(merged.taken);
                     added.extend(merged.files);
                 }
-                // Of a damaged file the store may not have what its footer says, so that looks the same.
-                Err(error @ LakeError::Store { .. }) if self.may_try_again(&files) => failed = Some(error),
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        topic = key.topic,
-                        partition = key.topic_partition,
-                        files = files.len(),
-                        "data files cannot be merged and are left as they are"
-                    );
-                    self.left_alone.extend(files.into_iter().map(|file| file.path));
+                Err(Failed::Output(error)) => failed = Some(error),
+                Err(Failed::Input { path, source }) if self.left_alone.may_try_again(&path, &source) => {
+                    failed = Some(source);
+                }
+                Err(Failed::Input { path, source }) => {
+                    tell(&source, &key, 1);
+                    self.left_alone.files.insert(path);
+                }
+                Err(Failed::Rows(error)) => {
+                    tell(&error, &key, files.len());
+                    self.left_alone.files.extend(files.into_iter().map(|file| file.path));
                 }
             }
         }
-        let left_alone = self.left_alone.len() - left_alone;
+        let left_alone = self.left_alone.files.len() - left_alone;
         if let (Some(error), true) = (failed, removed.is_empty()) {
             return Err(error.into());
         }
@@ -166,15 +166,74 @@ impl Compactor {
         }
         Ok(Some(Compacted { merged, written, rows: rows(&added), bytes, left_alone }))
     }
+}
 
-    /// Whether the store has not failed at these files often yet.
-    fn may_try_again(&mut self, files: &[DataFile]) -> bool {
-        let Some(first) = files.first() else { return false };
-        let failures = self.failures.entry(first.path.clone()).or_default();
+fn tell(error: &LakeError, key: &FileKey, files: usize) {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        topic = key.topic,
+        partition = key.topic_partition,
+        files,
+        "data files cannot be merged and are left as they are"
+    );
+}
+
+/// How often the store may fail at a file that is to be read before it is left alone.
+const FAILURES_MAX: u32 = 5;
+
+/// Files that cannot be merged.
+#[derive(Debug, Default)]
+struct LeftAlone {
+    files: HashSet<Path>,
+    /// How often the store failed at files that are tried again.
+    failures: HashMap<Path, u32>,
+}
+
+impl LeftAlone {
+    /// Whether a file may be read after all that could not be: the store has failed at it, and not often yet. Of a damaged file
+    /// it may not have what the footer says, so that looks the same.
+    fn may_try_again(&mut self, path: &Path, error: &LakeError) -> bool {
+        let LakeError::Store { .. } = error else { return false };
+        let failures = self.failures.entry(path.clone()).or_default();
         *failures += 1;
         *failures < FAILURES_MAX
     }
+
+    /// Forgets files that are not of the table any more.
+    fn forget_all_but(&mut self, live: &HashSet<&Path>) {
+        self.files.retain(|path| live.contains(path));
+        self.failures.retain(|path, _| live.contains(path));
+    }
 }
 
-/// How often the store may fail at a merge before its files are left alone.
-const FAILURES_MAX: u32 = 5;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_tried_again_as_long_as_the_store_has_not_failed_at_it_often() {
+        let [one, another] = ["one", "another"].map(Path::from);
+        let mut left_alone = LeftAlone::default();
+        let source = object_store::Error::Generic { store: "test", source: "injected".into() };
+        let failed = LakeError::Store { source };
+        for _ in 1..FAILURES_MAX {
+            assert!(left_alone.may_try_again(&one, &failed));
+        }
+        assert!(!left_alone.may_try_again(&one, &failed));
+        assert!(left_alone.may_try_again(&another, &failed), "each counts for itself");
+        assert!(!left_alone.may_try_again(&another, &LakeError::MissingFile { path: another.clone() }));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_file_is_forgotten_once_it_is_not_of_the_table() {
+        let [gone, live] = ["gone", "live"].map(Path::from);
+        let remembered = || [(gone.clone(), 1u32), (live.clone(), 1)];
+        let mut left_alone = LeftAlone {
+            files: remembered().map(|(path, _)| path).into_iter().collect(),
+            failures: remembered().into_iter().collect(),
+        };
+        left_alone.forget_all_but(&HashSet::from([&live]));
+        assert_eq!(left_alone.files, HashSet::from([live.clone()]));
+        assert_eq!(left_alone.failures, HashMap::from([(live.clone(), 1)]));
+    }
+}

@@ -10,7 +10,8 @@
 //! * [`Place`]: what a writer must know of the latest events to tell the next ones from their duplicates.
 //! * [`Compactor`]: merges small files into large ones.
 //! * [`RareRecords`]: a few kinds of records among many.
-//! * [`Retention`]: which events have expired; a [`Retainer`] finds them, [`Table::expire`] removes them.
+//! * [`Retention`]: which events have expired, those of sessions by [`session_day`]; a [`Retainer`] finds them, [`Table::expire`]
+//!   removes them.
 //! * [`Sweeper`]: deletes files that a writer left when it died before its commit, and those that were replaced.
 //! * [`faults`]: an object store that fails on demand, for crash tests.
 //!
@@ -72,7 +73,7 @@ pub use location::Location;
 pub use places::Place;
 pub use read::{RowError, RowReader, envelope_bytes};
 pub use records::RareRecords;
-pub use retain::{Expired, Held, Retainer, Retention, STREAM_DAYS_MAX};
+pub use retain::{Expired, Held, Retainer, Retention, STREAM_DAYS_MAX, session_day};
 pub use rewrite::RewriteError;
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};

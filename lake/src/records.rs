@@ -6,6 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
 use retrace_proto::log::TopicPartition;
+use retrace_proto::{Envelope, OpenError};
 
 use crate::data_file::DataFile;
 use crate::error::LakeError;
@@ -25,7 +26,8 @@ const FILES_AT_ONCE: usize = 8;
 /// Records of a few kinds among many, read again as the table grows: what was found in a file is remembered, which is never
 /// another one.
 ///
-/// Dead letters are always among them, since who wrote before somebody else may have made his record one.
+/// Dead letters are among them as far as they may say something: who wrote before somebody else may have made his record one. Of
+/// those of a later release, which nobody here understands, one of each file is, so that it is known that there are some.
 #[derive(Debug)]
 pub struct RareRecords {
     event_types: &'static [&'static str],
@@ -83,6 +85,7 @@ async fn records_in(
     let damaged = |source| read_error(&file.path, source);
     let mut batches = table.open(file).await?.build().map_err(damaged)?;
     let mut wanted = wanted.into_iter();
+    let mut has_newer = false;
     while let Some(batch) = batches.try_next().await.map_err(damaged)? {
         let batch = with_partition_columns(&batch, file).map_err(|source| LakeError::Arrow { source })?;
         let rows = |source| LakeError::Rows { path: file.path.clone(), source };
@@ -90,7 +93,14 @@ async fn records_in(
         for row in 0..batch.num_rows() {
             if wanted.next() == Some(true) {
                 let (at, record) = reader.record(row).map_err(rows)?;
-                records.push((at, record.value));
+                let is_kept = match Envelope::open(record.value.clone()) {
+                    Ok(recorded) => event_types.contains(&recorded.event_type()),
+                    Err(OpenError::NewerSchema { .. }) => !std::mem::replace(&mut has_newer, true),
+                    Err(_) => false,
+                };
+                if is_kept {
+                    records.push((at, record.value));
+                }
             }
         }
     }

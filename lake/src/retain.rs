@@ -17,6 +17,7 @@ mod rules;
 mod find;
 
 pub use find::Retainer;
+pub use rules::session_day;
 
 /// For how many days a session may write its stream: it goes on as another one after a day, or when the exchange is over that
 /// is then under way.
@@ -25,10 +26,10 @@ pub const STREAM_DAYS_MAX: i32 = 2;
 /// How long which events are kept.
 ///
 /// What a session wrote goes by its class and by the day on which its stream began, so that it goes whole; a stream is taken to
-/// have begun [`STREAM_DAYS_MAX`] before the log took an event at the earliest, whatever its id says. What processes wrote of
-/// themselves, reads among it, and what could not be opened, go by the class that keeps longest and by the later of the days on
-/// which they were written and on which the log took them. Where clocks differ, so that one of these days is not right, the later
-/// one counts. What tells of retention stays, and so does whatever in the control topic could not be opened.
+/// have begun [`STREAM_DAYS_MAX`] before the log took an event at the earliest, whatever its id says: [`session_day`]. What
+/// processes wrote of themselves, reads among it, and what could not be opened, go by the class that keeps longest and by the later
+/// of the days on which they were written and on which the log took them. Where clocks differ, so that one of these days is not
+/// right, the later one counts. What tells of retention stays, and so does whatever in the control topic could not be opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// The first day of which sessions are kept, in days since the Unix epoch, by class. A class that is not there is kept for

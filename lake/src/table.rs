@@ -116,8 +116,8 @@ impl Snapshot {
         self.positions.all_removed()
     }
 
-    /// What retention has removed: by retention class, sessions that began before this day, in days since the Unix epoch, but for
-    /// what was held. A class that is not there has lost nothing.
+    /// What retention has removed: by retention class, what sessions wrote whose [`session_day`](crate::session_day) is before
+    /// this day, in days since the Unix epoch, but for what was held. A class that is not there has lost nothing.
     #[must_use]
     pub fn first_days_kept(&self) -> &BTreeMap<String, i32> {
         self.positions.first_days_kept()

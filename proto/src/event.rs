@@ -288,6 +288,9 @@ impl Event {
     }
 }
 
+/// The events that set and lift legal holds, as [`event_type`] names them.
+pub const HOLD_EVENTS: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
+
 /// The name of a payload as the lake and the views spell it, for example `command_received`.
 #[must_use]
 pub fn event_type(payload: &Payload) -> &'static str {

@@ -31,6 +31,8 @@ pub mod wire {
 }
 
 pub use envelope::{Envelope, OpenError, Recorded, SealError, Sign, StreamWriter, Subject};
-pub use event::{CommandReceived, CommandTexts, Event, ResponseContent, ResponseEnd, event_type};
+pub use event::{
+    CommandReceived, CommandTexts, Event, HOLD_EVENTS, ResponseContent, ResponseEnd, event_type,
+};
 pub use id::{Hash, Id, IdError};
 pub use masked::Masked;

@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use retrace_access::{Authenticated, Directory, KillRight};
 use retrace_eventlog::{AppendError, EventLog, VALUE_BYTES_MAX};
-use retrace_evidence::ControlKeys;
 use retrace_lake::Table;
 use retrace_policy::mask::Masker;
 use retrace_proto::log::TopicPartition;
 use retrace_proto::{Event, Id, Masked, Subject};
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::QueryError;
+use crate::holds::OnRecord;
 use crate::service::Control;
 
 /// Longest reason of an order, in bytes.
-const REASON_BYTES_MAX: usize = 1024;
+pub const ORDER_REASON_BYTES_MAX: usize = 1024;
 
-/// How long the log may take to make an order durable.
+/// How long the log may take to make an order durable, and then to give it back.
 const RECORD_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Where a control record stands.
@@ -40,7 +41,9 @@ pub(crate) struct Commander {
     pub(crate) table: Table,
     pub(crate) directory: Directory,
     pub(crate) masker: Masker,
-    pub(crate) keys: ControlKeys,
+    pub(crate) on_record: Arc<OnRecord>,
+    /// How long it may take to find out which holds are on record, in milliseconds.
+    pub(crate) query_ms_max: u64,
     /// For holds, each of which waits for the table.
     pub(crate) holds: Arc<Semaphore>,
 }
@@ -82,8 +85,8 @@ impl Commander {
 
     /// A reason is free text, in which anything may stand.
     pub(crate) fn reason(&self, reason: &str) -> Result<Masked<String>, QueryError> {
-        if reason.len() > REASON_BYTES_MAX {
-            let (bytes, bytes_max) = (reason.len(), REASON_BYTES_MAX);
+        if reason.len() > ORDER_REASON_BYTES_MAX {
+            let (bytes, bytes_max) = (reason.len(), ORDER_REASON_BYTES_MAX);
             return Err(QueryError::ReasonTooLong { bytes, bytes_max });
         }
         Ok(self.masker.mask_string(reason))
@@ -91,13 +94,14 @@ impl Commander {
 
     pub(crate) async fn order(&self, about: Subject, event: Event) -> Result<Ordered, QueryError> {
         let (at, append) = self.control.writer.record(about, event);
-        let offset = match tokio::time::timeout(RECORD_WAIT_MAX, append).await {
+        let offset = match timeout(RECORD_WAIT_MAX, append).await {
             Ok(Ok(offset)) => offset,
             Ok(Err(error)) => return Err(QueryError::NotOrdered(error)),
             Err(_elapsed) => return Err(QueryError::NotOrdered(AppendError::Unknown)),
         };
         // Read as everybody reads it: whoever gave the order is not to believe in one that nobody obeys.
-        let records = self.log.read(at, offset, VALUE_BYTES_MAX).await?;
+        let records = timeout(RECORD_WAIT_MAX, self.log.read(at, offset, VALUE_BYTES_MAX)).await;
+        let records = records.map_err(|_elapsed| QueryError::NotSeen { wait_max: RECORD_WAIT_MAX })??;
         let record = records.first().ok_or(QueryError::Internal)?;
         (self.control.check)(at, record).map_err(QueryError::NotObeyed)?;
         Ok(Ordered { at, offset })

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -72,6 +74,15 @@ pub enum QueryError {
     /// There is no such hold, or it is lifted already.
     #[error("no hold of this id is in force: `retrace hold list` shows the ids")]
     NoSuchHold,
+    /// Nobody found out in time which holds there are, so none was lifted.
+    #[error(
+        "which holds are in force was not known within {ms_max} ms, and none was lifted: see that log and table answer \
+         (`retrace hold list`), then lift it again"
+    )]
+    HoldsUnknown {
+        /// The limit.
+        ms_max: u64,
+    },
     /// There is no such token, or it is not the caller's, who may revoke no other.
     #[error("you have no token of this id: `retrace token list` shows the ids")]
     NoSuchToken,
@@ -95,6 +106,15 @@ pub enum QueryError {
     /// An order could not be recorded; if that is not certain, it may be obeyed.
     #[error("the order could not be recorded: {0}; giving it again does no harm")]
     NotOrdered(AppendError),
+    /// An order is on record, and nobody saw in time whether it is obeyed.
+    #[error(
+        "the order is on record, but the log did not give it back within {wait_max:?}, so that nobody knows whether it is \
+         obeyed: see that the log answers, then give it again, which does no harm"
+    )]
+    NotSeen {
+        /// The limit.
+        wait_max: Duration,
+    },
     /// The statement does something that is not offered.
     #[error("the statement was refused: {0}")]
     Refused(String),
@@ -334,12 +354,13 @@ impl QueryError {
             | Self::Memory { .. }
             | Self::FingerprintLimit { .. }
             | Self::TailFellBehind => ErrorKind::Limit,
-            Self::Deadline { .. } => ErrorKind::Deadline,
+            Self::Deadline { .. } | Self::HoldsUnknown { .. } => ErrorKind::Deadline,
             Self::IngestLags { .. }
             | Self::NoCut { .. }
             | Self::Newer { .. }
             | Self::NotRecorded(_)
             | Self::NotOrdered(_)
+            | Self::NotSeen { .. }
             | Self::OrdersUnknown
             | Self::RecordTooSlow
             | Self::Spill(_)

@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -20,10 +19,10 @@ const COLUMNS: [&str; 7] =
     ["stream_id", "stream_seq", "occurred_at", "appended_at", "proxy_id", "payload", "raw"];
 
 /// About what one stream or instance takes in memory here, in bytes.
-const ENTRY_BYTES: usize = 512;
+const ENTRY_BYTES: usize = 768;
 
-/// The furthest head of every stream and the newest word of every instance. Signatures are checked when somebody asks, and
-/// each once: most are never asked for.
+/// The furthest head of every stream, who named it first, and the newest word of every instance. Signatures are checked when
+/// somebody asks, and each once: most are never asked for.
 #[derive(Debug)]
 pub(crate) struct SignedHeads {
     keys: TrustedKeys,
@@ -39,11 +38,26 @@ pub(crate) struct SignedHeads {
 struct Named {
     head: Head,
     by: Arc<Root>,
+    /// The earliest that name it, however far.
+    first: Arc<Root>,
+}
+
+impl Named {
+    fn note(&mut self, head: Head, by: &Arc<Root>) {
+        if (head.end_exclusive, by.at_unix_us()) > (self.head.end_exclusive, self.by.at_unix_us()) {
+            (self.head, self.by) = (head, Arc::clone(by));
+        }
+        if by.taken_at_unix_us() < self.first.taken_at_unix_us() {
+            self.first = Arc::clone(by);
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Root {
     root: SignedRoot,
+    /// When the log took it, in microseconds since the Unix epoch.
+    appended_at_unix_us: i64,
     holds: OnceLock<bool>,
 }
 
@@ -54,6 +68,11 @@ impl Root {
 
     fn at_unix_us(&self) -> i64 {
         self.root.place.occurred_at_unix_us
+    }
+
+    /// The later of the times at which it says it was signed and at which the log took it: neither alone makes it older.
+    fn taken_at_unix_us(&self) -> i64 {
+        self.at_unix_us().max(self.appended_at_unix_us)
     }
 }
 
@@ -83,7 +102,7 @@ impl SignedHeads {
     pub(crate) fn witness(&self, stream_id: Id) -> Witness {
         match self.streams.get(&stream_id) {
             None => Witness::None,
-            Some(Named { head, by }) if by.holds(&self.keys) => {
+            Some(Named { head, by, .. }) if by.holds(&self.keys) => {
                 Witness::Signed { head: *head, at_unix_us: by.at_unix_us(), last: by.root.part.last }
             }
             Some(_) => Witness::Unsigned,
@@ -93,6 +112,12 @@ impl SignedHeads {
     /// The head that goes furthest, whoever signed it.
     pub(crate) fn head(&self, stream_id: Id) -> Option<&Head> {
         self.streams.get(&stream_id).map(|named| &named.head)
+    }
+
+    /// Whether somebody trusted named a stream at a time that is early enough, in microseconds since the Unix epoch.
+    pub(crate) fn named_early(&self, stream_id: Id, is_early: impl Fn(i64) -> bool) -> bool {
+        let first = self.streams.get(&stream_id).map(|named| &named.first);
+        first.is_some_and(|first| is_early(first.taken_at_unix_us()) && first.holds(&self.keys))
     }
 
     /// When the instance of this name was last heard.
@@ -117,25 +142,18 @@ impl SignedHeads {
                 continue;
             };
             let place = Place { stream_id, seq, occurred_at_unix_us: times(2).value(row) };
-            if let Some(heads) = open(place, payload.value(row)) {
-                self.add_heads(texts(4).value(row), heads);
+            if let Some(Heads { heads, root }) = open(place, payload.value(row)) {
+                let (appended_at_unix_us, holds) = (times(3).value(row), OnceLock::new());
+                self.add_heads(texts(4).value(row), heads, Root { root, appended_at_unix_us, holds });
             }
         }
     }
 
-    fn add_heads(&mut self, proxy_id: &str, heads: Heads) {
-        let Heads { heads, root } = heads;
-        let by = Arc::new(Root { root, holds: OnceLock::new() });
+    fn add_heads(&mut self, proxy_id: &str, heads: Vec<Head>, by: Root) {
+        let by = Arc::new(by);
         for head in heads {
-            let further = |than: &Named| {
-                (head.end_exclusive, by.at_unix_us()) > (than.head.end_exclusive, than.by.at_unix_us())
-            };
-            let named = || Named { head, by: Arc::clone(&by) };
-            match self.streams.entry(head.stream_id) {
-                Entry::Vacant(entry) => drop(entry.insert(named())),
-                Entry::Occupied(mut entry) if further(entry.get()) => drop(entry.insert(named())),
-                Entry::Occupied(_) => {}
-            }
+            let named = || Named { head, by: Arc::clone(&by), first: Arc::clone(&by) };
+            self.streams.entry(head.stream_id).or_insert_with(named).note(head, &by);
         }
         let newer = |than: &Arc<Root>| {
             (by.at_unix_us(), by.root.place.seq) > (than.at_unix_us(), than.root.place.seq)

@@ -6,25 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use retrace_access::{Authenticated, HoldRight};
-use retrace_eventlog::{EventLog, is_for_cancels};
-use retrace_evidence::{ControlKeys, HeldOn, HoldChange, Holds};
+use retrace_eventlog::{EventLog, may_have_orders};
+use retrace_evidence::{ControlKeys, HOLD_NAME_BYTES_MAX, HeldOn, HoldChange, Holds};
 use retrace_lake::{RareRecords, Table};
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::envelope::Payload;
 use retrace_proto::wire::legal_hold_set::On;
-use retrace_proto::{Envelope, Event, Id, Recorded, Subject};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep};
+use retrace_proto::{Envelope, Event, HOLD_EVENTS, Id, Recorded, Subject};
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::time::{sleep, timeout};
 
 use crate::control::{Commander, Ordered, about};
 use crate::evidence::new_id;
 use crate::{QueryError, wire};
-
-/// The events that set and lift holds.
-const TYPES: [&str; 2] = ["legal_hold_set", "legal_hold_lifted"];
-
-/// Longest name of what a hold is on, in bytes.
-const NAME_BYTES_MAX: usize = 256;
 
 /// Bytes of control records asked of the log at once.
 const READ_BYTES_MAX: usize = 1024 * 1024;
@@ -95,10 +89,11 @@ impl Commander {
         let hold_id = new_id();
         let event = Event::legal_hold_set(hold_id, on, self.reason(reason)?);
         let ordered = self.order(Subject { session_id, ..about(caller) }, event).await?;
-        self.settled(hold_id, ordered).await
+        Ok(self.settled(hold_id, ordered).await)
     }
 
-    /// Keeps it no longer, if the caller may. Returns likewise.
+    /// Keeps it no longer, if the caller may. Returns likewise, and before that finds out which holds there are, for as long as a
+    /// query may take.
     pub(crate) async fn lift_hold(
         &self,
         caller: &Authenticated,
@@ -108,13 +103,15 @@ impl Commander {
         may_hold(caller)?;
         let _permit = self.take_permit()?;
         let reason = self.reason(reason)?;
-        let known = known(self.log.as_ref(), &self.table, &self.keys).await?;
+        let ms_max = self.query_ms_max;
+        let known = timeout(Duration::from_millis(ms_max), self.on_record.read());
+        let known = known.await.map_err(|_elapsed| QueryError::HoldsUnknown { ms_max })??;
         let is_in_force = |hold: &HoldRecord| hold.hold_id == hold_id && hold.lifted.is_none();
         if !known.iter().any(is_in_force) {
             return Err(QueryError::NoSuchHold);
         }
         let ordered = self.order(about(caller), Event::legal_hold_lifted(hold_id, reason)).await?;
-        self.settled(hold_id, ordered).await
+        Ok(self.settled(hold_id, ordered).await)
     }
 
     fn take_permit(&self) -> Result<OwnedSemaphorePermit, QueryError> {
@@ -122,16 +119,18 @@ impl Commander {
         permits.try_acquire_owned().map_err(|_full| QueryError::Busy { running_max: HOLDS_AT_ONCE_MAX })
     }
 
-    async fn settled(&self, hold_id: Id, ordered: Ordered) -> Result<HoldOrdered, QueryError> {
-        let Ordered { at, offset } = ordered;
-        let deadline = Instant::now() + TABLE_WAIT_MAX;
+    /// The record stands whether or not the table can be read now, and however long that takes.
+    async fn settled(&self, hold_id: Id, ordered: Ordered) -> HoldOrdered {
+        let is_in_table = timeout(TABLE_WAIT_MAX, self.comes_into_table(ordered)).await.is_ok();
+        HoldOrdered { hold_id, ordered, is_in_table }
+    }
+
+    async fn comes_into_table(&self, Ordered { at, offset }: Ordered) {
+        let topic_id = self.log.topic_id(at.topic);
         loop {
-            // The record stands whether or not the table can be read now.
             let snapshot = self.table.snapshot().await.ok();
-            let topic_id = self.log.topic_id(at.topic);
-            let is_in_table = snapshot.is_some_and(|it| it.position(topic_id, at.partition) > offset);
-            if is_in_table || Instant::now() >= deadline {
-                return Ok(HoldOrdered { hold_id, ordered, is_in_table });
+            if snapshot.is_some_and(|it| it.position(topic_id, at.partition) > offset) {
+                return;
             }
             sleep(LOOK_PAUSE).await;
         }
@@ -146,41 +145,57 @@ pub(crate) fn may_hold(caller: &Authenticated) -> Result<(), QueryError> {
 }
 
 fn checked(name: String) -> Result<String, QueryError> {
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
-        return Err(QueryError::NotHeldOn { bytes_max: NAME_BYTES_MAX });
+    if name.is_empty() || name.len() > HOLD_NAME_BYTES_MAX {
+        return Err(QueryError::NotHeldOn { bytes_max: HOLD_NAME_BYTES_MAX });
     }
     Ok(name)
 }
 
-/// Every hold of which the log or the table has a record, lifted ones too, by id.
-///
-/// Whether one is lifted is decided as whoever removes evidence decides it.
-pub(crate) async fn known(
-    log: &dyn EventLog,
-    table: &Table,
-    keys: &ControlKeys,
-) -> Result<Vec<HoldRecord>, QueryError> {
-    let snapshot = table.snapshot().await?;
-    let (topic_id, partitions) = (log.topic_id(Topic::Control), log.partitions(Topic::Control));
-    let within = |at: TopicPartition| {
-        at.topic == Topic::Control && is_for_cancels(at.partition, partitions) != Some(true)
-    };
-    let mut listed = Listed::default();
-    for (at, value) in RareRecords::new(&TYPES).read(table, &snapshot, within).await? {
-        listed.add(keys, (topic_id, at.partition), value, true);
+/// The holds of log and table, for everybody in this process who asks for them.
+#[derive(Debug)]
+pub(crate) struct OnRecord {
+    log: Arc<dyn EventLog>,
+    table: Table,
+    keys: ControlKeys,
+    /// What files of the table have, which is read once. Who asks waits for who reads, and then finds it.
+    found: Mutex<RareRecords>,
+}
+
+impl OnRecord {
+    /// Nothing is read yet.
+    pub(crate) fn new(log: Arc<dyn EventLog>, table: Table, keys: ControlKeys) -> Self {
+        Self { log, table, keys, found: Mutex::new(RareRecords::new(&HOLD_EVENTS)) }
     }
-    let control = (0..partitions).map(|partition| TopicPartition { topic: Topic::Control, partition });
-    for at in control.filter(|at| within(*at)) {
-        let (mut next, end) = (snapshot.position(topic_id, at.partition), log.offsets(at).await?.end);
-        while next < end {
-            let records = log.read(at, next, READ_BYTES_MAX).await?;
-            next += records.len().max(1) as u64;
-            records
-                .iter()
-                .for_each(|record| listed.add(keys, (topic_id, at.partition), &record.value, false));
+
+    /// Every hold of which the log or the table has a record, lifted ones too, by id. It takes as long as log and table do: the
+    /// caller has the deadline, and what was found until then stays found.
+    ///
+    /// Whether one is lifted is decided as whoever removes evidence decides it.
+    pub(crate) async fn read(&self) -> Result<Vec<HoldRecord>, QueryError> {
+        let Self { log, table, keys, found } = self;
+        let (topic_id, partitions) = (log.topic_id(Topic::Control), log.partitions(Topic::Control));
+        let within = |at| may_have_orders(at, partitions);
+        let mut listed = Listed::default();
+        let mut found = found.lock().await;
+        // Asked for once it is this one's turn, since an older version may have files that are gone by then.
+        let snapshot = table.snapshot().await?;
+        for (at, value) in found.read(table, &snapshot, within).await? {
+            listed.add(keys, (topic_id, at.partition), value, true);
         }
+        drop(found);
+        let control = (0..partitions).map(|partition| TopicPartition { topic: Topic::Control, partition });
+        for at in control.filter(|at| within(*at)) {
+            let (mut next, end) = (snapshot.position(topic_id, at.partition), log.offsets(at).await?.end);
+            while next < end {
+                let records = log.read(at, next, READ_BYTES_MAX).await?;
+                next += records.len().max(1) as u64;
+                records
+                    .iter()
+                    .for_each(|record| listed.add(keys, (topic_id, at.partition), &record.value, false));
+            }
+        }
+        Ok(listed.finish())
     }
-    Ok(listed.finish())
 }
 
 /// Holds as their records are read.
@@ -281,5 +296,50 @@ impl HoldAct {
 
     fn from_wire(act: wire::HoldAct) -> Self {
         Self { by: act.by, at_unix_us: act.at_unix_us, reason: act.reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use retrace_proto::wire::StreamKind;
+    use retrace_proto::{Masked, StreamWriter};
+
+    use super::*;
+
+    const HOLD: u8 = 7;
+
+    fn id(byte: u8) -> Id {
+        Id::from_parts(1, [byte; 10])
+    }
+
+    fn recorded(event: Event) -> Recorded {
+        let mut stream = StreamWriter::new(id(1), StreamKind::Instance);
+        let envelope = Envelope::seal(&mut stream, &Subject::default(), None, 1, event).unwrap();
+        Envelope::open(envelope.bytes().clone()).unwrap()
+    }
+
+    fn set(on: On) -> Recorded {
+        recorded(Event::legal_hold_set(id(HOLD), on, Masked::default()))
+    }
+
+    #[test]
+    fn a_name_is_taken_exactly_if_who_removes_evidence_keeps_to_it() {
+        for (bytes, is_one) in
+            [(0, false), (1, true), (HOLD_NAME_BYTES_MAX, true), (HOLD_NAME_BYTES_MAX + 1, false)]
+        {
+            let name = "x".repeat(bytes);
+            assert_eq!(checked(name.clone()).is_ok(), is_one, "{bytes} bytes");
+            for on in [On::Principal(name.clone()), On::Target(name)] {
+                let read = Holds::default().read(&ControlKeys::default(), (id(1), 0), &set(on));
+                assert_eq!(read.unwrap().is_some(), is_one, "{bytes} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn the_events_of_holds_are_called_as_the_table_calls_them() {
+        let lifted = recorded(Event::legal_hold_lifted(id(HOLD), Masked::default()));
+        let types = [set(On::SessionId(id(2).to_bytes())).event_type(), lifted.event_type()];
+        assert_eq!(types, HOLD_EVENTS);
     }
 }

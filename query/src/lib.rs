@@ -90,12 +90,13 @@ mod wire {
 
 pub use answer::{Batches, EventRecord, Events, EventsAnswer, SqlAnswer};
 pub use client::Client;
-pub use control::Ordered;
+pub use control::{ORDER_REASON_BYTES_MAX, Ordered};
 pub use cut::{Cut, Position};
 pub use error::{ErrorKind, QueryError};
 pub use holds::{HoldAct, HoldOrdered, HoldRecord};
 pub use options::Options;
 pub use reader::{Reader, Sources};
 pub use removed::Removed;
+pub use retrace_evidence::HOLD_NAME_BYTES_MAX;
 pub use server::{GRPC_ALPN, ServeError};
 pub use service::{Control, End, OrderCheck, Parts, QueryService};

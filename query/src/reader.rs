@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::as_of::AsOf;
 use crate::engine::{Asked, Describing, Description, Engine, Job, Running, What};
 use crate::evidence::{Counted, ReadRecord, Reading};
+use crate::holds::OnRecord;
 use crate::metrics::QueryMetrics;
 use crate::right::Right;
 use crate::source::{self, Source};
@@ -58,6 +59,7 @@ struct Inner {
     queries: Arc<Semaphore>,
     tails: Arc<Semaphore>,
     fingerprints: fingerprint::Asked,
+    on_record: Arc<OnRecord>,
     metrics: QueryMetrics,
 }
 
@@ -71,15 +73,23 @@ impl Reader {
         let queries = Arc::new(Semaphore::new(options.queries_max));
         let tails = Arc::new(Semaphore::new(options.tails_max));
         let fingerprints = fingerprint::Asked::default();
+        let (log, table) = (Arc::clone(&sources.log), sources.table.clone());
+        let on_record = Arc::new(OnRecord::new(log, table, options.control_keys.clone()));
         let metrics = QueryMetrics::default();
         let spill_room = SpillRoom::new(options.spill_bytes_max);
-        let inner = Inner { sources, options, spill_room, engine, queries, tails, fingerprints, metrics };
+        let inner =
+            Inner { sources, options, spill_room, engine, queries, tails, fingerprints, on_record, metrics };
         Ok(Self(Arc::new(inner), "local"))
     }
 
     /// The same reader for those who come by another door, which is counted by its name.
     pub(crate) fn at(&self, door: &'static str) -> Self {
         Self(Arc::clone(&self.0), door)
+    }
+
+    /// The holds on record, for whoever lifts one: what was found of them is shared.
+    pub(crate) fn on_record(&self) -> Arc<OnRecord> {
+        Arc::clone(&self.0.on_record)
     }
 
     /// Registers what it counts.
@@ -240,12 +250,12 @@ impl Reader {
             return refusal.record(statement, error).await;
         }
         let _permit = take_permit(&self.0.queries, self.0.options.queries_max)?;
-        let Sources { log, table, instance, .. } = &self.0.sources;
+        let Sources { log, instance, .. } = &self.0.sources;
         let cut = source::ends(log.as_ref()).await?;
         let reading =
             Reading { kind: Kind::Sql, statement, cut: &cut, right: "all", counted: self.counted() };
         let mut record = ReadRecord::begin(instance, caller, reading, deadline).await?;
-        let known = holds::known(log.as_ref(), table, &self.0.options.control_keys);
+        let known = self.0.on_record.read();
         let late = |_elapsed| QueryError::Deadline { ms_max: self.0.options.query_ms_max };
         match tokio::time::timeout_at(deadline.into(), known).await.map_err(late).and_then(|known| known) {
             Ok(holds) => {

@@ -107,17 +107,19 @@ impl QueryService {
     pub fn new(parts: Parts) -> Result<Self, std::io::Error> {
         let Parts { log, table, directory, control, instance, masker, options } = parts;
         let door = Arc::new(Door::new(directory.clone(), control.lag.clone(), Arc::clone(&instance)));
+        let sources =
+            Sources { log: Arc::clone(&log), table: table.clone(), instance, masker: masker.clone() };
+        let reader = Reader::new(sources, options.clone())?;
         let commander = Commander {
             control,
-            log: Arc::clone(&log),
-            table: table.clone(),
+            log,
+            table,
             directory,
-            masker: masker.clone(),
-            keys: options.control_keys.clone(),
+            masker,
+            on_record: reader.on_record(),
+            query_ms_max: options.query_ms_max,
             holds: Arc::new(Semaphore::new(HOLDS_AT_ONCE_MAX)),
         };
-        let sources = Sources { log, table, instance, masker };
-        let reader = Reader::new(sources, options.clone())?;
         Ok(Self { reader, door, commander: Arc::new(commander), options })
     }
 

@@ -3,7 +3,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::execution::context::SessionContext;
@@ -14,12 +14,11 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, LogicalPlan, Signature, Volatility,
 };
 use retrace_evidence::{SessionState, Stream, TrustedKeys};
+use retrace_lake::session_day;
 use retrace_proto::Id;
 
 use crate::Removed;
 use crate::heads::SignedHeads;
-
-const DAY_MS: u64 = 86_400_000;
 
 /// What the view calls the function.
 const NAME: &str = "session_state";
@@ -36,7 +35,7 @@ const PARTIAL: [(&str, DataType); 11] = [
     ("first_appended", DataType::Int64),
     ("last_appended", DataType::Int64),
     ("agrees", DataType::Boolean),
-    ("may_expire", DataType::Boolean),
+    ("first_day_kept", DataType::Int32),
 ];
 
 /// The state of the sessions of one query.
@@ -171,7 +170,8 @@ struct Part {
     first_appended: Option<i64>,
     last_appended: Option<i64>,
     agrees: Option<bool>,
-    may_expire: bool,
+    /// The first day of which is kept what is of its class; of the one that keeps shortest if it has several.
+    first_day_kept: Option<i32>,
 }
 
 impl Part {
@@ -190,7 +190,7 @@ impl Part {
             (Some(one), Some(two)) => Some(one && two),
             (one, two) => one.or(two),
         };
-        self.may_expire |= other.may_expire;
+        self.first_day_kept = self.first_day_kept.max(other.first_day_kept);
     }
 
     fn into_scalars(self) -> Vec<ScalarValue> {
@@ -205,7 +205,7 @@ impl Part {
             ScalarValue::Int64(self.first_appended),
             ScalarValue::Int64(self.last_appended),
             ScalarValue::Boolean(self.agrees),
-            ScalarValue::Boolean(Some(self.may_expire)),
+            ScalarValue::Int32(self.first_day_kept),
         ]
     }
 
@@ -215,7 +215,7 @@ impl Part {
             column.is_valid(row).then(|| column.value(row))
         };
         let number = |column| number(&columns[column], row);
-        let (agrees, may_expire) = (columns[9].as_boolean(), columns[10].as_boolean());
+        let (agrees, first_day_kept) = (columns[9].as_boolean(), columns[10].as_primitive::<Int32Type>());
         Self {
             stream_id: text(0).and_then(|id| id.parse().ok()),
             proxy_id: text(1).map(str::to_owned),
@@ -227,7 +227,7 @@ impl Part {
             first_appended: number(7),
             last_appended: number(8),
             agrees: agrees.is_valid(row).then(|| agrees.value(row)),
-            may_expire: may_expire.is_valid(row) && may_expire.value(row),
+            first_day_kept: first_day_kept.is_valid(row).then(|| first_day_kept.value(row)),
         }
     }
 }
@@ -266,17 +266,22 @@ impl Found {
             first_appended: appended,
             last_appended: appended,
             agrees: covered_last.map(|head| hash == Some(&head.hash[..])),
-            may_expire: self.may_expire(stream_id, text(7)),
+            first_day_kept: text(7).and_then(|class| self.states.0.first_days_kept.get(class)).copied(),
         }
     }
 
-    /// Whether retention removes what a stream wrote that is of a class.
-    fn may_expire(&self, stream_id: Option<Id>, retention_class: Option<&str>) -> bool {
-        let first_day = retention_class.and_then(|class| self.states.0.first_days_kept.get(class));
-        let began_ms = stream_id.and_then(|id| id.unix_ms());
-        first_day.zip(began_ms).is_some_and(|(first_day, began_ms)| {
-            i64::try_from(began_ms / DAY_MS).is_ok_and(|day| day < i64::from(*first_day))
-        })
+    /// Whether retention removes what the stream wrote, as far as is known of when it began.
+    ///
+    /// What is left of one that was cut in two may be the younger part alone: heads that a trusted key signed when the other
+    /// was still there tell that it is older. They are kept as long as any session is.
+    fn may_expire(&self, stream_id: Id, heads: &SignedHeads) -> bool {
+        let Part { first_day_kept: Some(first_day_kept), first_appended, .. } = &self.part else {
+            return false;
+        };
+        let is_early = |taken_at_unix_us: i64| {
+            session_day(stream_id, taken_at_unix_us).is_some_and(|day| day < *first_day_kept)
+        };
+        first_appended.is_some_and(is_early) || heads.named_early(stream_id, is_early)
     }
 
     fn judge(&self, heads: &SignedHeads) -> Option<SessionState> {
@@ -291,7 +296,7 @@ impl Found {
             agrees_with_head: part.agrees,
             first_appended_at_unix_us: part.first_appended.unwrap_or(i64::MIN),
             last_appended_at_unix_us: part.last_appended.unwrap_or(i64::MIN),
-            may_expire: part.may_expire,
+            may_expire: self.may_expire(stream_id, heads),
         };
         let instance = part.proxy_id.as_deref().and_then(|name| heads.instance(name));
         Some(SessionState::judge(&stream, &heads.witness(stream_id), instance, self.states.0.now_unix_us))
@@ -350,5 +355,29 @@ fn least(one: Option<i64>, two: Option<i64>) -> Option<i64> {
     match (one, two) {
         (Some(one), Some(two)) => Some(one.min(two)),
         (one, two) => one.or(two),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_comes_back_from_its_scalars_as_it_was_and_of_several_classes_the_shortest_counts() {
+        let part = |first_day_kept| Part { first_day_kept, events: 1, ..Part::default() };
+        for first_day_kept in [None, Some(-1), Some(20_000)] {
+            let scalars = part(first_day_kept).into_scalars();
+            for (scalar, (name, data_type)) in scalars.iter().zip(PARTIAL) {
+                assert_eq!(scalar.data_type(), data_type, "{name}");
+            }
+            let columns: Vec<ArrayRef> =
+                scalars.iter().map(|scalar| scalar.to_array_of_size(1).unwrap()).collect();
+            assert_eq!(Part::from_row(&columns, 0), part(first_day_kept));
+        }
+        for (one, other) in [(None, Some(7)), (Some(7), Some(6)), (Some(6), Some(7))] {
+            let mut merged = part(one);
+            merged.merge(part(other));
+            assert_eq!((merged.events, merged.first_day_kept), (2, Some(7)));
+        }
     }
 }

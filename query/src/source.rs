@@ -211,21 +211,27 @@ impl Standing<'_> {
     /// In each topic partition everything up to the last record that the log took before a time. A clock of the log that
     /// was set back may have records of a later time among these; none that was taken before is left out.
     async fn before(&self, unix_us: i64) -> Result<Cut, QueryError> {
-        let mut positions = Vec::new();
-        for &Position { at, end_exclusive } in self.ends.positions() {
-            let mut tail = pin!(pieces(self.log, at, self.position(at), end_exclusive));
-            let mut last = None;
-            while let Some((_, records)) = tail.try_next().await? {
-                let before = records.iter().rev().find(|record| record.appended_at_unix_us < unix_us);
-                last = before.map(|record| record.offset).or(last);
-            }
-            let end = match last {
-                Some(last) => last + 1,
-                None => self.table.end_before(self.snapshot, at, unix_us).await?.min(end_exclusive),
-            };
-            positions.push(Position { at, end_exclusive: end });
+        let reads: Vec<_> = self.ends.positions().iter().map(|end| self.end_before(*end, unix_us)).collect();
+        Ok(Cut::new(stream::iter(reads).buffered(READS_AT_A_TIME).try_collect().await?))
+    }
+
+    /// The same of one topic partition, of which the log ends where it is said.
+    async fn end_before(
+        &self,
+        Position { at, end_exclusive }: Position,
+        unix_us: i64,
+    ) -> Result<Position, QueryError> {
+        let mut tail = pin!(pieces(self.log, at, self.position(at), end_exclusive));
+        let mut last = None;
+        while let Some((_, records)) = tail.try_next().await? {
+            let before = records.iter().rev().find(|record| record.appended_at_unix_us < unix_us);
+            last = before.map(|record| record.offset).or(last);
         }
-        Ok(Cut::new(positions))
+        let end = match last {
+            Some(last) => last + 1,
+            None => self.table.end_before(self.snapshot, at, unix_us).await?.min(end_exclusive),
+        };
+        Ok(Position { at, end_exclusive: end })
     }
 }
 

@@ -2,23 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use retrace_eventlog::{
-    AppendError, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog, partition_for,
+    Append, AppendError, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog, ReadError,
+    partition_for,
 };
 use retrace_evidence::{ControlKeys, ControlSigner, SigningKey};
 use retrace_ingest::{Periods, RetainError, Retained, Retaining, RetentionOptions};
 use retrace_lake::Table;
 use retrace_lake::faults::{Fault, FaultyStore, Judge, Step};
-use retrace_proto::log::{Topic, TopicPartition};
+use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use retrace_proto::wire::envelope::Payload;
 use retrace_proto::wire::legal_hold_set::On;
 use retrace_proto::wire::{KeyRole, Principal, RetentionClass, StreamKind};
 use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
 use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{append, found, ingest, open, store};
 
@@ -101,7 +105,10 @@ impl World {
     }
 
     fn retaining(&self, days: u32) -> Retaining {
-        let log = Arc::clone(&self.log) as Arc<dyn EventLog>;
+        self.retaining_by(Arc::clone(&self.log) as Arc<dyn EventLog>, days)
+    }
+
+    fn retaining_by(&self, log: Arc<dyn EventLog>, days: u32) -> Retaining {
         let instance = InstanceStream::open(Arc::clone(&log), "keeper".to_owned(), now, id(now(), 99));
         let options = RetentionOptions {
             periods: Periods { short_days: Some(days), ..Periods::default() },
@@ -324,4 +331,100 @@ async fn commits_that_change_no_hold_only_delay_a_removal() {
     assert_eq!(round.await.expect("no panic").expect("made").rows_removed, 1);
     assert_eq!(world.said().await, [1]);
     assert_eq!(world.sessions().await.len(), 4);
+}
+
+/// A log whose control topic has one record more whenever somebody asks where it ends.
+#[derive(Debug)]
+struct Restless {
+    log: Arc<MemoryLog>,
+    orders: ControlWriter,
+}
+
+#[async_trait]
+impl EventLog for Restless {
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.log.partitions(topic)
+    }
+
+    fn topic_id(&self, topic: Topic) -> Id {
+        self.log.topic_id(topic)
+    }
+
+    fn append(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append {
+        self.log.append(to, key, value)
+    }
+
+    async fn read(&self, from: TopicPartition, start: u64, bytes: usize) -> Result<Vec<Record>, ReadError> {
+        self.log.read(from, start, bytes).await
+    }
+
+    async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError> {
+        if of.topic == Topic::Control {
+            let (_, append) = self.orders.record(Subject::default(), Event::policy_loaded("v".to_owned()));
+            append.await.expect("no fault is set");
+        }
+        self.log.offsets(of).await
+    }
+
+    async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
+        self.log.wait_past(of, end_exclusive).await
+    }
+
+    fn close(&self) {}
+
+    async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
+        self.log.truncate_below(of, offset).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_records_that_never_rest_put_no_removal_off_for_ever() {
+    let world = World::new(store()).await;
+    world.session("ann", NOW - 40, 1).await;
+    let young = world.session("bob", NOW, 2).await;
+    world.go_on().await;
+    world.ingest().await;
+    let restless = Restless { log: Arc::clone(&world.log), orders: orders(&world.log, KeyRole::Query) };
+    let mut retaining = world.retaining_by(Arc::new(restless), 30);
+    let behind = retaining.round().await.expect_err("the latest record is not in the table");
+    assert!(matches!(behind, RetainError::Behind { .. }), "{behind}");
+    // It comes into the table, and another one into the log.
+    world.ingest().await;
+    let round = tokio::spawn(async move { retaining.round().await });
+    while !round.is_finished() {
+        world.ingest().await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(round.await.expect("no panic").expect("made").rows_removed, 1);
+    assert_eq!(world.sessions().await, BTreeSet::from([young]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_was_durable_before_a_removal_counts_though_it_was_not_waited_for_at_first() {
+    let world = World::new(store()).await;
+    let held = world.session("ann", NOW - 40, 1).await;
+    world.session("bob", NOW, 2).await;
+    world.go_on().await;
+    world.ingest().await;
+    world.order(&world.query, Event::policy_loaded("v".to_owned())).await;
+    let mut retaining = world.retaining(30);
+    let behind = retaining.round().await.expect_err("the record is not in the table");
+    assert!(matches!(behind, RetainError::Behind { .. }), "{behind}");
+    world.ingest().await;
+    // What the first round waits for is in the table, and this is not.
+    world.hold(7, "ann").await;
+    let partition = partition_for(id(now(), 99), world.log.partitions(Topic::Events));
+    let said = TopicPartition { topic: Topic::Events, partition };
+    let end = world.log.offsets(said).await.expect("open").end;
+    let round = tokio::spawn(async move { (retaining.round().await, retaining) });
+    let about_to_go = timeout(Duration::from_secs(60), world.log.wait_past(said, end)).await;
+    about_to_go.expect("the round goes on without the hold").expect("open");
+    world.ingest().await;
+    let (outcome, mut retaining) = round.await.expect("no panic");
+    assert!(matches!(outcome, Err(RetainError::HoldsChanged)), "{outcome:?}");
+    assert_eq!(
+        retaining.round().await.expect("nothing fails"),
+        Retained { rows_removed: 0, unfit: 0, holds: 1 }
+    );
+    assert!(world.sessions().await.contains(&held));
 }

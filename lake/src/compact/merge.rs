@@ -31,6 +31,28 @@ pub(super) struct Merged {
     pub(super) unfit: Vec<Path>,
 }
 
+/// Why files were not merged, by whose fault it is.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// This one could not be read, or is damaged.
+    Input { path: Path, source: LakeError },
+    /// Their rows could not be put together or encoded, and never can be, whichever of them it is.
+    Rows(LakeError),
+    /// The store did not take what they became: no fault of theirs.
+    Output(LakeError),
+}
+
+impl Failed {
+    fn input(path: &Path, source: LakeError) -> Self {
+        Self::Input { path: path.clone(), source }
+    }
+
+    /// What failed while files were written.
+    fn writing(error: LakeError) -> Self {
+        if let LakeError::Store { .. } = error { Self::Output(error) } else { Self::Rows(error) }
+    }
+}
+
 /// Merges files of one topic partition, day and class into files that are sorted by [`ORDER`] and end at `bytes_max`.
 ///
 /// A file that is sorted is read as it is merged, a row group at a time; one that is not is read whole.
@@ -39,7 +61,7 @@ pub(super) async fn merge(
     key: &FileKey,
     files: &[DataFile],
     bytes_max: u64,
-) -> Result<Merged, LakeError> {
+) -> Result<Merged, Failed> {
     let mut merged = Merged::default();
     let mut inputs = Vec::new();
     let mut room = UNSORTED_BYTES_MAX;
@@ -51,7 +73,7 @@ pub(super) async fn merge(
                 merged.unfit.push(file.path.clone());
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(source) => return Err(Failed::input(&file.path, source)),
         };
         let needs = if input.is_sorted { 0 } else { input.decoded_bytes };
         if !input.is_known || needs > UNSORTED_BYTES_MAX {
@@ -74,9 +96,9 @@ pub(super) async fn merge(
     let mut output = Output { table, key, bytes_max, part: None, files: Vec::new() };
     let mut merging = Merging { runs, held: Vec::new() };
     while let Some(rows) = merging.next().await? {
-        output.add(rows).await?;
+        output.add(rows).await.map_err(Failed::writing)?;
     }
-    merged.files = output.finish().await?;
+    merged.files = output.finish().await.map_err(Failed::writing)?;
     Ok(merged)
 }
 
@@ -135,10 +157,9 @@ struct Current {
 }
 
 impl Run {
-    async fn begin(input: Input) -> Result<Self, LakeError> {
-        let (path, is_sorted) = (input.path.clone(), input.is_sorted);
-        let rows = input.batches()?;
-        let batches = if is_sorted { rows } else { sorted(rows.try_collect().await?)? };
+    async fn begin(input: Input) -> Result<Self, Failed> {
+        let path = input.path.clone();
+        let batches = in_order(input).await.map_err(|source| Failed::input(&path, source))?;
         Ok(Self { path, batches, current: None })
     }
 
@@ -147,8 +168,9 @@ impl Run {
     }
 
     /// The next batch with rows, if the one before is used up and there is one.
-    async fn next_batch(&mut self) -> Result<Option<(RecordBatch, Keys)>, LakeError> {
-        while let Some(batch) = self.batches.try_next().await? {
+    async fn next_batch(&mut self) -> Result<Option<(RecordBatch, Keys)>, Failed> {
+        let path = &self.path;
+        while let Some(batch) = self.batches.try_next().await.map_err(|source| Failed::input(path, source))? {
             if batch.num_rows() == 0 {
                 continue;
             }
@@ -161,9 +183,16 @@ impl Run {
         Ok(None)
     }
 
-    fn damaged(&self, reason: &str) -> LakeError {
-        LakeError::Decode { path: self.path.clone(), source: ParquetError::General(reason.to_owned()) }
+    fn damaged(&self, reason: &str) -> Failed {
+        let source = ParquetError::General(reason.to_owned());
+        Failed::input(&self.path, LakeError::Decode { path: self.path.clone(), source })
     }
+}
+
+async fn in_order(input: Input) -> Result<Batches, LakeError> {
+    let is_sorted = input.is_sorted;
+    let rows = input.batches()?;
+    if is_sorted { Ok(rows) } else { sorted(rows.try_collect().await?) }
 }
 
 /// The rows of all batches in the order of [`ORDER`], some at a time; nothing but their places is sorted.
@@ -278,7 +307,7 @@ struct Merging {
 
 impl Merging {
     /// The next rows; `None` after the last.
-    async fn next(&mut self) -> Result<Option<RecordBatch>, LakeError> {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, Failed> {
         self.let_go();
         let mut picked = Picked { rows: Vec::with_capacity(BATCH_ROWS_MAX), bytes: 0 };
         while !picked.is_full() {
@@ -291,11 +320,12 @@ impl Merging {
             return Ok(None);
         }
         let held: Vec<_> = self.held.iter().collect();
-        interleave_record_batch(&held, &picked.rows).map(Some).map_err(arrow)
+        let rows = interleave_record_batch(&held, &picked.rows);
+        rows.map(Some).map_err(|source| Failed::Rows(arrow(source)))
     }
 
     /// Gives every run that has more rows a batch of them.
-    async fn refill(&mut self) -> Result<(), LakeError> {
+    async fn refill(&mut self) -> Result<(), Failed> {
         for run in self.runs.iter_mut().filter(|run| run.current.is_none()) {
             let Some((batch, keys)) = run.next_batch().await? else { continue };
             run.current = Some(Current { keys, row: 0, held_at: self.held.len() });
@@ -305,7 +335,7 @@ impl Merging {
     }
 
     /// Picks from the run whose row comes first, as long as none of another run comes before. Mostly that is a stream.
-    fn pick(&mut self, picked: &mut Picked) -> Result<bool, LakeError> {
+    fn pick(&mut self, picked: &mut Picked) -> Result<bool, Failed> {
         let with_rows = || self.runs.iter().enumerate().filter_map(|(at, run)| Some((run.key()?, at)));
         let Some((least, first)) = with_rows().min() else { return Ok(false) };
         let bound = with_rows().filter(|(_, at)| *at != first).map(|(key, _)| key).min();

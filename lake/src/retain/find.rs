@@ -12,7 +12,7 @@ use super::rules::{COLUMNS, Deciding, Least, Lot};
 use super::{Expired, Retention};
 use crate::data_file::DataFile;
 use crate::error::LakeError;
-use crate::input::Input;
+use crate::input::{Input, rows_differ};
 use crate::ranges::read_error;
 use crate::rewrite::RewriteError;
 use crate::table::{Snapshot, Table};
@@ -124,6 +124,7 @@ impl Retainer {
         let there: HashSet<_> = of.files().iter().map(|file| &file.path).collect();
         self.settled.retain(|path, _| there.contains(path));
         self.unfit.retain(|path| there.contains(path));
+        self.failures.retain(|path, _| there.contains(path));
     }
 
     /// Whether a file may have rows that go, as far as is known without a look at it.
@@ -183,9 +184,7 @@ async fn judge(table: &Table, file: &DataFile, retention: &Retention) -> Result<
         }
     }
     if kept.len() as u64 != file.rows {
-        return Err(damaged(ParquetError::General(
-            "it has not as many rows as the table's log says".to_owned(),
-        )));
+        return Err(rows_differ(&file.path));
     }
     Ok(match kept.iter().filter(|kept| **kept).count() {
         0 => Verdict::Remove,

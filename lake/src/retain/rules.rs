@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
-use retrace_proto::Id;
 use retrace_proto::log::Topic;
+use retrace_proto::{HOLD_EVENTS, Id};
 
 use super::{Held, Retention, STREAM_DAYS_MAX};
 use crate::data_file::DataFile;
@@ -15,8 +15,8 @@ use crate::rows::RowKind;
 /// The retention classes, as the column spells them.
 const CLASSES: [&str; 3] = ["short", "standard", "long"];
 
-/// What tells of retention itself is never removed.
-const ACTS: [&str; 3] = ["legal_hold_set", "legal_hold_lifted", "retention_applied"];
+/// What tells of retention itself is never removed, nor is what sets and lifts holds.
+const REMOVALS: &str = "retention_applied";
 
 /// Without these nobody can tell whether a session that is held is whole.
 const HEADS: &str = "stream_heads";
@@ -35,6 +35,24 @@ pub(super) const COLUMNS: [&str; 11] = [
     "on_behalf_of",
     "target",
 ];
+
+/// The day by which it is judged whether an event of a session has expired, in days since the Unix epoch: it has once this is
+/// before the first day that is kept of its class ([`Snapshot::first_days_kept`](crate::Snapshot::first_days_kept)).
+///
+/// It is the day on which the stream began by its id, but none that is more than [`STREAM_DAYS_MAX`] before the log took the
+/// event: an id that is made to look old makes nothing old. `None` if these two do not say it: the id has no time, or the log
+/// had none, which it shows by the beginning of time.
+#[must_use]
+pub fn session_day(stream_id: Id, appended_at_unix_us: i64) -> Option<i32> {
+    let earliest = known_day(appended_at_unix_us)?.saturating_sub(STREAM_DAYS_MAX);
+    let began_us = i64::try_from(stream_id.unix_ms()?).ok()?.checked_mul(1000)?;
+    Some(day(began_us).max(earliest))
+}
+
+/// The day of a time of the log or of a writer; `None` for the beginning of time, which says that there was none.
+fn known_day(unix_us: i64) -> Option<i32> {
+    (unix_us > 0).then(|| day(unix_us))
+}
 
 impl Held {
     fn is_empty(&self) -> bool {
@@ -67,7 +85,7 @@ impl Retention {
 
     /// Until when a row of a class is kept.
     pub(super) fn lot(&self, row: &Facts<'_>, topic: Topic) -> Lot {
-        let tells_of_retention = row.event_type.is_some_and(|it| ACTS.contains(&it));
+        let tells_of_retention = row.event_type.is_some_and(|it| it == REMOVALS || HOLD_EVENTS.contains(&it));
         if tells_of_retention || (row.is_dead_letter && topic == Topic::Control) {
             return Lot::Kept;
         }
@@ -114,9 +132,9 @@ impl Least {
 
 /// What of a row decides whether it is kept.
 pub(super) struct Facts<'a> {
-    /// `None` if nobody knows.
-    appended_day: Option<i32>,
-    occurred_day: Option<i32>,
+    /// In microseconds since the Unix epoch, as the other.
+    appended_at: Option<i64>,
+    occurred_at: Option<i64>,
     is_dead_letter: bool,
     event_type: Option<&'a str>,
     stream_kind: Option<&'a str>,
@@ -131,15 +149,15 @@ pub(super) struct Facts<'a> {
 impl Facts<'_> {
     /// The day on which its stream began; `None` if nobody knows.
     fn begun(&self) -> Option<i32> {
-        let earliest = self.appended_day?.saturating_sub(STREAM_DAYS_MAX);
         let id = self.stream_id.and_then(|text| text.parse::<Id>().ok());
-        let unix_us = id.and_then(|id| i64::try_from(id.unix_ms()?).ok()?.checked_mul(1000));
-        unix_us.map_or(self.written(), |unix_us| Some(day(unix_us).max(earliest)))
+        let by_id = id.zip(self.appended_at).and_then(|(id, appended_at)| session_day(id, appended_at));
+        by_id.or_else(|| self.written())
     }
 
     /// The day on which it was written; `None` if nobody knows.
     fn written(&self) -> Option<i32> {
-        Some(self.appended_day?.max(self.occurred_day.unwrap_or(i32::MIN)))
+        let appended = self.appended_at.and_then(known_day)?;
+        Some(self.occurred_at.and_then(known_day).map_or(appended, |occurred| occurred.max(appended)))
     }
 }
 
@@ -162,14 +180,10 @@ impl Deciding {
         let texts = self.texts.each_ref().map(|column| column.is_valid(row).then(|| column.value(row)));
         let [row_kind, event_type, stream_kind, stream_id, session_id, connection_id, rest @ ..] = texts;
         let [principal, on_behalf_of, target] = rest;
-        // A log that has no time for a record gives the beginning of time.
-        let day_of = |times: &TimestampMicrosecondArray| {
-            let time = times.is_valid(row).then(|| times.value(row)).filter(|unix_us| *unix_us > 0);
-            time.map(day)
-        };
+        let time = |times: &TimestampMicrosecondArray| times.is_valid(row).then(|| times.value(row));
         Facts {
-            appended_day: day_of(&self.appended_at),
-            occurred_day: day_of(&self.occurred_at),
+            appended_at: time(&self.appended_at),
+            occurred_at: time(&self.occurred_at),
             is_dead_letter: row_kind == Some(RowKind::DeadLetter.as_str()),
             event_type,
             stream_kind,
@@ -179,6 +193,62 @@ impl Deciding {
             principal,
             on_behalf_of,
             target,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Noon of a day.
+    fn noon_us(day: i32) -> i64 {
+        i64::from(day) * 86_400_000_000 + 43_200_000_000
+    }
+
+    fn began(day: i32) -> Id {
+        Id::from_parts(u64::try_from(noon_us(day) / 1000).expect("after 1970"), [7; 10])
+    }
+
+    #[test]
+    fn a_session_is_of_the_day_of_its_id_unless_the_log_took_the_event_long_after() {
+        let day = |began_on: i32, appended_on: i32| session_day(began(began_on), noon_us(appended_on));
+        assert_eq!(day(20_000, 20_000), Some(20_000));
+        assert_eq!(day(20_000, 20_002), Some(20_000), "for so long it may write");
+        assert_eq!(day(20_000, 20_003), Some(20_001));
+        assert_eq!(day(3, 20_003), Some(20_001), "whoever forges an id makes nothing old");
+        assert_eq!(day(20_003, 20_000), Some(20_003), "of clocks that differ the later one counts");
+    }
+
+    #[test]
+    fn of_no_day_is_what_the_log_had_no_time_for_and_what_has_no_time_in_its_id() {
+        assert_eq!(session_day(began(20_000), 0), None);
+        assert_eq!(session_day(began(20_000), -1), None);
+        let random = Id::from_slice(&[7; 16]).expect("16 bytes");
+        assert_eq!(session_day(random, noon_us(20_000)), None);
+    }
+
+    /// What counts of an event by itself and what is judged of it in the table is one rule.
+    #[test]
+    fn an_event_of_a_session_is_judged_by_its_session_day() {
+        let retention = Retention::default();
+        for (began_on, appended_on) in [(20_000, 20_000), (3, 20_003), (20_003, 20_000)] {
+            let id = began(began_on).to_string();
+            let facts = Facts {
+                appended_at: Some(noon_us(appended_on)),
+                occurred_at: None,
+                is_dead_letter: false,
+                event_type: Some("session_opened"),
+                stream_kind: Some("session"),
+                stream_id: Some(&id),
+                session_id: None,
+                connection_id: None,
+                principal: None,
+                on_behalf_of: None,
+                target: None,
+            };
+            let Lot::OfSession(day) = retention.lot(&facts, Topic::Events) else { panic!("of a session") };
+            assert_eq!(Some(day), session_day(began(began_on), noon_us(appended_on)));
         }
     }
 }

@@ -12,8 +12,8 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use retrace_lake::faults::{Fault, FaultyStore, Judge, Step};
 use retrace_lake::{
-    Advance, Compacted, CompactionOptions, Compactor, DataFile, RewriteError, RowReader, Rows, Snapshot,
-    Sweeper, Table,
+    Advance, Compacted, CompactionOptions, Compactor, DataFile, LakeError, RewriteError, RowReader, Rows,
+    Snapshot, Sweeper, Table,
 };
 use retrace_proto::log::Record;
 use retrace_proto::{Event, Id, Subject};
@@ -294,7 +294,67 @@ async fn a_store_that_fails_at_some_files_holds_up_no_others_for_ever() {
         steps += 1;
         assert!(steps < 20, "it tries for ever");
     }
-    assert!(table.snapshot().await.expect("readable").files().iter().any(|file| file.path == files[1].path));
+    let left = table.snapshot().await.expect("readable").files().to_vec();
+    assert!(left.len() == 2 && left.iter().any(|file| file.path == files[1].path), "{left:?}");
+}
+
+/// Writes a file that has a row fewer than its place in the table says.
+async fn write_with_a_row_fewer(table: &Table, from: u64, to: u64) -> Vec<DataFile> {
+    let (mut files, fewer) = (write(table, from, to).await, write(table, from, to - 1).await);
+    let store = table.store();
+    let whole = store.get(&fewer[0].path).await.expect("there").bytes().await.expect("readable");
+    files[0].bytes = whole.len() as u64;
+    store.put(&files[0].path, whole.into()).await.expect("put");
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_has_not_as_many_rows_as_the_table_says_holds_up_no_others() {
+    let store = store();
+    let table = open(&store).await;
+    let lying = write_with_a_row_fewer(&table, 0, 10).await;
+    table.commit(&lying, &[advance(0, 10)]).await.expect("made");
+    for first in 1..4 {
+        let (from, to) = (first * 10, first * 10 + 10);
+        table.commit(&write(&table, from, to).await, &[advance(from, to)]).await.expect("made");
+    }
+    let mut compactor = Compactor::new(table.clone(), TWO);
+    let compacted = compactor.step().await.expect("merged").expect("there were files to merge");
+    assert_eq!((compacted.merged, compacted.rows, compacted.left_alone), (3, 30, 1));
+    assert_eq!(compactor.step().await.expect("nothing fails"), None);
+    let files = table.snapshot().await.expect("readable").files().to_vec();
+    assert!(files.len() == 2 && files.iter().any(|file| file.path == lying[0].path), "{files:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_found_damaged_while_it_is_merged_is_left_alone_and_no_other() {
+    let store = store();
+    let table = open(&store).await;
+    fill(&table, 4).await;
+    // Rows that are there already, which shows only where the two files come together.
+    table.commit(&write(&table, 0, 10).await, &[advance(40, 50)]).await.expect("made");
+    let mut compactor = Compactor::new(table.clone(), TWO);
+    let first = compactor.step().await.expect("nothing fails").expect("a file was given up");
+    assert_eq!((first.merged, first.left_alone), (0, 1));
+    let second = compactor.step().await.expect("merged").expect("there were files to merge");
+    assert_eq!((second.merged, second.rows, second.left_alone), (4, 40, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_merged_once_a_store_that_was_full_takes_what_they_become() {
+    let store = store();
+    let table = open(&store).await;
+    fill(&table, 4).await;
+    let mut compactor = Compactor::new(table.clone(), TWO);
+    for full in 1..20 {
+        store.arm(Step::DataFile, Fault::Failed);
+        let error = compactor.step().await.expect_err("the store takes nothing");
+        assert!(matches!(error, RewriteError::Lake(LakeError::Store { .. })), "{error:?}");
+        assert_eq!(store.struck(), full);
+    }
+    let compacted = compactor.step().await.expect("merged").expect("no file was given up");
+    assert_eq!((compacted.merged, compacted.written, compacted.left_alone), (4, 1, 0));
+    assert_eq!(found(&store).await, expected(40));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -429,10 +429,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.look_again()?;
         self.place.requests.borrow_and_update();
         let deadline = Instant::now() + self.reader.query_time_max();
-        let is_of_the_past = as_of::is_asked(question.statement);
+        let statement = question.statement;
         let ask = self.reader.ask(&self.who, question);
         let answer = interruptible(&mut self.place, &mut self.is_stopping, ask).await?;
-        if let (true, Some(removed)) = (is_of_the_past, &answer.removed) {
+        // Whether it asks for the past takes another look at all of its text, and matters only where something is gone.
+        if let Some(removed) = &answer.removed
+            && as_of::is_asked(statement)
+        {
             message::put_notice(&mut self.state.out, &removed.to_string());
         }
         Ok(Answer::new(answer, formats, deadline))

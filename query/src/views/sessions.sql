@@ -2,7 +2,8 @@
 --   state          open, closed, lost, unverified, damaged or expired:
 --       damaged      an event is missing, follows the end, or has not the hash that the next one names; or a signed head
 --                    of the stream says that there were more events, or another last one
---       expired      the same, and it began so early that retention removes it: a part is gone, or going
+--       expired      the same, and it began so early that retention removes it: a part is gone, or going. Its id is believed
+--                    no further than two days before the log took what is left of it, or the first signed head of it
 --       unverified   no signature of a key that this service trusts covers what is there
 --       closed       it ended, and a signed head covers its end or is not yet due
 --       lost         it did not end, and its instance has stopped, has signed nothing for 30 s, or names it no more

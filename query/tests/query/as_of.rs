@@ -1,20 +1,24 @@
 //! `AS OF`: a cut or a time gives the same answer again, whatever happened since.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures::FutureExt;
 use retrace_access::EvidenceRight;
-use retrace_eventlog::{EventLog, MemoryLog};
+use retrace_eventlog::{EventLog, MemoryLog, partition_for};
 use retrace_lake::{CompactionOptions, Compactor, Held, Retainer, Retention};
 use retrace_proto::Id;
 use retrace_proto::wire::envelope::Payload;
 use retrace_query::{ErrorKind, Options, QueryError};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::world::{NOW_UNIX_US, Session, World, caller, rows};
+use crate::world::{Hooked, NOW_UNIX_US, Session, World, caller, rows};
 
 const ALL: &str =
     "SELECT stream_id, stream_seq, statement FROM events WHERE stream_kind = 'session' ORDER BY 1, 2";
 
-const DAY_US: i64 = 86_400_000_000;
+pub(crate) const DAY_US: i64 = 86_400_000_000;
 
 async fn world() -> World {
     World::with(MemoryLog::with_partitions(2, 1), Options::default()).await
@@ -102,8 +106,38 @@ async fn a_time_gives_what_the_log_had_taken_before() {
     }
 }
 
+/// Two minutes later.
+const LATER: fn() -> i64 = || NOW_UNIX_US + 120_000_000;
+
+#[tokio::test]
+async fn a_time_is_looked_for_in_several_topic_partitions_at_once() {
+    let world = world().await;
+    for partition in 0..2 {
+        let mut session = Session::new(&world, "ann");
+        while partition_for(session.id, 2) != partition {
+            session = Session::new(&world, "ann");
+        }
+        session.open().await;
+    }
+    // The first read goes on once there is a second one.
+    let (second, seen) = oneshot::channel();
+    let log = Hooked::new(&world.log);
+    let again = log.clone();
+    let log = log.before_read(Box::new(move || {
+        let second_read = Box::new(move || async move { second.send(()).unwrap() }.boxed());
+        drop(again.before_read(second_read));
+        async move { seen.await.unwrap() }.boxed()
+    }));
+    let reader = world.reader_with(log, Options { clock: LATER, ..Options::default() });
+    let asked = format!("{ALL} AS OF TIMESTAMP '2026-01-01 00:01:00'");
+    let auditor = caller("auditor", EvidenceRight::All);
+    let answer = timeout(Duration::from_secs(30), reader.sql(&auditor, &asked)).await;
+    let answer = answer.expect("one topic partition waits for another").unwrap();
+    assert_eq!(rows(answer).await.unwrap().len(), 2);
+}
+
 /// Removes the sessions that began before a day, so many after that of [`NOW_UNIX_US`].
-async fn expire(world: &World, days: i32) -> u64 {
+pub(crate) async fn expire(world: &World, days: i32) -> u64 {
     let first = i32::try_from(NOW_UNIX_US / DAY_US).unwrap() + days;
     let first_days_kept = BTreeMap::from([("standard".to_owned(), first)]);
     let retention = Retention { first_days_kept, held: Held::default() };

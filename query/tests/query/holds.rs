@@ -1,16 +1,22 @@
 //! Legal holds: who may set, lift and see them, and what is said of them.
 
 use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use retrace_access::EvidenceRight;
+use retrace_eventlog::EventLog;
 use retrace_evidence::HeldOn;
-use retrace_proto::Id;
 use retrace_proto::wire::envelope::Payload;
-use retrace_query::{ErrorKind, HoldRecord, Options, QueryError};
+use retrace_proto::{Event, Id, Masked, Subject};
+use retrace_query::{
+    ErrorKind, HOLD_NAME_BYTES_MAX, HoldRecord, ORDER_REASON_BYTES_MAX, Options, QueryError,
+};
 
-use crate::network::serve;
-use crate::world::{NOW_UNIX_US, Session, World, caller, control_keys};
+use crate::network::{serve, serve_as};
+use crate::world::{Hooked, NOW_UNIX_US, Session, World, caller, control_keys};
 
 fn options() -> Options {
     Options { control_keys: control_keys(), ..Options::default() }
@@ -117,15 +123,59 @@ async fn who_may_not_is_refused_and_nothing_is_recorded_but_that() {
         }
     }
     let client = serving.client(&world.token_of("auditor")).await;
-    for (on, said) in [
-        (HeldOn::Principal(String::new()), QueryError::NotHeldOn { bytes_max: 256 }),
-        (HeldOn::Target("x".repeat(257)), QueryError::NotHeldOn { bytes_max: 256 }),
-    ] {
+    for on in [HeldOn::Principal(String::new()), HeldOn::Target("x".repeat(HOLD_NAME_BYTES_MAX + 1))] {
         let error = client.set_hold(on, "").await.unwrap_err();
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::FixTheCall, said.to_string()));
+        let said = QueryError::NotHeldOn { bytes_max: HOLD_NAME_BYTES_MAX }.to_string();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::FixTheCall, said));
     }
-    let long = client.set_hold(HeldOn::Target("shop".to_owned()), &"x".repeat(1025)).await.unwrap_err();
+    let reason = "x".repeat(ORDER_REASON_BYTES_MAX + 1);
+    let long = client.set_hold(HeldOn::Target("shop".to_owned()), &reason).await.unwrap_err();
     assert_eq!(long.kind(), ErrorKind::FixTheCall);
     assert_eq!(client.holds().await.unwrap(), []);
     assert_eq!(world.number("SELECT count(*) FROM events WHERE event_type LIKE 'legal_hold%'").await, 0);
+}
+
+#[tokio::test]
+async fn lifting_ends_in_time_where_nobody_finds_out_which_holds_there_are() {
+    let world = World::new().await;
+    // A record that the table does not have, and that the log does not give.
+    let hold_id = Id::from_parts(1, [1; 10]);
+    let lifted = Event::legal_hold_lifted(hold_id, Masked::default());
+    let (at, append) = world.control.writer.record(Subject::default(), lifted);
+    append.await.unwrap();
+    let log = Hooked::new(&world.log).before_read(Box::new(|| std::future::pending::<()>().boxed()));
+    let service = world.service_on(Arc::new(log), Options { query_ms_max: 300, ..options() });
+    let serving = serve_as(&world, service).await;
+    let client = serving.client(&world.token_of("auditor")).await;
+    let error = client.lift_hold(hold_id, "").await.unwrap_err();
+    let said = QueryError::HoldsUnknown { ms_max: 300 }.to_string();
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Deadline, said));
+    assert_eq!(world.log.offsets(at).await.unwrap().end, 1, "nothing was ordered");
+}
+
+/// Removes the data files of a table, and leaves what its log says of them.
+fn remove_data_files(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("_delta_log") {
+            remove_data_files(&path);
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_has_of_holds_is_read_once_by_whoever_asks_first() {
+    let world = World::new().await;
+    let serving = serve(&world, options()).await;
+    let client = serving.client(&world.token_of("auditor")).await;
+    let set = client.set_hold(HeldOn::Target("shop".to_owned()), "");
+    let hold_id = ingesting(&world, set).await.unwrap().hold_id;
+    let holds = client.holds().await.unwrap();
+    assert_eq!(in_force(&holds), [(hold_id, HeldOn::Target("shop".to_owned()))]);
+    remove_data_files(&world.folder.path().join("lake"));
+    assert_eq!(client.holds().await.unwrap(), holds);
+    ingesting(&world, client.lift_hold(hold_id, "")).await.unwrap();
+    assert!(in_force(&client.holds().await.unwrap()).is_empty());
 }

@@ -6,7 +6,7 @@ use retrace_access::tls::server_tls;
 use retrace_access::{Ca, EvidenceRight, ListenerTls};
 use retrace_eventlog::MemoryLog;
 use retrace_proto::wire::envelope::Payload;
-use retrace_query::{Client, End, ErrorKind, GRPC_ALPN, Options, QueryError, ServeError};
+use retrace_query::{Client, End, ErrorKind, GRPC_ALPN, Options, QueryError, QueryService, ServeError};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -25,6 +25,11 @@ pub(crate) struct Serving {
 
 /// Serves the world's service; the rest of the world stays.
 pub(crate) async fn serve(world: &World, options: Options) -> Serving {
+    serve_as(world, world.another_service(options)).await
+}
+
+/// Serves a service in a world, one in each.
+pub(crate) async fn serve_as(world: &World, service: QueryService) -> Serving {
     // Fails if another test was first, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let folder = world.folder.path().join("tls");
@@ -37,7 +42,6 @@ pub(crate) async fn serve(world: &World, options: Options) -> Serving {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let service = world.another_service(options);
     let (drain, drained) = oneshot::channel();
     let stopped = async move { drop(stopped.await) }.boxed().shared();
     let drained = async move { drop(drained.await) }.boxed();

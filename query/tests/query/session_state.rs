@@ -5,6 +5,7 @@ use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::{Event, Hash, Id, Subject};
 use retrace_query::{Options, Reader};
 
+use crate::as_of::{DAY_US, expire};
 use crate::world::{NOW_UNIX_US, Session, World, caller, rows};
 
 /// While the world stands still.
@@ -355,4 +356,55 @@ async fn a_signature_over_what_is_above_a_cut_makes_nothing_damaged() {
         assert_eq!(ask(&reader(&world, 1, LONG_AFTER), &states).await, [["open"]], "{from}");
         world.commit().await;
     }
+}
+
+/// Days after, when retention has removed what began before the fifth.
+const DAYS_AFTER: fn() -> i64 = || NOW_UNIX_US + 20 * DAY_US;
+
+#[tokio::test]
+async fn an_id_that_was_made_old_makes_no_damage_expired() {
+    let (origin, world) = (World::new().await, World::new().await);
+    Session::run(&world, "bob", 0).await;
+    world.ingest().await;
+    assert_eq!(expire(&world, 5).await, 2);
+    let reader = reader(&world, 1, DAYS_AFTER);
+    let cases: [(i64, i64, &str); 4] =
+        [(0, 0, "expired"), (0, 7, "damaged"), (-300, 10, "damaged"), (10, 10, "damaged")];
+    for (named_day, taken_day, state) in cases {
+        let named_ms = u64::try_from((NOW_UNIX_US + named_day * DAY_US) / 1000).unwrap();
+        let id = Id::from_parts(named_ms, [u8::try_from(taken_day).unwrap(); 10]);
+        let mut session = Session::with_id(&origin, "ann", id);
+        session.open().await;
+        session.command("SELECT 1", &[]).await;
+        session.close().await;
+        session.sealed.remove(1);
+        world.log.set_now(NOW_UNIX_US + taken_day * DAY_US);
+        append(&world, id, session.sealed).await;
+        let asked = format!("SELECT state FROM sessions WHERE session_id = '{id}'");
+        for from in ["the log", "the table"] {
+            let found = ask(&reader, &asked).await;
+            assert_eq!(found, [[state]], "named day {named_day}, taken day {taken_day}, from {from}");
+            world.commit().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_session_that_retention_cut_in_two_is_expired_if_its_age_is_signed() {
+    let world = World::new().await;
+    let instance = Instance::new(&world);
+    let mut session = Session::new(&world, "ann");
+    session.open().await;
+    let seq = session.command("SELECT pg_sleep(700000)", &[]).await;
+    instance.sign(&[head(&session)]).await;
+    // Its one command takes days.
+    world.log.set_now(NOW_UNIX_US + 8 * DAY_US);
+    session.complete(seq, &["value"]).await;
+    session.close().await;
+    instance.sign(&[head(&session)]).await;
+    world.ingest().await;
+    assert_eq!(states(&world, 1, DAYS_AFTER).await, ["closed"]);
+    assert_eq!(expire(&world, 5).await, 2);
+    assert_eq!(states(&world, 1, DAYS_AFTER).await, ["expired"]);
+    assert_eq!(states(&world, 2, DAYS_AFTER).await, ["damaged"], "nobody trusted says that it is so old");
 }

@@ -74,7 +74,11 @@ impl World {
 
     /// A service over the same log and table, to be served.
     pub(crate) fn another_service(&self, options: Options) -> QueryService {
-        let log: Arc<dyn EventLog> = self.log.clone();
+        self.service_on(self.log.clone(), options)
+    }
+
+    /// A service of the same table by way of another log.
+    pub(crate) fn service_on(&self, log: Arc<dyn EventLog>, options: Options) -> QueryService {
         let parts = Parts {
             log,
             table: self.table.clone(),
