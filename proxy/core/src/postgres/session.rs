@@ -1,4 +1,5 @@
 mod call;
+mod cancel;
 mod client;
 mod copy;
 mod expect;
@@ -149,6 +150,8 @@ pub struct Session {
     /// Behind the last event that something waits for.
     awaited_end: u64,
     cancel_needs: Option<u64>,
+    /// The message that waits to be taken up was cancelled: it is recorded and refused.
+    withdrawn: bool,
     row_scratch: rows::Scratch,
 
     commands: u64,
@@ -218,6 +221,7 @@ impl Session {
             reply_needs: 0,
             awaited_end: 0,
             cancel_needs: None,
+            withdrawn: false,
             row_scratch: rows::Scratch::default(),
             commands: 0,
             client_bytes: 0,
@@ -399,14 +403,6 @@ impl Session {
             self.state = State::Closed;
             self.outputs.push_back(Output::Close);
         }
-    }
-
-    fn handle_cancel(&mut self, now: Now, control: Option<wire::ControlReference>) -> Result<(), Fault> {
-        if self.cancel_needs.is_none() {
-            let command_seq = self.in_flight.front().map(|command| command.seq);
-            self.cancel_needs = Some(self.append(now, command_seq, Event::cancel_applied(control))?);
-        }
-        Ok(())
     }
 
     /// What runs at the target is cancelled at once: that somebody wants it is durable in the control topic.

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use retrace_proto::wire::command_refused as refused;
 use retrace_proto::wire::{ControlReference, session_closed::Reason};
 use retrace_proxy_core::postgres::{Input, Leave, Slowed};
 use retrace_proxy_core::{Buckets, Pace};
@@ -134,6 +135,163 @@ fn a_kill_and_a_cancel_do_not_wait_for_the_turn() {
     assert_eq!(bench.session.tally().closed, [Reason::Killed]);
     assert_eq!(bench.session.tally().waited_us, [(Slowed::ByCommands, 0)]);
     assert_eq!(bench.session.poll_deadline(), None);
+}
+
+fn impossible_bind() -> Vec<u8> {
+    message(b'B', format!("\0{IMPOSSIBLE}\0\0\0\0\0\0\0").as_bytes())
+}
+
+/// A bench whose first command is answered, so that the next one waits for its turn.
+fn out_of_turns() -> Bench {
+    let mut bench = open(&commands(1, 1));
+    bench.client(&query("select 1"));
+    bench.target(&answer());
+    assert_eq!((tags(&bench.take_target()), tags(&bench.take_client())), ("Q".to_owned(), "CZ".to_owned()));
+    bench
+}
+
+fn only_refusal(bench: &Bench) -> (refused::Reason, refused::Forwarded, String) {
+    let refusals = bench.refusals();
+    assert_eq!(refusals.len(), 1);
+    (refusals[0].reason(), refusals[0].forwarded(), refusals[0].sqlstate.clone())
+}
+
+fn cancelled() -> (refused::Reason, refused::Forwarded, String) {
+    (refused::Reason::Cancelled, refused::Forwarded::No, "57014".to_owned())
+}
+
+#[test]
+fn a_command_that_is_cancelled_while_it_waits_is_recorded_and_does_not_run() {
+    let mut bench = out_of_turns();
+    bench.client(&query("insert into t values (1)"));
+    bench.input(Input::CancelRequested(None));
+    assert_eq!(bench.cancels, 0, "the target would find nothing, or the command after it");
+    assert_eq!(bench.take_target(), [impossible_bind(), sync()].concat());
+    bench.target(&[error("26000", "x"), ready(b'I')].concat());
+    let client = bench.take_client();
+    assert!(tags(&client) == "EZ" && contains(&client, b"C57014\0"), "{client:?}");
+    assert_eq!(bench.commands()[1].statement.clone().unwrap().text, "insert into t values (1)");
+    assert_eq!((only_refusal(&bench), bench.completions().len()), (cancelled(), 1));
+    // Its turn is spent, and no other command is withdrawn.
+    let began_us = bench.now.monotonic_us;
+    bench.client(&query("select 2"));
+    while bench.to_target.is_empty() {
+        bench.deadline();
+    }
+    assert_eq!(bench.now.monotonic_us - began_us, 2 * SECOND_US);
+    assert_eq!(bench.take_target(), query("select 2"));
+}
+
+#[test]
+fn a_batch_that_is_cancelled_at_its_first_message_is_refused_up_to_its_sync() {
+    let one =
+        [parse("", "delete from t where a = 1", &[]), bind("", 0, &[], 0), describe_portal(), execute()];
+    let prepared = [parse("a", "select 1", &[]), parse("b", "select 2", &[]), parse("c", "select 3", &[])];
+    for (asked, reasons) in [
+        (one.concat(), vec![refused::Reason::Cancelled, refused::Reason::Skipped]),
+        (prepared.concat(), vec![refused::Reason::Cancelled]),
+        ([bind("", 0, &[], 0), query("select 1")].concat(), vec![refused::Reason::Cancelled]),
+    ] {
+        let mut bench = out_of_turns();
+        bench.client(&asked);
+        assert_eq!(bench.commands().len(), 1, "it waits");
+        bench.input(Input::CancelRequested(None));
+        assert_eq!(bench.take_target(), impossible_bind());
+        bench.target(&error("26000", "x"));
+        assert!(contains(&bench.take_client(), b"C57014\0"));
+        bench.client(&sync());
+        while bench.to_target.is_empty() {
+            // What would run is recorded as skipped, which has its turn too.
+            bench.deadline();
+        }
+        assert_eq!(bench.take_target(), sync());
+        bench.target(&ready(b'I'));
+        assert_eq!(tags(&bench.take_client()), "Z");
+        assert_eq!(bench.refusals().iter().map(|refused| refused.reason()).collect::<Vec<_>>(), reasons);
+        assert_eq!(bench.completions().len(), 1, "of the command before");
+    }
+}
+
+#[test]
+fn a_cancelled_execute_is_on_record_with_what_it_would_have_run() {
+    let mut bench = open(&commands(1, 1));
+    bench.client(&[parse("", "delete from t where a = $1", &[23]), bind("", 0, &[Some(b"7")], 0)].concat());
+    bench.client(&[execute(), sync()].concat());
+    assert_eq!(tags(&bench.take_target()), "PBDES");
+    let answer = [PARSED, BOUND, &message(b'n', b""), &complete("DELETE 1"), &ready(b'T')];
+    bench.target(&answer.concat());
+    assert_eq!(tags(&bench.take_client()), "12CZ");
+    bench.client(&[execute(), sync()].concat());
+    bench.input(Input::CancelRequested(None));
+    assert_eq!(bench.take_target(), [impossible_bind(), sync()].concat());
+    assert_eq!(only_refusal(&bench), cancelled());
+    let command = bench.commands().pop().unwrap();
+    assert_eq!(command.statement.clone().unwrap().text, "delete from t where a = $1");
+    assert_eq!(command.parameters.len(), 1);
+}
+
+#[test]
+fn a_cancel_while_a_part_of_a_batch_waits_for_the_target_withdraws_that_part() {
+    let mut bench = Bench::open();
+    bench.client(&[parse("a", "select 1", &[]), message(b'H', b"")].concat());
+    assert_eq!(tags(&bench.take_target()), "PH");
+    bench.client(&[describe_portal(), bind("a", 0, &[], 0), execute(), sync()].concat());
+    assert_eq!(bench.to_target, b"", "the Bind waits for what the target says of the statement");
+    bench.input(Input::CancelRequested(None));
+    assert_eq!((bench.cancels, bench.take_target()), (1, impossible_bind()));
+    bench.target(PARSED);
+    assert_eq!(bench.take_target(), sync());
+    bench.target(&[error("26000", "x"), ready(b'I')].concat());
+    assert_eq!(tags(&bench.take_client()), "1EZ");
+    let reasons: Vec<_> = bench.refusals().iter().map(|refused| refused.reason()).collect();
+    assert_eq!(reasons, [refused::Reason::Cancelled, refused::Reason::Skipped]);
+}
+
+#[test]
+fn a_cancel_is_for_what_runs_and_not_for_what_was_asked_behind_it() {
+    let mut bench = open(&commands(1, 1));
+    bench.client(&[query("select 1"), query("select 2")].concat());
+    bench.input(Input::CancelRequested(None));
+    bench.target(&answer());
+    bench.deadline();
+    assert_eq!((bench.cancels, bench.take_target()), (1, [query("select 1"), query("select 2")].concat()));
+}
+
+#[test]
+fn a_cancel_takes_no_batch_with_it_that_is_not_what_runs() {
+    let mut bench = open(&commands(1, 2));
+    let one = [parse("", "select 1", &[]), bind("", 0, &[], 0), describe_portal(), execute()].concat();
+    bench.client(&[query("select 0"), one.clone(), one, sync()].concat());
+    assert_eq!(tags(&bench.take_target()), "QPBDE");
+    bench.input(Input::CancelRequested(None));
+    assert_eq!((bench.cancels, bench.refusals().len()), (1, 0));
+    bench.deadline();
+    assert_eq!(tags(&bench.take_target()), "PBDES");
+}
+
+#[test]
+fn a_cancel_that_comes_while_one_before_it_is_not_on_record_still_withdraws() {
+    let mut bench = open(&commands(1, 1));
+    bench.client(&query("select 1"));
+    bench.take_target();
+    bench.log_is_healthy = false;
+    bench.input(Input::CancelRequested(None));
+    bench.target(&answer());
+    bench.client(&query("select 2"));
+    bench.input(Input::CancelRequested(None));
+    bench.make_durable();
+    assert_eq!(only_refusal(&bench), cancelled());
+}
+
+#[test]
+fn a_cancel_takes_the_whole_batch_with_it() {
+    let mut bench = open(&commands(1, 1));
+    let one = [parse("", "select 1", &[]), bind("", 0, &[], 0), describe_portal(), execute()].concat();
+    bench.client(&[one.clone(), one, sync()].concat());
+    assert_eq!(tags(&bench.take_target()), "PBDE");
+    bench.input(Input::CancelRequested(None));
+    assert_eq!((bench.cancels, tags(&bench.take_target())), (1, "BS".to_owned()));
+    assert_eq!(only_refusal(&bench), cancelled());
 }
 
 #[test]

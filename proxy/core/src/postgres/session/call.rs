@@ -39,6 +39,9 @@ impl Session {
         if let Verdict::Deny(denial) = verdict {
             return self.refuse_simple(now, command_seq, &denial);
         }
+        if std::mem::take(&mut self.withdrawn) {
+            return self.refuse_cancelled(now, command_seq, true);
+        }
         let ran = Ran {
             redefined: Redefined::default(),
             terms: Arc::new(Terms::STRICTEST),

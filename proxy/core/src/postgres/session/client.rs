@@ -52,7 +52,7 @@ impl Session {
                 }
                 break;
             }
-            self.handle_client_frame(now, frame)?;
+            self.take_up(now, frame)?;
         }
         if self.state != State::Open {
             return Ok(());
@@ -130,7 +130,7 @@ impl Session {
         Ok(())
     }
 
-    fn handle_client_frame(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
+    pub(super) fn handle_client_frame(&mut self, now: Now, frame: Frame) -> Result<(), Fault> {
         if self.client_skips && !matches!(frame.tag(), b'S' | b'X') {
             return self.record_skipped(now, &frame);
         }
@@ -175,6 +175,9 @@ impl Session {
         };
         let command_seq = self.record_command(now, &command)?;
         match verdict {
+            Verdict::Allow if std::mem::take(&mut self.withdrawn) => {
+                self.refuse_cancelled(now, command_seq, true)
+            }
             Verdict::Allow => {
                 self.remember_names(&understood);
                 let ran = Ran {
@@ -302,6 +305,9 @@ impl Session {
         if let Verdict::Deny(denial) = self.weigh_guesses(now, &understood) {
             return self.deny_execute(now, portal.as_deref(), &execute, &denial);
         }
+        if std::mem::take(&mut self.withdrawn) {
+            return self.withdraw_execute(now, portal.as_deref(), &execute, frame.wire_len());
+        }
         let redefined = statement
             .map(|statement| redefined_names(&statement.sql, self.backslash).into())
             .unwrap_or_default();
@@ -387,7 +393,9 @@ impl Session {
         let expected = Expected { expect, command_seq: None, ends_command: false };
         self.asked_bytes += expected.kept_bytes();
         self.pending_expects.push(expected);
-        if self.pending.len() >= PENDING_MESSAGES_MAX || self.pending_bytes >= CLIENT_QUEUE_BYTES_MAX {
+        let is_much =
+            self.pending.len() >= PENDING_MESSAGES_MAX || self.pending_bytes >= CLIENT_QUEUE_BYTES_MAX;
+        if is_much && !self.withdrawn {
             self.flush_pending(now)?;
         }
         Ok(())
@@ -398,6 +406,13 @@ impl Session {
         if self.pending.is_empty() {
             return Ok(());
         }
+        let command_seq = self.record_pending(now)?;
+        self.push_pending_unit(now, command_seq);
+        Ok(())
+    }
+
+    /// Records what no Execute came for.
+    pub(super) fn record_pending(&mut self, now: Now) -> Result<u64, Fault> {
         let portal = self.pending_expects.iter().find_map(|expected| match &expected.expect {
             Expect::Bind(portal) => Some(portal.clone()),
             _ => None,
@@ -408,10 +423,7 @@ impl Session {
             _ => None,
         });
         let bound = portal.as_ref().and_then(|portal| portal.statement.clone());
-        let bytes = self.pending_bytes;
-        let command_seq = self.record_prepare(now, bound.or(named), portal.as_deref(), bytes)?;
-        self.push_pending_unit(now, command_seq);
-        Ok(())
+        self.record_prepare(now, bound.or(named), portal.as_deref(), self.pending_bytes)
     }
 
     fn push_pending_unit(&mut self, now: Now, command_seq: u64) {

@@ -4,7 +4,7 @@
 //! what the client sends on is not read meanwhile. Bytes are paid for behind: how many come is known when they have come.
 //! So neither side is read until those are paid for, and a session is ahead of its principal's bucket by one read at most.
 //! Whatever waits holds up nothing but itself: what was forwarded is answered, kills and cancels come by another way, and
-//! a client's farewell needs no turn.
+//! a client's farewell needs no turn. A command that is cancelled waits no more, and does not run.
 
 use std::sync::Arc;
 
@@ -110,6 +110,14 @@ impl Pacing {
         }
     }
 
+    /// The command that waits is taken up, since it will not run. Its turn is spent all the same.
+    pub(super) fn end_turn_wait(&mut self, now_us: u64, tally: &mut Tally) {
+        if let Some(Place::Waiting { since_us, .. }) = self.command {
+            self.command = Some(Place::Come);
+            tally.waited_us.push((Slowed::ByCommands, now_us.saturating_sub(since_us)));
+        }
+    }
+
     /// So many bytes were read, of either side.
     pub(super) fn charge_bytes(&mut self, now_us: u64, bytes: usize, tally: &mut Tally) {
         let Some(turn) = self.buckets.bytes.take(now_us, bytes as u64) else { return };
@@ -158,7 +166,7 @@ impl Session {
     /// Whether a message begins a command, or ends one that it has none of, whose turn has not come.
     pub(super) fn must_await_turn(&mut self, now: Now, frame: &Frame) -> bool {
         let is_of_a_command = match frame.tag() {
-            _ if self.copying_in.is_some() => false,
+            _ if self.copying_in.is_some() || self.withdrawn => false,
             b'E' => true,
             // What is skipped has no record, but for what would run.
             _ if self.client_skips => false,

@@ -195,7 +195,7 @@ impl Session {
         self.append(now, Some(command_seq), Event::command_refused(refused))
     }
 
-    fn refusal_unit(&self, now: Now, needs: u64, error: Bytes, simple: bool) -> Unit {
+    pub(super) fn refusal_unit(&self, now: Now, needs: u64, error: Bytes, simple: bool) -> Unit {
         let mut bytes = vec![message::impossible_bind(&self.impossible_name)];
         let mut expects =
             vec![Expected { expect: Expect::Refusal(error), command_seq: None, ends_command: false }];
@@ -264,10 +264,7 @@ impl Session {
         if refused_extended {
             // What was sent ahead of an Execute that will be skipped is skipped with it.
             self.client_skips = true;
-            let pending = std::mem::take(&mut self.pending_expects);
-            self.asked_bytes -= pending.iter().map(Expected::kept_bytes).sum::<usize>();
-            self.pending.clear();
-            self.pending_bytes = 0;
+            self.drop_pending();
         }
         self.reply_needs = self.gate.durable_end();
         Ok(())
