@@ -2,10 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use retrace_access::Secret;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The longest term that is believed, so that every instant can be told.
+const TERM_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// How long these seconds of an answer are.
+pub(crate) fn term(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(TERM_MAX)
+}
 
 /// A text that must not be seen.
 pub(crate) struct Text(pub(crate) Secret);
@@ -213,5 +222,10 @@ mod tests {
         assert!(serde_json::from_str::<KvRead>(deleted).unwrap().data.data.is_none());
         let odd = r#"{"auth":{"client_token":5,"lease_duration":1}}"#;
         assert!(serde_json::from_str::<Granted>(odd).is_err());
+    }
+    #[test]
+    fn no_term_is_too_long_for_a_clock() {
+        assert_eq!(term(3_600), Duration::from_secs(3_600));
+        assert!(std::time::Instant::now().checked_add(term(u64::MAX) + term(u64::MAX)).is_some());
     }
 }

@@ -25,13 +25,22 @@ impl Backoff {
     /// How long to wait after a further failure. Whoever failed may have asked for more.
     pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let wait = WAIT_MAX.min(WAIT_MIN * 2_u32.pow(self.failures.min(8)));
-        self.failures += 1;
-        // Marsaglia's xorshift (2003).
+        self.failures = self.failures.saturating_add(1);
+        let part = u32::try_from(self.random() % 256).expect("below 256");
+        asked.unwrap_or_default().max(wait - wait * part / 1024)
+    }
+
+    /// One for something else, which fails by itself.
+    pub(crate) fn another(&mut self) -> Self {
+        Self::new(self.random())
+    }
+
+    /// Marsaglia's xorshift (2003).
+    fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let part = u32::try_from(self.random % 256).expect("below 256");
-        asked.unwrap_or_default().max(wait - wait * part / 1024)
+        self.random
     }
 
     /// What failed has succeeded.

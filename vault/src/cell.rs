@@ -69,6 +69,7 @@ impl<H> Cell<H> {
             Input::Asked { asker, refused } => {
                 self.waiting.push_back(Waiting { asker, refused, since: now });
             }
+            Input::Gone { asker } => self.waiting.retain(|waiting| waiting.asker != asker),
             Input::Fetched(Ok(fetched)) => {
                 self.fetching = false;
                 self.take_over(now, fetched);

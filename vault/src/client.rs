@@ -151,6 +151,12 @@ async fn read(mut response: reqwest::Response) -> Result<Zeroizing<Vec<u8>>, Vau
         if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
             return Err(VaultError::Answer);
         }
+        if bytes.len() + chunk.len() > bytes.capacity() {
+            // What would be moved to grow is wiped where it was.
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * (bytes.len() + chunk.len())));
+            larger.extend_from_slice(&bytes);
+            bytes = larger;
+        }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)

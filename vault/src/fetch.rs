@@ -6,7 +6,7 @@ use std::time::Duration;
 use retrace_access::{Credential, Secret};
 use tokio::time::Instant;
 
-use crate::answer::{Capable, Field, Issued, KvRead, RenewedLease, StaticAccount, StaticRead};
+use crate::answer::{Capable, Field, Issued, KvRead, RenewedLease, StaticAccount, StaticRead, term};
 use crate::call::Call;
 use crate::error::VaultError;
 use crate::keep::{Failure, Fetched, Lease, Renewal};
@@ -118,7 +118,7 @@ pub(crate) async fn fetch(logins: &Logins, reference: &Reference) -> Result<Fetc
         Reference::Static { path } => {
             let (read, session) = logins.ask::<StaticRead>(&Call::Read(path)).await.map_err(failed)?;
             let StaticAccount { username, password, ttl } = read.data;
-            let ends_at = asked_at + Duration::from_secs(ttl);
+            let ends_at = asked_at + term(ttl);
             let fresh_for = Some(ends_at.saturating_duration_since(Instant::now()));
             let credential = Credential { user: role(username, path)?, password: password.0 };
             Ok(Fetched { fresh_for, ..fetched(credential, session) })
@@ -126,9 +126,16 @@ pub(crate) async fn fetch(logins: &Logins, reference: &Reference) -> Result<Fetc
         Reference::Database { path, .. } => {
             let (issued, session) = logins.ask::<Issued>(&Call::Read(path)).await.map_err(failed)?;
             let Issued { lease_id, lease_duration, renewable, data } = issued;
-            let lease = Lease { asked_at, term: Duration::from_secs(lease_duration), renewable };
-            let credential = Credential { user: role(data.username, path)?, password: data.password.0 };
-            let mut fetched = fetched(credential, session);
+            let lease = Lease { asked_at, term: term(lease_duration), renewable };
+            let user = match role(data.username, path) {
+                Ok(user) => user,
+                Err(error) => {
+                    // It was made all the same. What is not given back ends by itself.
+                    let _ = session.reach().tell(&Call::RevokeLease(&lease_id.0)).await;
+                    return Err(error);
+                }
+            };
+            let mut fetched = fetched(Credential { user, password: data.password.0 }, session);
             fetched.holds.lease = Some(lease_id.0);
             Ok(Fetched { lease: Some(lease), ..fetched })
         }
@@ -163,7 +170,7 @@ pub(crate) async fn may_fetch(logins: &Logins, reference: &Reference) -> Result<
 pub(crate) async fn renew(logins: Logins, session: Arc<Session>, id: Secret) -> Renewal {
     match session.reach().ask::<RenewedLease>(&Call::RenewLease(&id)).await {
         Ok(RenewedLease { lease_duration, renewable }) => {
-            Renewal::For { term: Duration::from_secs(lease_duration), renewable }
+            Renewal::For { term: term(lease_duration), renewable }
         }
         Err(VaultError::Invalid(_) | VaultError::NotFound) => Renewal::Gone,
         Err(VaultError::Denied) => {

@@ -7,7 +7,7 @@ use retrace_access::Secret;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::answer::Granted;
+use crate::answer::{Granted, term};
 use crate::backoff::{Backoff, seed};
 use crate::call::Call;
 use crate::error::VaultError;
@@ -135,8 +135,7 @@ impl Holder {
         let asked_at = Instant::now();
         match session.reach().ask::<Granted>(&Call::RenewToken).await {
             Ok(granted) => {
-                let term = Duration::from_secs(granted.auth.lease_duration);
-                self.life.renewed(asked_at, term, granted.auth.renewable);
+                self.life.renewed(asked_at, term(granted.auth.lease_duration), granted.auth.renewable);
                 session.set_end(self.life.ends_at());
                 self.newest.send_modify(|_| ());
                 self.succeeded();

@@ -15,6 +15,8 @@ pub(crate) type Asker = u64;
 pub(crate) enum Input<H> {
     /// A session asks. The target may have refused what another edition was.
     Asked { asker: Asker, refused: Option<u64> },
+    /// One that asked waits no more.
+    Gone { asker: Asker },
     /// What [`Output::Fetch`] has led to.
     Fetched(Result<Fetched<H>, Failure>),
     /// A session that had this edition is over.

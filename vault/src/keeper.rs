@@ -1,15 +1,15 @@
 //! Who keeps a credential: a task for each, which shares nothing with anybody. Sessions ask it by a channel.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use retrace_access::{Ask, Credential, Loan, NoCredential, Term};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::backoff::{Backoff, seed};
 use crate::call::Call;
@@ -25,6 +25,9 @@ use crate::shelf::Shelf;
 
 /// How long giving leases back may take when the process stops.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Leases that are given back at once while there is other work, which would wait behind them.
+const REVOCATIONS_MAX: usize = 4;
 
 /// What a keeper works with.
 pub(crate) struct Keeper {
@@ -48,6 +51,8 @@ struct Work {
     terms: HashMap<u64, watch::Sender<Term>>,
     returned: mpsc::UnboundedSender<u64>,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Closed when the process stops: then there is no other work.
+    revocations: Arc<Semaphore>,
     /// The login that it was told of last.
     login: u64,
     fails: bool,
@@ -76,7 +81,10 @@ impl Keeper {
             let deadline = work.machine.poll_deadline();
             let inputs = tokio::select! {
                 ask = self.asked.recv(), if is_asked => match ask {
-                    Some(ask) => vec![work.asked(ask)],
+                    Some(ask) => {
+                        work.asked(ask);
+                        continue;
+                    }
                     None => {
                         is_asked = false;
                         vec![Input::Closed]
@@ -88,7 +96,7 @@ impl Keeper {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => vec![Input::Time],
                 _ = self.stop.wait_for(|stops| *stops) => break,
             };
-            inputs.into_iter().for_each(|input| work.handle(input));
+            work.gone().into_iter().chain(inputs).for_each(|input| work.handle(input));
         }
         work.stop().await;
         drop(self.alive);
@@ -119,6 +127,7 @@ impl Work {
             terms: HashMap::new(),
             returned,
             calls: FuturesUnordered::new(),
+            revocations: Arc::new(Semaphore::new(REVOCATIONS_MAX)),
             login: login.unwrap_or_else(newest),
             fails: false,
             may_revoke: true,
@@ -141,9 +150,7 @@ impl Work {
                 self.calls.push(Box::pin(async move { Done::Fetched(fetch(&logins, &reference).await) }));
             }
             Output::Renew { edition } => self.renew(edition),
-            Output::Revoke { holds } => {
-                self.calls.push(Box::pin(async move { Done::Revoked(revoke(holds).await) }))
-            }
+            Output::Revoke { holds } => self.revoke(holds),
             Output::Tell { edition, term } => {
                 if let Some(told) = self.terms.get(&edition) {
                     told.send_replace(term);
@@ -167,17 +174,31 @@ impl Work {
         }));
     }
 
+    fn revoke(&self, holds: Holds) {
+        let revocations = self.revocations.clone();
+        self.calls.push(Box::pin(async move {
+            let _one_of_few = revocations.acquire().await;
+            Done::Revoked(revoke(holds).await)
+        }));
+    }
+
     fn loan(&mut self, credential: Arc<Credential>, edition: u64) -> Loan {
         let Some((_, term)) = self.machine.held(edition) else { return Loan::for_good(credential, edition) };
         let told = self.terms.entry(edition).or_insert_with(|| watch::Sender::new(term));
         Loan::for_a_time(credential, edition, told.subscribe(), self.returned.clone())
     }
 
-    fn asked(&mut self, ask: Ask) -> Input<Holds> {
+    fn asked(&mut self, ask: Ask) {
         let (asker, refused) = (self.next_asker, ask.refused);
         self.next_asker += 1;
         self.askers.insert(asker, ask);
-        Input::Asked { asker, refused }
+        self.handle(Input::Asked { asker, refused });
+    }
+
+    /// Those who wait no more: nothing is made for them.
+    fn gone(&mut self) -> Vec<Input<Holds>> {
+        let gone = self.askers.extract_if(|_, ask| ask.reply.is_closed());
+        gone.map(|(asker, _)| Input::Gone { asker }).collect()
     }
 
     /// An answer for somebody who has gone meanwhile is dropped, and a loan with it is given back.
@@ -211,6 +232,11 @@ impl Work {
             _ => {}
         }
         self.fails = outcome.is_err();
+        let outcome = outcome.map(|fetched| Fetched {
+            // It may have moved since the answer came.
+            login_ends_at: fetched.holds.session.ends_at(),
+            ..fetched
+        });
         Input::Fetched(outcome.map_err(|error| error.failure()))
     }
 
@@ -230,9 +256,9 @@ impl Work {
 
     /// The end of a login has moved by which something came that is kept, or there is a new one.
     fn logins_changed(&mut self) -> Vec<Input<Holds>> {
-        let ends =
-            |holds: &Holds| Input::LoginEnds { login: holds.session.number, at: holds.session.ends_at() };
-        let mut inputs: Vec<_> = self.machine.holds().into_iter().map(ends).collect();
+        let end = |holds: &Holds| (holds.session.number, holds.session.ends_at());
+        let ends: BTreeMap<_, _> = self.machine.holds().into_iter().map(end).collect();
+        let mut inputs: Vec<_> = ends.into_iter().map(|(login, at)| Input::LoginEnds { login, at }).collect();
         let newest = self.logins.newest.borrow().as_ref().map(|session| session.number);
         if let Some(newest) = newest.filter(|newest| *newest > self.login) {
             self.login = newest;
@@ -254,15 +280,26 @@ impl Work {
         self.machine.leases() == 0 && self.calls.is_empty()
     }
 
-    /// Gives back what there is. What came by a token of the gate's own goes with it.
+    /// Gives back what there is, and what comes of requests that are under way. What came by a token of the gate's own goes
+    /// with it.
     async fn stop(mut self) {
-        let given = self.machine.clear().into_iter().filter(|holds| !holds.session.is_own());
-        match timeout(STOP_WAIT_MAX, join_all(given.map(revoke))).await {
-            Ok(outcomes) => outcomes.iter().for_each(|outcome| self.revoked(outcome)),
-            Err(_) => {
-                tracing::warn!(credential = %self.reference, "leases were not given back in time: they end by themselves");
-            }
+        let deadline = Instant::now() + STOP_WAIT_MAX;
+        self.revocations.close();
+        let mut given = self.machine.clear();
+        loop {
+            given.into_iter().filter(|holds| !holds.session.is_own()).for_each(|holds| self.revoke(holds));
+            given = match timeout_at(deadline, self.calls.next()).await {
+                Ok(None) => return,
+                Ok(Some(Done::Fetched(Ok(fetched)))) => vec![fetched.holds],
+                Ok(Some(Done::Revoked(outcome))) => {
+                    self.revoked(&outcome);
+                    Vec::new()
+                }
+                Ok(Some(_)) => Vec::new(),
+                Err(_) => break,
+            };
         }
+        tracing::warn!(credential = %self.reference, "leases were not given back in time: they end by themselves");
     }
 }
 
@@ -271,3 +308,6 @@ async fn revoke(holds: Holds) -> Result<(), VaultError> {
     let Some(id) = &holds.lease else { return Ok(()) };
     holds.session.reach().tell(&Call::RevokeLease(id)).await
 }
+
+#[cfg(test)]
+mod tests;

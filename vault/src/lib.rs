@@ -46,6 +46,9 @@ mod backoff;
 mod metrics;
 mod told;
 
+#[cfg(test)]
+mod testing;
+
 pub use error::VaultError;
 pub use fetch::CredentialError;
 pub use login::LoginError;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use retrace_access::{Secret, SecretError, SecretSource};
 use tokio::time::Instant;
 
-use crate::answer::{Auth, Granted, TokenState, Unwrapped, Wrapped};
+use crate::answer::{self, Auth, Granted, TokenState, Unwrapped, Wrapped};
 use crate::call::{Call, Proof};
 use crate::client::Client;
 use crate::error::VaultError;
@@ -120,7 +120,7 @@ impl Door {
                 (client_token.0, lease_duration, renewable)
             }
         };
-        let life = Life::new(asked_at, Duration::from_secs(term), renewable, self.is_own());
+        let life = Life::new(asked_at, answer::term(term), renewable, self.is_own());
         Ok(Entry { client, token, life })
     }
 

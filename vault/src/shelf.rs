@@ -70,6 +70,8 @@ struct Held<H> {
     /// `None` if it cannot be renewed, any more.
     renew_at: Option<Instant>,
     renewing: bool,
+    /// Of its renewals.
+    backoff: Backoff,
     /// When another one is asked for in its place.
     replace_at: Instant,
     login: u64,
@@ -147,6 +149,7 @@ impl<H> Shelf<H> {
     pub(crate) fn handle(&mut self, now: Instant, input: Input<H>) {
         match input {
             Input::Asked { asker, refused } => self.asked(now, asker, refused),
+            Input::Gone { asker } => self.waiting.retain(|waiting| waiting.asker != asker),
             Input::Returned { edition } => {
                 if let Some(held) = self.leases.get_mut(&edition) {
                     held.loans = held.loans.saturating_sub(1);
@@ -235,7 +238,10 @@ impl<H> Shelf<H> {
     fn fetched(&mut self, now: Instant, outcome: Result<Fetched<H>, Failure>) {
         self.fetching = self.fetching.saturating_sub(1);
         let failure = match outcome {
-            Ok(Fetched { lease: Some(lease), .. }) if lease.term.is_zero() => Failure::Passes(None),
+            Ok(Fetched { lease: Some(lease), holds, .. }) if lease.term.is_zero() => {
+                self.outputs.push_back(Output::Revoke { holds });
+                Failure::Passes(None)
+            }
             Ok(mut fetched) => match fetched.lease.take() {
                 Some(lease) => {
                     self.backoff.reset();
@@ -275,6 +281,7 @@ impl<H> Shelf<H> {
             ends_at: asked_at + term,
             renew_at: renewable.then_some(replace_at),
             renewing: false,
+            backoff: self.backoff.another(),
             replace_at,
             login,
             login_ends_at,
@@ -298,6 +305,7 @@ impl<H> Shelf<H> {
         held.renewing = false;
         match outcome {
             Renewal::For { term, renewable } => {
+                held.backoff.reset();
                 held.ends_at = asked_at + term;
                 // There is no error at the most that a lease may live: its term is shorter than it was.
                 let is_full = term + CUT_OFF >= held.term;
@@ -306,7 +314,7 @@ impl<H> Shelf<H> {
             // Vault has let go of it: whoever has it ends.
             Renewal::Gone => held.ends_at = now,
             Renewal::Denied => held.renew_at = None,
-            Renewal::Passes(wait) => held.renew_at = Some(now + self.backoff.next(wait)),
+            Renewal::Passes(wait) => held.renew_at = Some(now + held.backoff.next(wait)),
         }
     }
 

@@ -48,6 +48,20 @@ impl WeakBorrower {
     /// The way itself, if somebody still keeps the credential for someone.
     #[must_use]
     pub fn upgrade(&self) -> Option<Borrower> {
-        self.0.upgrade().map(Borrower)
+        self.0.upgrade().filter(|asks| !asks.is_closed()).map(Borrower)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_no_way_to_a_keeper_who_has_gone() {
+        let (borrower, asked) = Borrower::new();
+        let weak = borrower.downgrade();
+        assert!(weak.upgrade().is_some());
+        drop(asked);
+        assert!(weak.upgrade().is_none(), "though somebody still has the way");
     }
 }

@@ -252,6 +252,53 @@ fn a_session_has_a_lease_of_its_own_that_goes_with_it() {
 }
 
 #[test]
+fn nothing_is_made_for_who_has_gone_while_the_store_was_away() {
+    for lending in [Lending::Session, Lending::Shared] {
+        let mut bench = Bench::empty(lending);
+        assert_eq!(bench.ask(1, 1), ["fetch"]);
+        let more = if lending == Lending::Session { vec!["fetch".to_owned()] } else { vec![] };
+        assert_eq!(bench.ask(1, 2), more);
+        assert_eq!(bench.tell(2, Input::Gone { asker: 1 }), NOTHING);
+        assert_eq!(bench.tell(2, Input::Gone { asker: 2 }), NOTHING);
+        assert_eq!(bench.tell(2, Input::Gone { asker: 3 }), NOTHING, "nobody knows it");
+        assert_eq!(bench.fail(3, AWAY), NOTHING);
+    }
+    let mut own = Bench::empty(Lending::Session);
+    own.ask(1, 1);
+    own.tell(2, Input::Gone { asker: 1 });
+    assert_eq!(own.give(3), ["revoke 1"], "what was asked for goes back");
+    assert_eq!((own.shelf.leases(), own.shelf.poll_deadline()), (0, None));
+}
+
+#[test]
+fn a_lease_of_no_time_goes_back_and_is_lent_to_nobody() {
+    for lending in [Lending::Session, Lending::Shared] {
+        let mut bench = Bench::empty(lending);
+        assert_eq!(bench.ask(1, 1), ["fetch"]);
+        let mut of_no_time = bench.lease(1);
+        of_no_time.lease = of_no_time.lease.map(|lease| Lease { term: Duration::ZERO, ..lease });
+        assert_eq!(bench.tell(2, Input::Fetched(Ok(of_no_time))), ["revoke 1", "1: Unavailable"]);
+        assert_eq!(bench.shelf.leases(), 0);
+    }
+}
+
+#[test]
+fn a_renewal_that_fails_again_and_again_delays_no_other() {
+    let mut bench = Bench::empty(Lending::Session);
+    bench.ask(1, 1);
+    bench.ask(1, 2);
+    bench.give(2);
+    bench.give(2);
+    assert_eq!(bench.time(69), ["renew 1", "renew 2"]);
+    for (failed_at, again_at) in [(69, 70), (70, 72), (72, 76)] {
+        assert_eq!(bench.renewed(failed_at, 1, Renewal::Passes(None)), NOTHING);
+        assert_eq!(bench.time(again_at), ["renew 1"]);
+    }
+    assert_eq!(bench.renewed(76, 2, Renewal::Passes(None)), NOTHING);
+    assert_eq!(bench.time(77), ["renew 2"], "it has failed once");
+}
+
+#[test]
 fn nothing_is_made_for_who_asks_no_more() {
     let mut bench = Bench::shared();
     bench.ask(1, 1);

@@ -52,7 +52,7 @@ impl World {
     /// What happens next.
     fn input(&mut self, round: u64) -> Input<u64> {
         self.at += self.dice.below(12);
-        match self.dice.below(9) {
+        match self.dice.below(10) {
             _ if round == CLOSED_AFTER => Input::Closed,
             0..=2 if round < CLOSED_AFTER => {
                 self.askers += 1;
@@ -78,6 +78,7 @@ impl World {
                 };
                 Input::Renewed { edition, asked_at: self.bench.at(self.at), outcome }
             }
+            9 if !self.waiting.is_empty() => Input::Gone { asker: self.waiting.swap_remove(0) },
             7 | 8 if !self.lent.is_empty() => {
                 let which = usize::try_from(self.dice.below(self.lent.len() as u64)).unwrap();
                 Input::Returned { edition: self.lent.swap_remove(which) }
