@@ -34,6 +34,8 @@ pub(super) async fn prove(
     send(stream, &[&11_u32.to_be_bytes()[..], &answer].concat()).await?;
 
     let last = receive(stream).await?;
+    // Others may have failed since this one began: as many connections as there may be do not try as many tokens.
+    limited::user_may_try(gateway, user, source)?;
     let now_unix_s = clock::unix_us() / 1_000_000;
     let (answer, who) = scram.handle_client_final(&last, now_unix_s).map_err(|error| {
         limited::note_failure(gateway, user, source, &error);

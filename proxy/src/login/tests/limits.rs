@@ -14,29 +14,43 @@ async fn attempt(gate: &Gate, user: &str, token: &str) -> Result<TlsStreamOf, (S
 }
 
 async fn attempt_on(
-    mut stream: TlsStreamOf,
+    stream: TlsStreamOf,
     user: &str,
     token: &str,
 ) -> Result<TlsStreamOf, (String, String, bool)> {
+    let (stream, proof) = asked_for_proof(stream, user, token).await?;
+    prove(stream, &proof).await
+}
+
+/// A connection that is asked for a proof, and the one that this token makes.
+async fn asked_for_proof(
+    mut stream: TlsStreamOf,
+    user: &str,
+    token: &str,
+) -> Result<(TlsStreamOf, Vec<u8>), (String, String, bool)> {
     let parameters = format!("user\0{user}\0database\0shop\0\0");
     stream.write_all(&startup::startup_message(3 << 16, parameters.as_bytes())).await.unwrap();
-    let refused = |body: &[u8], asked| {
-        let (code, sentence) = error(body);
-        (code, sentence, asked)
-    };
     let (tag, body) = read(&mut stream).await;
     if tag == 'E' {
-        return Err(refused(&body, false));
+        let (code, sentence) = error(&body);
+        return Err((code, sentence, false));
     }
     let mut scram = ScramSha256::new(token.as_bytes(), ChannelBinding::unsupported());
     let length = u32::try_from(scram.message().len()).unwrap().to_be_bytes();
     let first = [b"SCRAM-SHA-256\0", &length[..], scram.message()].concat();
     stream.write_all(&startup::message(b'p', &first)).await.unwrap();
     scram.update(&read(&mut stream).await.1[4..]).unwrap();
-    stream.write_all(&startup::message(b'p', scram.message())).await.unwrap();
+    Ok((stream, scram.message().to_vec()))
+}
+
+async fn prove(mut stream: TlsStreamOf, proof: &[u8]) -> Result<TlsStreamOf, (String, String, bool)> {
+    stream.write_all(&startup::message(b'p', proof)).await.unwrap();
     loop {
         match read(&mut stream).await {
-            ('E', body) => return Err(refused(&body, true)),
+            ('E', body) => {
+                let (code, sentence) = error(&body);
+                return Err((code, sentence, true));
+            }
             ('Z', _) => return Ok(stream),
             _ => {}
         }
@@ -136,6 +150,22 @@ async fn a_user_is_not_tried_after_too_many_failures_and_others_are() {
         assert!(sentence.contains("too many failed log-ins"), "{sentence}");
     }
     assert_eq!(refused(&gate, "another", "rt_wrong").await.0, "28P01");
+}
+
+#[tokio::test]
+async fn connections_that_were_asked_for_a_proof_before_others_failed_are_not_tried_either() {
+    let limits = SourceLimits { failed_logins_per_minute_max: max(1), ..SourceLimits::default() };
+    let gate = limited(limits, PrincipalLimits::default()).await;
+    let mut asked = Vec::new();
+    for token in ["rt_wrong", "rt_wrong", &gate.token] {
+        let stream = gate.negotiated(&[]).await.unwrap();
+        asked.push(asked_for_proof(stream, "dev", token).await.unwrap());
+    }
+    let mut codes = Vec::new();
+    for (stream, proof) in asked {
+        codes.push(prove(stream, &proof).await.expect_err("it is refused").0);
+    }
+    assert_eq!(codes, ["28P01", "53300", "53300"]);
 }
 
 #[tokio::test]
