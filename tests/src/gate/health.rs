@@ -58,9 +58,16 @@ impl Health {
     #[must_use]
     #[track_caller]
     pub fn metric(&self, name: &str) -> f64 {
+        self.told(name).unwrap_or_default()
+    }
+
+    /// The same, or `None` if it is not there.
+    #[must_use]
+    #[track_caller]
+    pub fn told(&self, name: &str) -> Option<f64> {
         let text = self.ask("GET /metrics").1;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().expect("a number"))
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(value.parse().expect("a number"))
     }
 
     /// The sum of a metric over all its labels.

@@ -1,6 +1,6 @@
 //! Whoever has or does too much is refused or slowed down; others are not, and the record says so in few words.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use retrace_tests::client::{self, Connection, Tls, connect_with};
 use retrace_tests::{Gate, Health, Outcome, Postgres, Wire, run, startup, wait_for};
@@ -156,7 +156,9 @@ fn bytes_beyond_the_pace_all_pass_and_are_recorded() {
     assert_eq!((out.lines().count(), out.len()), (300, 300 * 1001));
     session_ends(&gate, 1);
     assert!(limited(health, "bytes_per_second_max") >= 1);
-    assert!(health.metric("retrace_slowed_seconds_sum{limit=\"bytes_per_second_max\"}") > 0.0);
+    // All but a second's worth and the last read is paid for in seconds.
+    let waited = health.metric("retrace_slowed_seconds_sum{limit=\"bytes_per_second_max\"}");
+    assert!(waited >= 1.0, "{waited} s");
     let rows = "SELECT sum(length(response_text)) AS n FROM responses";
     assert!(gate.number(rows) >= 300 * 1000, "every row is on record");
     assert_nothing_lost_nothing_twice(&gate);
@@ -190,6 +192,42 @@ fn a_kill_ends_a_session_that_waits_for_its_turn_and_what_waited_never_ran() {
     assert!(ran < 1_000 && recorded < 1_000, "{ran} ran, {recorded} are on record");
     assert!(ran <= recorded, "{ran} ran, {recorded} are on record");
     assert_nothing_lost_nothing_twice(&gate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_cancelled_while_it_waits_for_its_turn_never_runs() {
+    let database = Postgres::shared().database();
+    database.seed("CREATE TABLE t (n int)");
+    let mut gate = Gate::new(database);
+    limit_dev(&gate, "commands_per_second_max = 1");
+    gate.up();
+    let one = connect(&gate, "dev", &gate.dev_token()).await.expect("a session").client;
+    // Each of these always has a turn before it.
+    let mut others: Vec<_> = (0..8).map(|_| Wire::signed_in(&gate).expect("a session")).collect();
+    for wire in &mut others {
+        for _ in 0..100 {
+            wire.send(b'Q', b"SELECT 1\0").expect("the session lives");
+        }
+    }
+    let mut insert = std::pin::pin!(one.batch_execute("INSERT INTO t VALUES (1)"));
+    let asked = loop {
+        tokio::select! {
+            biased;
+            asked = &mut insert => break asked,
+            // One that comes before the command finds nothing to cancel.
+            () = tokio::time::sleep(Duration::from_millis(50)) => {
+                let tls = Tls::trusting(&gate.ca());
+                one.cancel_token().cancel_query(tls).await.expect("a cancel request is taken");
+            }
+        }
+    };
+    assert_eq!(code(&asked.expect_err("it was cancelled")), "57014");
+    assert_eq!(database.number("SELECT count(*) FROM t"), 0);
+    let commands =
+        gate.sql("SELECT statement, status, refused_reason FROM commands WHERE refused_reason IS NOT NULL");
+    assert_eq!(commands.len(), 1, "{commands:?}");
+    assert_eq!(commands[0]["statement"], "INSERT INTO t VALUES (1)");
+    assert_eq!(commands[0]["refused_reason"], "cancelled");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn what_is_in_hand_counts_while_the_store_is_away_and_no_longer_than_its_login()
         let _ = asks(&gate).expect_ok();
         let refused = wait_until_refused(&gate);
         assert!(refused.contains("cannot be had at the moment"), "{refused}");
-        assert!(health.metric(&ends).abs() < 0.1);
+        assert_eq!(health.told(&ends), Some(0.0));
         assert_eq!(health.ask("GET /readyz").0, 200, "others are served");
         assert!(open.query("SELECT 1").is_ok(), "an open session lives on");
         if is_sealed {
