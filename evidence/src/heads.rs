@@ -2,7 +2,7 @@ use bytes::Bytes;
 use retrace_proto::limits::CHUNK_BYTES_MAX;
 use retrace_proto::{Hash, Id, wire};
 
-use crate::key::{SigningKey, TrustedKeys};
+use crate::key::{KEY_ID_BYTES, SIGNATURE_BYTES, SigningKey, TrustedKeys};
 use crate::tree::{HASH_BYTES, tree_hash};
 
 /// What begins a leaf, so that it means nothing anywhere else.
@@ -137,6 +137,10 @@ impl Heads {
         let heads: Option<Vec<Head>> = wire.heads.iter().map(Head::from_wire).collect();
         let heads = heads.ok_or(HeadsError)?;
         if !heads.is_sorted_by(|one, next| one.stream_id < next.stream_id) {
+            return Err(HeadsError);
+        }
+        // Neither is longer in any that holds, and whoever keeps many keeps no more than that of each.
+        if wire.key_id.len() > 2 * KEY_ID_BYTES || wire.signature.len() > SIGNATURE_BYTES {
             return Err(HeadsError);
         }
         let root = tree_hash(heads.iter().map(Head::leaf));

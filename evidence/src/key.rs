@@ -8,7 +8,10 @@ use sha2::{Digest, Sha256};
 pub const SEED_BYTES: usize = 32;
 
 /// How much of the SHA-256 of a public key names it, in bytes.
-const KEY_ID_BYTES: usize = 8;
+pub(crate) const KEY_ID_BYTES: usize = 8;
+
+/// Length of a signature, in bytes.
+pub(crate) const SIGNATURE_BYTES: usize = ed25519_dalek::SIGNATURE_LENGTH;
 
 /// Signs. It does not print, and is overwritten in memory when dropped.
 pub struct SigningKey(ed25519_dalek::SigningKey);

@@ -58,6 +58,18 @@ fn what_was_signed_opens_and_holds() {
 }
 
 #[test]
+fn what_is_longer_than_any_signature_or_name_of_a_key_is_no_head() {
+    let signed = Heads::sign(&key(1), place(), WHOLE, &heads(2));
+    let mut long = signed.clone();
+    long.signature = [&signed.signature[..], &[0]].concat().into();
+    assert!(Heads::open(place(), &long).is_err());
+    let long = wire::StreamHeads { key_id: format!("{}0", signed.key_id), ..signed.clone() };
+    assert!(Heads::open(place(), &long).is_err());
+    let unsigned = wire::StreamHeads { key_id: String::new(), signature: Bytes::new(), ..signed };
+    assert!(!Heads::open(place(), &unsigned).unwrap().root.is_signed_by(&trusting(&key(1))));
+}
+
+#[test]
 fn only_the_key_that_signed_is_believed() {
     let signed = Heads::sign(&key(1), place(), WHOLE, &heads(2));
     let root = Heads::open(place(), &signed).unwrap().root;

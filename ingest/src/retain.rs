@@ -10,7 +10,7 @@ use retrace_lake::{
 };
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::{RetentionApplied, RetentionClass, RetentionPeriod};
-use retrace_proto::{Envelope, Event, HOLD_EVENTS, Id, OpenError, Subject};
+use retrace_proto::{Envelope, Event, HOLD_EVENTS, Id, OpenError, Recorded, Subject};
 use tokio::time::{sleep, timeout};
 
 /// How long the log may take for the record of a removal.
@@ -24,6 +24,9 @@ const LOOKS_MAX: u32 = 150;
 
 /// The pause while the table does not have the latest orders.
 const BEHIND_PAUSE: Duration = Duration::from_secs(2);
+
+/// Bytes of control records asked of the log at once.
+const READ_BYTES_MAX: usize = 1024 * 1024;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -109,7 +112,7 @@ pub enum RetainError {
         /// Which topic partition.
         at: TopicPartition,
     },
-    /// What a later release wrote was made a dead letter, and nobody here knows whether it sets a hold.
+    /// A later release wrote something, and nobody here knows whether it sets a hold.
     #[error("{at} has a record of a later release, which may set a hold: upgrade ingest")]
     NotUnderstood {
         /// Which topic partition.
@@ -156,7 +159,7 @@ pub struct Retaining {
     options: RetentionOptions,
     /// What was found in files that set or lift holds.
     records: RareRecords,
-    /// Where the control topic ended when a round was begun that the table was not ready for: the next one goes on from there.
+    /// Where the control topic ended when a round was begun that the table was not ready for: the next one needs no more.
     awaited: Option<Ends>,
 }
 
@@ -179,13 +182,14 @@ impl Retaining {
     /// 3. Record what is about to go ([`RetentionApplied`]), and wait until that is durable. *Crash:* a record of what did
     ///    not happen; the table itself says what did.
     /// 4. Ask where the control topic ends now, wait for a version that has every record below, and see that its holds are
-    ///    the same; else begin again.
+    ///    the same. As that may have taken minutes, ask once more, read from the log what has come since, and see that no hold
+    ///    was set or lifted by it; else begin again.
     /// 5. Remove, in the very next version or not at all; if another came first, go to 4. *Crash:* it is made or it is not,
     ///    and either way there is nothing to settle.
     ///
-    /// So a hold keeps what it is on if it was durable before 4 began, and in any case from the version on that has its record:
-    /// whoever sets one is told when that is. Each end is asked for once and then waited for: records that come after it, as
-    /// they may all the time, put nothing off.
+    /// So a hold keeps what it is on if it was durable when the log was asked last, right before 5, and in any case from the
+    /// version on that has its record: whoever sets one is told when that is. Each end is asked for once and then waited for, or
+    /// read to: records that come after it, as they may all the time, put nothing off.
     pub async fn round(&mut self) -> Result<Retained, RetainError> {
         let snapshot = self.begun_at().await?;
         let holds = self.holds(&snapshot).await?;
@@ -203,14 +207,13 @@ impl Retaining {
 
     /// The version that a round goes by.
     async fn begun_at(&mut self) -> Result<Snapshot, RetainError> {
-        let ends = match self.awaited.take() {
-            Some(ends) => ends,
-            None => self.control_ends().await?,
-        };
-        let checked = self.checked_snapshot(&ends).await;
-        if checked.is_err() {
-            self.awaited = Some(ends);
+        let mut ends = self.control_ends().await?;
+        // A log that has lost its end is an alarm, which ingest raises; what is gone from it is not waited for.
+        for ((_, end), (_, awaited)) in ends.iter_mut().zip(self.awaited.iter().flatten()) {
+            *end = (*end).min(*awaited);
         }
+        let checked = self.checked_snapshot(&ends).await;
+        self.awaited = checked.is_err().then_some(ends);
         checked
     }
 
@@ -262,15 +265,22 @@ impl Retaining {
         let within = |at| may_have_orders(at, partitions);
         let mut holds = Holds::default();
         for (at, value) in self.records.read(&self.table, snapshot, within).await? {
-            let recorded = match Envelope::open(value.clone()) {
-                Ok(recorded) => recorded,
-                // Somebody made a dead letter of what a later release wrote, and it may have set a hold.
-                Err(OpenError::NewerSchema { .. }) => return Err(RetainError::NotUnderstood { at: *at }),
-                // Nobody was told that this sets a hold.
-                Err(_) => continue,
-            };
-            if let Err(reason) = holds.read(&self.options.keys, (topic_id, at.partition), &recorded) {
-                tracing::debug!(%at, %reason, "a record would lift a hold and does not: the hold stays");
+            take(&mut holds, &self.options.keys, (topic_id, *at), Envelope::open(value.clone()))?;
+        }
+        Ok(holds)
+    }
+
+    /// These holds, with what the log has of them beyond a version and below where it ends now.
+    async fn with_later(&self, mut holds: Holds, snapshot: &Snapshot) -> Result<Holds, RetainError> {
+        let topic_id = self.log.topic_id(Topic::Control);
+        for (at, end) in self.control_ends().await? {
+            let mut next = snapshot.position(topic_id, at.partition);
+            while next < end {
+                let records = self.log.read(at, next, READ_BYTES_MAX).await?;
+                next += records.len().max(1) as u64;
+                for record in records {
+                    take(&mut holds, &self.options.keys, (topic_id, at), Envelope::open(record.value))?;
+                }
             }
         }
         Ok(holds)
@@ -334,7 +344,8 @@ impl Retaining {
             // For each attempt anew: what was set while another version came first is to be known as well.
             let ends = self.control_ends().await?;
             let snapshot = self.awaited_snapshot(&ends).await?;
-            if self.holds(&snapshot).await? != *holds {
+            let known = self.holds(&snapshot).await?;
+            if known != *holds || self.with_later(known, &snapshot).await? != *holds {
                 return Err(RetainError::HoldsChanged);
             }
             let log = &self.log;
@@ -345,6 +356,26 @@ impl Retaining {
         }
         Err(RewriteError::Overtaken.into())
     }
+}
+
+/// Takes in what a record of the control topic says of holds, be it of the table or of the log.
+fn take(
+    holds: &mut Holds,
+    keys: &ControlKeys,
+    (topic_id, at): (Id, TopicPartition),
+    opened: Result<Recorded, OpenError>,
+) -> Result<(), RetainError> {
+    let recorded = match opened {
+        Ok(recorded) => recorded,
+        // It may set a hold. The table has it if somebody made a dead letter of it.
+        Err(OpenError::NewerSchema { .. }) => return Err(RetainError::NotUnderstood { at }),
+        // Nobody was told that this sets a hold.
+        Err(_) => return Ok(()),
+    };
+    if let Err(reason) = holds.read(keys, (topic_id, at.partition), &recorded) {
+        tracing::debug!(%at, %reason, "a record would lift a hold and does not: the hold stays");
+    }
+    Ok(())
 }
 
 /// Holds that the record of a removal names, at most; an event has room for them.

@@ -79,7 +79,8 @@ pub struct Compacted {
     pub rows: u64,
     /// Bytes of the new files.
     pub bytes: u64,
-    /// Files that cannot be merged: damaged ones and those of a later release.
+    /// Files that were found since the last step that did something, and cannot be merged: damaged ones, those of a later
+    /// release, and those at which the store fails.
     pub left_alone: usize,
 }
 
@@ -116,25 +117,28 @@ impl Compactor {
     /// Any number of writers may commit meanwhile. Of compactors one is enough; a second does no harm: whoever commits
     /// second has merged in vain ([`RewriteError::Overtaken`]).
     ///
-    /// Files that cannot be merged hold up no others: they are left out until this is made anew, and counted. Where the store
-    /// does not take what files would become, as one that is full, they are tried again for as long as that lasts.
+    /// Files that cannot be merged hold up no others: they are left out until this is made anew, and counted; those at which the
+    /// store failed again and again only for an hour. Where the store does not take what files would become, as one that is
+    /// full, they are tried again for as long as that lasts.
     pub async fn step(&mut self) -> Result<Option<Compacted>, RewriteError> {
         let snapshot = self.table.snapshot().await?;
         let live: HashSet<_> = snapshot.files().iter().map(|file| &file.path).collect();
-        self.left_alone.forget_all_but(&live);
-        let merges = plan(snapshot.files(), &self.left_alone.files, now_unix_ms(), &self.options);
+        let now_unix_ms = now_unix_ms();
+        self.left_alone.refresh(&live, now_unix_ms);
+        let merges = plan(snapshot.files(), &self.left_alone.files, now_unix_ms, &self.options);
         let (mut removed, mut added) = (Vec::new(), Vec::new());
         let mut bytes_left = self.options.step_bytes_max;
-        let left_alone = self.left_alone.files.len();
         let mut failed = None;
         for Merge { key, files } in merges {
             if bytes_left == 0 {
                 break;
             }
             bytes_left = bytes_left.saturating_sub(files.iter().map(|file| file.bytes).sum());
-            match merge(&self.table, &key, &files, self.options.file_bytes_max).await {
+            let mut unfit = Vec::new();
+            let merged = merge(&self.table, &key, &files, self.options.file_bytes_max, &mut unfit).await;
+            self.left_alone.add(unfit);
+            match merged {
                 Ok(merged) => {
-                    self.left_alone.files.extend(merged.unfit);
                     removed.extend(merged.taken);
                     added.extend(merged.files);
                 }
@@ -144,19 +148,18 @@ impl Compactor {
                 }
                 Err(Failed::Input { path, source }) => {
                     tell(&source, &key, 1);
-                    self.left_alone.files.insert(path);
+                    self.left_alone.give_up(path, &source, now_unix_ms);
                 }
                 Err(Failed::Rows(error)) => {
                     tell(&error, &key, files.len());
-                    self.left_alone.files.extend(files.into_iter().map(|file| file.path));
+                    self.left_alone.add(files.into_iter().map(|file| file.path));
                 }
             }
         }
-        let left_alone = self.left_alone.files.len() - left_alone;
         if let (Some(error), true) = (failed, removed.is_empty()) {
             return Err(error.into());
         }
-        if removed.is_empty() && left_alone == 0 {
+        if removed.is_empty() && self.left_alone.untold == 0 {
             return Ok(None);
         }
         let (merged, written) = (removed.len(), added.len());
@@ -164,6 +167,7 @@ impl Compactor {
         if !removed.is_empty() {
             self.table.rewrite(&removed, &added).await?;
         }
+        let left_alone = std::mem::take(&mut self.left_alone.untold);
         Ok(Some(Compacted { merged, written, rows: rows(&added), bytes, left_alone }))
     }
 }
@@ -181,12 +185,19 @@ fn tell(error: &LakeError, key: &FileKey, files: usize) {
 /// How often the store may fail at a file that is to be read before it is left alone.
 const FAILURES_MAX: u32 = 5;
 
+/// For how long it is then left alone. After that it is tried once more, and so on.
+const GIVEN_UP_MS: i64 = 60 * 60 * 1000;
+
 /// Files that cannot be merged.
 #[derive(Debug, Default)]
 struct LeftAlone {
     files: HashSet<Path>,
+    /// How many of them no step has told of yet.
+    untold: usize,
     /// How often the store failed at files that are tried again.
     failures: HashMap<Path, u32>,
+    /// When those of the files were given up at which the store failed, in milliseconds since the Unix epoch.
+    given_up_at: HashMap<Path, i64>,
 }
 
 impl LeftAlone {
@@ -199,10 +210,28 @@ impl LeftAlone {
         *failures < FAILURES_MAX
     }
 
-    /// Forgets files that are not of the table any more.
-    fn forget_all_but(&mut self, live: &HashSet<&Path>) {
-        self.files.retain(|path| live.contains(path));
-        self.failures.retain(|path, _| live.contains(path));
+    /// Leaves files alone for good.
+    fn add(&mut self, paths: impl IntoIterator<Item = Path>) {
+        for path in paths {
+            self.untold += usize::from(self.files.insert(path));
+        }
+    }
+
+    /// Leaves a file alone that could not be read: for a while if the store failed at it, else for good.
+    fn give_up(&mut self, path: Path, error: &LakeError, now_unix_ms: i64) {
+        if let LakeError::Store { .. } = error {
+            self.given_up_at.insert(path.clone(), now_unix_ms);
+        }
+        self.add([path]);
+    }
+
+    /// Forgets files that are not of the table any more, and lets those be tried again that were given up long ago.
+    fn refresh(&mut self, live: &HashSet<&Path>, now_unix_ms: i64) {
+        let Self { files, failures, given_up_at, .. } = self;
+        let is_over = |at: &i64| now_unix_ms.saturating_sub(*at) >= GIVEN_UP_MS;
+        files.retain(|path| live.contains(path) && !given_up_at.get(path).is_some_and(is_over));
+        given_up_at.retain(|path, _| files.contains(path));
+        failures.retain(|path, _| live.contains(path));
     }
 }
 
@@ -210,12 +239,16 @@ impl LeftAlone {
 mod tests {
     use super::*;
 
+    fn store_failed() -> LakeError {
+        let source = object_store::Error::Generic { store: "test", source: "injected".into() };
+        LakeError::Store { source }
+    }
+
     #[test]
     fn a_file_is_tried_again_as_long_as_the_store_has_not_failed_at_it_often() {
         let [one, another] = ["one", "another"].map(Path::from);
         let mut left_alone = LeftAlone::default();
-        let source = object_store::Error::Generic { store: "test", source: "injected".into() };
-        let failed = LakeError::Store { source };
+        let failed = store_failed();
         for _ in 1..FAILURES_MAX {
             assert!(left_alone.may_try_again(&one, &failed));
         }
@@ -225,15 +258,39 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_given_up_is_tried_once_an_hour_if_the_store_failed_at_it_and_never_if_it_is_damaged() {
+        let [failing, damaged] = ["failing", "damaged"].map(Path::from);
+        let live = HashSet::from([&failing, &damaged]);
+        let mut left_alone = LeftAlone::default();
+        let missing = LakeError::MissingFile { path: damaged.clone() };
+        left_alone.give_up(damaged.clone(), &missing, 0);
+        for _ in 1..FAILURES_MAX {
+            assert!(left_alone.may_try_again(&failing, &store_failed()));
+        }
+        for given_up_at in [0, GIVEN_UP_MS, GIVEN_UP_MS * 2] {
+            assert!(!left_alone.may_try_again(&failing, &store_failed()));
+            left_alone.give_up(failing.clone(), &store_failed(), given_up_at);
+            left_alone.refresh(&live, given_up_at + GIVEN_UP_MS - 1);
+            assert_eq!(left_alone.files, HashSet::from([failing.clone(), damaged.clone()]));
+            left_alone.refresh(&live, given_up_at + GIVEN_UP_MS);
+            assert_eq!(left_alone.files, HashSet::from([damaged.clone()]));
+        }
+        assert_eq!(left_alone.untold, 4, "each time that one is given up");
+    }
+
+    #[test]
     fn what_is_remembered_of_a_file_is_forgotten_once_it_is_not_of_the_table() {
         let [gone, live] = ["gone", "live"].map(Path::from);
         let remembered = || [(gone.clone(), 1u32), (live.clone(), 1)];
         let mut left_alone = LeftAlone {
             files: remembered().map(|(path, _)| path).into_iter().collect(),
             failures: remembered().into_iter().collect(),
+            given_up_at: remembered().map(|(path, _)| (path, 1)).into_iter().collect(),
+            ..LeftAlone::default()
         };
-        left_alone.forget_all_but(&HashSet::from([&live]));
+        left_alone.refresh(&HashSet::from([&live]), 1);
         assert_eq!(left_alone.files, HashSet::from([live.clone()]));
         assert_eq!(left_alone.failures, HashMap::from([(live.clone(), 1)]));
+        assert_eq!(left_alone.given_up_at, HashMap::from([(live.clone(), 1)]));
     }
 }

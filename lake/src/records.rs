@@ -10,6 +10,7 @@ use retrace_proto::{Envelope, OpenError};
 
 use crate::data_file::DataFile;
 use crate::error::LakeError;
+use crate::input::rows_differ;
 use crate::places::columns;
 use crate::ranges::read_error;
 use crate::read::RowReader;
@@ -27,7 +28,8 @@ const FILES_AT_ONCE: usize = 8;
 /// another one.
 ///
 /// Dead letters are among them as far as they may say something: who wrote before somebody else may have made his record one. Of
-/// those of a later release, which nobody here understands, one of each file is, so that it is known that there are some.
+/// those of a later release, which nobody here understands, one of each topic partition in a file is, so that it is known that
+/// there are some.
 #[derive(Debug)]
 pub struct RareRecords {
     event_types: &'static [&'static str],
@@ -78,6 +80,10 @@ async fn records_in(
     event_types: &[&str],
 ) -> Result<Vec<(TopicPartition, Bytes)>, LakeError> {
     let wanted = wanted_in(table, file, event_types).await?;
+    // One that is not there could be of those that are looked for.
+    if wanted.len() as u64 != file.rows {
+        return Err(rows_differ(&file.path));
+    }
     let mut records = Vec::new();
     if !wanted.contains(&true) {
         return Ok(records);
@@ -85,7 +91,7 @@ async fn records_in(
     let damaged = |source| read_error(&file.path, source);
     let mut batches = table.open(file).await?.build().map_err(damaged)?;
     let mut wanted = wanted.into_iter();
-    let mut has_newer = false;
+    let mut has_newer = HashSet::new();
     while let Some(batch) = batches.try_next().await.map_err(damaged)? {
         let batch = with_partition_columns(&batch, file).map_err(|source| LakeError::Arrow { source })?;
         let rows = |source| LakeError::Rows { path: file.path.clone(), source };
@@ -95,7 +101,7 @@ async fn records_in(
                 let (at, record) = reader.record(row).map_err(rows)?;
                 let is_kept = match Envelope::open(record.value.clone()) {
                     Ok(recorded) => event_types.contains(&recorded.event_type()),
-                    Err(OpenError::NewerSchema { .. }) => !std::mem::replace(&mut has_newer, true),
+                    Err(OpenError::NewerSchema { .. }) => has_newer.insert(at),
                     Err(_) => false,
                 };
                 if is_kept {
@@ -103,6 +109,9 @@ async fn records_in(
                 }
             }
         }
+    }
+    if wanted.next().is_some() {
+        return Err(rows_differ(&file.path));
     }
     Ok(records)
 }

@@ -21,6 +21,9 @@ const COLUMNS: [&str; 7] =
 /// About what one stream or instance takes in memory here, in bytes.
 const ENTRY_BYTES: usize = 768;
 
+/// The longest name of an instance that is kept, in bytes: ours are much shorter.
+const PROXY_ID_BYTES_MAX: usize = 64;
+
 /// The furthest head of every stream, who named it first, and the newest word of every instance. Signatures are checked when
 /// somebody asks, and each once: most are never asked for.
 #[derive(Debug)]
@@ -158,7 +161,8 @@ impl SignedHeads {
         let newer = |than: &Arc<Root>| {
             (by.at_unix_us(), by.root.place.seq) > (than.at_unix_us(), than.root.place.seq)
         };
-        if self.instances.get(proxy_id).is_none_or(newer) {
+        let is_name = proxy_id.len() <= PROXY_ID_BYTES_MAX;
+        if is_name && self.instances.get(proxy_id).is_none_or(newer) {
             self.instances.insert(proxy_id.to_owned(), by);
         }
     }

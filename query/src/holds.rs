@@ -176,13 +176,16 @@ impl OnRecord {
         let (topic_id, partitions) = (log.topic_id(Topic::Control), log.partitions(Topic::Control));
         let within = |at| may_have_orders(at, partitions);
         let mut listed = Listed::default();
-        let mut found = found.lock().await;
-        // Asked for once it is this one's turn, since an older version may have files that are gone by then.
-        let snapshot = table.snapshot().await?;
-        for (at, value) in found.read(table, &snapshot, within).await? {
+        let (snapshot, in_table) = {
+            let mut found = found.lock().await;
+            // Asked for once it is this one's turn, since an older version may have files that are gone by then.
+            let snapshot = table.snapshot().await?;
+            let in_table: Vec<_> = found.read(table, &snapshot, within).await?.cloned().collect();
+            (snapshot, in_table)
+        };
+        for (at, value) in &in_table {
             listed.add(keys, (topic_id, at.partition), value, true);
         }
-        drop(found);
         let control = (0..partitions).map(|partition| TopicPartition { topic: Topic::Control, partition });
         for at in control.filter(|at| within(*at)) {
             let (mut next, end) = (snapshot.position(topic_id, at.partition), log.offsets(at).await?.end);

@@ -20,6 +20,9 @@ use retrace_proto::Id;
 use crate::Removed;
 use crate::heads::SignedHeads;
 
+/// Before every day.
+const ALL_DAYS: i32 = i32::MIN;
+
 /// What the view calls the function.
 const NAME: &str = "session_state";
 
@@ -170,7 +173,8 @@ struct Part {
     first_appended: Option<i64>,
     last_appended: Option<i64>,
     agrees: Option<bool>,
-    /// The first day of which is kept what is of its class; of the one that keeps shortest if it has several.
+    /// The first day of which is kept what is of its class; of the one that keeps longest if it has several, so that no row that
+    /// somebody adds makes it expire. [`ALL_DAYS`] where nothing of a class was removed; `None` before any row.
     first_day_kept: Option<i32>,
 }
 
@@ -190,7 +194,7 @@ impl Part {
             (Some(one), Some(two)) => Some(one && two),
             (one, two) => one.or(two),
         };
-        self.first_day_kept = self.first_day_kept.max(other.first_day_kept);
+        self.first_day_kept = least(self.first_day_kept, other.first_day_kept);
     }
 
     fn into_scalars(self) -> Vec<ScalarValue> {
@@ -266,7 +270,7 @@ impl Found {
             first_appended: appended,
             last_appended: appended,
             agrees: covered_last.map(|head| hash == Some(&head.hash[..])),
-            first_day_kept: text(7).and_then(|class| self.states.0.first_days_kept.get(class)).copied(),
+            first_day_kept: Some(self.first_day_kept(text(7))),
         }
     }
 
@@ -282,6 +286,11 @@ impl Found {
             session_day(stream_id, taken_at_unix_us).is_some_and(|day| day < *first_day_kept)
         };
         first_appended.is_some_and(is_early) || heads.named_early(stream_id, is_early)
+    }
+
+    fn first_day_kept(&self, retention_class: Option<&str>) -> i32 {
+        let first_day = retention_class.and_then(|class| self.states.0.first_days_kept.get(class));
+        first_day.copied().unwrap_or(ALL_DAYS)
     }
 
     fn judge(&self, heads: &SignedHeads) -> Option<SessionState> {
@@ -351,7 +360,7 @@ fn bytes(column: &ArrayRef, row: usize) -> Option<&[u8]> {
     column.is_valid(row).then(|| column.value(row))
 }
 
-fn least(one: Option<i64>, two: Option<i64>) -> Option<i64> {
+fn least<T: Ord>(one: Option<T>, two: Option<T>) -> Option<T> {
     match (one, two) {
         (Some(one), Some(two)) => Some(one.min(two)),
         (one, two) => one.or(two),
@@ -363,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_comes_back_from_its_scalars_as_it_was_and_of_several_classes_the_shortest_counts() {
+    fn a_part_comes_back_from_its_scalars_as_it_was_and_of_several_classes_the_longest_counts() {
         let part = |first_day_kept| Part { first_day_kept, events: 1, ..Part::default() };
         for first_day_kept in [None, Some(-1), Some(20_000)] {
             let scalars = part(first_day_kept).into_scalars();
@@ -374,10 +383,14 @@ mod tests {
                 scalars.iter().map(|scalar| scalar.to_array_of_size(1).unwrap()).collect();
             assert_eq!(Part::from_row(&columns, 0), part(first_day_kept));
         }
-        for (one, other) in [(None, Some(7)), (Some(7), Some(6)), (Some(6), Some(7))] {
-            let mut merged = part(one);
-            merged.merge(part(other));
-            assert_eq!((merged.events, merged.first_day_kept), (2, Some(7)));
+        for (one, other, longest) in
+            [(None, Some(7), 7), (Some(7), Some(6), 6), (Some(ALL_DAYS), Some(7), ALL_DAYS)]
+        {
+            for (one, other) in [(one, other), (other, one)] {
+                let mut merged = part(one);
+                merged.merge(part(other));
+                assert_eq!((merged.events, merged.first_day_kept), (2, Some(longest)));
+            }
         }
     }
 }

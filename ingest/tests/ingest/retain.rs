@@ -9,14 +9,13 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use retrace_eventlog::{
-    Append, AppendError, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog, ReadError,
-    partition_for,
+    AppendError, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog, partition_for,
 };
 use retrace_evidence::{ControlKeys, ControlSigner, SigningKey};
 use retrace_ingest::{Periods, RetainError, Retained, Retaining, RetentionOptions};
 use retrace_lake::Table;
 use retrace_lake::faults::{Fault, FaultyStore, Judge, Step};
-use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
+use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::envelope::Payload;
 use retrace_proto::wire::legal_hold_set::On;
 use retrace_proto::wire::{KeyRole, Principal, RetentionClass, StreamKind};
@@ -24,7 +23,11 @@ use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{append, found, ingest, open, store};
+use crate::support::{CONTROL, append, found, ingest, open, store};
+
+mod asked;
+
+use asked::{Asked, Happens};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -333,50 +336,6 @@ async fn commits_that_change_no_hold_only_delay_a_removal() {
     assert_eq!(world.sessions().await.len(), 4);
 }
 
-/// A log whose control topic has one record more whenever somebody asks where it ends.
-#[derive(Debug)]
-struct Restless {
-    log: Arc<MemoryLog>,
-    orders: ControlWriter,
-}
-
-#[async_trait]
-impl EventLog for Restless {
-    fn partitions(&self, topic: Topic) -> u32 {
-        self.log.partitions(topic)
-    }
-
-    fn topic_id(&self, topic: Topic) -> Id {
-        self.log.topic_id(topic)
-    }
-
-    fn append(&self, to: TopicPartition, key: Bytes, value: Bytes) -> Append {
-        self.log.append(to, key, value)
-    }
-
-    async fn read(&self, from: TopicPartition, start: u64, bytes: usize) -> Result<Vec<Record>, ReadError> {
-        self.log.read(from, start, bytes).await
-    }
-
-    async fn offsets(&self, of: TopicPartition) -> Result<OffsetRange, ReadError> {
-        if of.topic == Topic::Control {
-            let (_, append) = self.orders.record(Subject::default(), Event::policy_loaded("v".to_owned()));
-            append.await.expect("no fault is set");
-        }
-        self.log.offsets(of).await
-    }
-
-    async fn wait_past(&self, of: TopicPartition, end_exclusive: u64) -> Result<(), ReadError> {
-        self.log.wait_past(of, end_exclusive).await
-    }
-
-    fn close(&self) {}
-
-    async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
-        self.log.truncate_below(of, offset).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn control_records_that_never_rest_put_no_removal_off_for_ever() {
     let world = World::new(store()).await;
@@ -384,8 +343,9 @@ async fn control_records_that_never_rest_put_no_removal_off_for_ever() {
     let young = world.session("bob", NOW, 2).await;
     world.go_on().await;
     world.ingest().await;
-    let restless = Restless { log: Arc::clone(&world.log), orders: orders(&world.log, KeyRole::Query) };
-    let mut retaining = world.retaining_by(Arc::new(restless), 30);
+    let orders = Box::new(orders(&world.log, KeyRole::Query));
+    let restless = Asked::new(&world.log, Happens::More(orders));
+    let mut retaining = world.retaining_by(restless, 30);
     let behind = retaining.round().await.expect_err("the latest record is not in the table");
     assert!(matches!(behind, RetainError::Behind { .. }), "{behind}");
     // It comes into the table, and another one into the log.
@@ -427,4 +387,47 @@ async fn a_hold_that_was_durable_before_a_removal_counts_though_it_was_not_waite
         Retained { rows_removed: 0, unfit: 0, holds: 1 }
     );
     assert!(world.sessions().await.contains(&held));
+}
+
+/// A round in which this comes into the log once the round has asked, before it removes something, where the control topic
+/// ends; and whether all is still there afterwards.
+async fn removal_beside(value: Bytes) -> (Result<Retained, RetainError>, bool) {
+    let world = World::new(store()).await;
+    let old = world.session("ann", NOW - 40, 1).await;
+    world.session("bob", NOW, 2).await;
+    world.go_on().await;
+    world.ingest().await;
+    // Orders may be in two topic partitions, of which each is asked for as the round begins as well.
+    let log = Asked::new(&world.log, Happens::Written(4, value));
+    let outcome = world.retaining_by(log, 30).round().await;
+    (outcome, world.sessions().await.contains(&old))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_keeps_what_was_about_to_go_though_it_was_set_while_the_table_was_waited_for() {
+    let on = On::Principal("ann".to_owned());
+    let set = Event::legal_hold_set(id(now(), 7), on, Masked::default());
+    let mut stream = StreamWriter::new(id(now(), 60), StreamKind::Instance);
+    let set = Envelope::seal(&mut stream, &Subject::default(), None, now(), set).expect("small");
+    let (outcome, is_kept) = removal_beside(set.bytes().clone()).await;
+    assert!(matches!(outcome, Err(RetainError::HoldsChanged)) && is_kept, "{outcome:?}");
+    // An envelope of which no more is known than that its schema is of a later version.
+    let (outcome, is_kept) = removal_beside(Bytes::from_static(&[0x0a, 2, 0x08, 99])).await;
+    assert!(matches!(outcome, Err(RetainError::NotUnderstood { at: CONTROL })) && is_kept, "{outcome:?}");
+    let (outcome, is_kept) = removal_beside(Bytes::from_static(b"no envelope")).await;
+    assert!(outcome.is_ok() && !is_kept, "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_has_lost_of_its_end_is_not_waited_for() {
+    let world = World::new(store()).await;
+    world.session("ann", NOW - 40, 1).await;
+    let young = world.session("bob", NOW, 2).await;
+    world.go_on().await;
+    world.ingest().await;
+    let mut retaining = world.retaining_by(Asked::new(&world.log, Happens::Lost(2)), 30);
+    let behind = retaining.round().await.expect_err("there is more than the table has");
+    assert!(matches!(behind, RetainError::Behind { .. }), "{behind}");
+    assert_eq!(retaining.round().await.expect("there is not").rows_removed, 1);
+    assert_eq!(world.sessions().await, BTreeSet::from([young]));
 }

@@ -26,9 +26,6 @@ pub(super) struct Merged {
     pub(super) taken: Vec<DataFile>,
     /// What they became.
     pub(super) files: Vec<DataFile>,
-    /// Those that can be merged with no others: they are damaged, have columns of a later release, or more unsorted rows than
-    /// there is room for. The rest had no room this time.
-    pub(super) unfit: Vec<Path>,
 }
 
 /// Why files were not merged, by whose fault it is.
@@ -56,11 +53,15 @@ impl Failed {
 /// Merges files of one topic partition, day and class into files that are sorted by [`ORDER`] and end at `bytes_max`.
 ///
 /// A file that is sorted is read as it is merged, a row group at a time; one that is not is read whole.
+///
+/// To `unfit` are added, whether or not the rest is merged, those that can be merged with no others: they are damaged, have
+/// columns of a later release, or more unsorted rows than there is room for. The rest had no room this time.
 pub(super) async fn merge(
     table: &Table,
     key: &FileKey,
     files: &[DataFile],
     bytes_max: u64,
+    unfit: &mut Vec<Path>,
 ) -> Result<Merged, Failed> {
     let mut merged = Merged::default();
     let mut inputs = Vec::new();
@@ -70,14 +71,14 @@ pub(super) async fn merge(
             Ok(input) => input,
             Err(error @ (LakeError::Decode { .. } | LakeError::MissingFile { .. })) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a data file cannot be merged");
-                merged.unfit.push(file.path.clone());
+                unfit.push(file.path.clone());
                 continue;
             }
             Err(source) => return Err(Failed::input(&file.path, source)),
         };
         let needs = if input.is_sorted { 0 } else { input.decoded_bytes };
         if !input.is_known || needs > UNSORTED_BYTES_MAX {
-            merged.unfit.push(file.path.clone());
+            unfit.push(file.path.clone());
             continue;
         }
         let Some(left) = room.checked_sub(needs) else { break };

@@ -51,6 +51,21 @@ enum Verdict {
     WriteAgain(BooleanArray),
 }
 
+/// Why what is kept of a file was not written into another, by whose fault it is.
+enum Failed {
+    /// The file could not be read, or its rows cannot be written.
+    Input(LakeError),
+    /// The store did not take what is kept: no fault of the file.
+    Output(LakeError),
+}
+
+impl Failed {
+    /// What failed while a file was written.
+    fn writing(error: LakeError) -> Self {
+        if let LakeError::Store { .. } = error { Self::Output(error) } else { Self::Input(error) }
+    }
+}
+
 impl Retainer {
     /// Nothing is looked at yet.
     #[must_use]
@@ -73,6 +88,10 @@ impl Retainer {
     /// Looks for files of a version that have expired rows, and writes what is kept of each into another file; `None` if there
     /// are none. A part of them, if they are many: the next call finds more once these are gone.
     ///
+    /// A file at which the store fails holds up no others: that is an error only if nothing is found beside it. Once the store
+    /// has not taken what is kept of one, as where it is full, nothing more is written, and files of which nothing is kept are
+    /// found all the same: they make room.
+    ///
     /// Nothing is removed yet. If it never is, a [`Sweeper`](crate::Sweeper) takes the new files away.
     pub async fn find(
         &mut self,
@@ -90,6 +109,7 @@ impl Retainer {
         let mut judged = stream::iter(judged).buffered(JUDGED_AT_ONCE);
         let mut expired = Expired::default();
         let mut bytes_left = BYTES_MAX;
+        let (mut takes_files, mut failed) = (true, None);
         while expired.removed.len() < FILES_MAX && bytes_left > 0 {
             let Some((verdict, file)) = judged.next().await else { break };
             match verdict {
@@ -97,18 +117,25 @@ impl Retainer {
                     self.settled.insert(file.path, least);
                 }
                 Ok(Verdict::Remove) => expired.take(file, None, retention),
+                Ok(Verdict::WriteAgain(_)) if !takes_files => {}
                 Ok(Verdict::WriteAgain(kept)) => match write_again(&table, &file, &kept).await {
                     Ok(added) => {
                         bytes_left = bytes_left.saturating_sub(file.bytes);
                         expired.take(file, Some(added), retention);
                     }
-                    Err(RewriteError::Lake(error)) => self.leave(file, error)?,
-                    Err(error) => return Err(error),
+                    Err(Failed::Input(error)) => failed = self.leave(file, error).or(failed),
+                    Err(Failed::Output(error)) => {
+                        takes_files = false;
+                        failed = Some(error);
+                    }
                 },
-                Err(error) => self.leave(file, error)?,
+                Err(error) => failed = self.leave(file, error).or(failed),
             }
         }
-        Ok((!expired.removed.is_empty()).then_some(expired))
+        match failed {
+            Some(error) if expired.removed.is_empty() => Err(error.into()),
+            _ => Ok((!expired.removed.is_empty()).then_some(expired)),
+        }
     }
 
     /// Forgets what does not count any more.
@@ -136,13 +163,14 @@ impl Retainer {
             && self.settled.get(&file.path).is_none_or(may_be)
     }
 
-    /// Leaves a file as it is whose content is what fails, or at which the store fails again and again.
-    fn leave(&mut self, file: DataFile, error: LakeError) -> Result<(), LakeError> {
+    /// Leaves a file as it is whose content is what fails, or at which the store fails again and again. Gives the error back if
+    /// it is looked at another time.
+    fn leave(&mut self, file: DataFile, error: LakeError) -> Option<LakeError> {
         if let LakeError::Store { .. } = &error {
             let failures = self.failures.entry(file.path.clone()).or_default();
             *failures += 1;
             if *failures < FAILURES_MAX {
-                return Err(error);
+                return Some(error);
             }
         }
         tracing::error!(
@@ -150,7 +178,7 @@ impl Retainer {
             "what of a data file has expired is not known, and all of it is kept"
         );
         self.unfit.insert(file.path);
-        Ok(())
+        None
     }
 }
 
@@ -193,12 +221,23 @@ async fn judge(table: &Table, file: &DataFile, retention: &Retention) -> Result<
     })
 }
 
-async fn write_again(table: &Table, file: &DataFile, kept: &BooleanArray) -> Result<DataFile, RewriteError> {
+async fn write_again(table: &Table, file: &DataFile, kept: &BooleanArray) -> Result<DataFile, Failed> {
+    let part = encoded(table, file, kept).await.map_err(Failed::Input)?;
+    let key = FileKey::of(file).expect("it was asked for when the file was judged");
+    let written = part.finish(&*table.store(), key).await.map_err(Failed::writing)?;
+    if written.rows != kept.true_count() as u64 {
+        return Err(Failed::Input(rows_differ(&file.path)));
+    }
+    Ok(written)
+}
+
+/// What is kept of a file, before it is put into the store.
+async fn encoded(table: &Table, file: &DataFile, kept: &BooleanArray) -> Result<Part, LakeError> {
     let input = Input::open(table, file).await?;
     if !input.is_known {
         // Columns of a later release would be lost.
         let later = ParquetError::General("it has columns that this release does not know".to_owned());
-        return Err(LakeError::Decode { path: file.path.clone(), source: later }.into());
+        return Err(LakeError::Decode { path: file.path.clone(), source: later });
     }
     let mut part = Part::new(input.is_sorted).map_err(LakeError::encode)?;
     let mut batches = input.batches()?;
@@ -214,13 +253,7 @@ async fn write_again(table: &Table, file: &DataFile, kept: &BooleanArray) -> Res
         })
         .await?;
     }
-    let key = FileKey::of(file).expect("it was asked for when the file was judged");
-    let written = part.finish(&*table.store(), key).await?;
-    let found = kept.true_count() as u64;
-    if written.rows != found {
-        return Err(RewriteError::RowsDiffer { found, rewritten: written.rows });
-    }
-    Ok(written)
+    Ok(part)
 }
 
 impl Expired {

@@ -55,12 +55,12 @@ fn records(count: u64) -> Vec<Record> {
     (0..count).map(of_offset).collect()
 }
 
-async fn open(store: &Arc<FaultyStore>) -> Table {
+pub(crate) async fn open(store: &Arc<FaultyStore>) -> Table {
     let store = Arc::clone(store) as Arc<dyn ObjectStore>;
     Table::open_or_create_in(store, "memory:///").await.expect("a table")
 }
 
-fn store() -> Arc<FaultyStore> {
+pub(crate) fn store() -> Arc<FaultyStore> {
     FaultyStore::new(Arc::new(InMemory::new()))
 }
 
@@ -70,7 +70,7 @@ async fn write(table: &Table, from: u64, to: u64) -> Vec<DataFile> {
     table.data_files().add(rows.finish()).await.expect("encoded").finish().await.expect("written")
 }
 
-fn advance(from_inclusive: u64, to_exclusive: u64) -> Advance {
+pub(crate) fn advance(from_inclusive: u64, to_exclusive: u64) -> Advance {
     Advance { topic_id: topic(), partition: 0, from_inclusive, to_exclusive }
 }
 
@@ -299,7 +299,7 @@ async fn a_store_that_fails_at_some_files_holds_up_no_others_for_ever() {
 }
 
 /// Writes a file that has a row fewer than its place in the table says.
-async fn write_with_a_row_fewer(table: &Table, from: u64, to: u64) -> Vec<DataFile> {
+pub(crate) async fn write_with_a_row_fewer(table: &Table, from: u64, to: u64) -> Vec<DataFile> {
     let (mut files, fewer) = (write(table, from, to).await, write(table, from, to - 1).await);
     let store = table.store();
     let whole = store.get(&fewer[0].path).await.expect("there").bytes().await.expect("readable");
@@ -355,6 +355,25 @@ async fn files_are_merged_once_a_store_that_was_full_takes_what_they_become() {
     let compacted = compactor.step().await.expect("merged").expect("no file was given up");
     assert_eq!((compacted.merged, compacted.written, compacted.left_alone), (4, 1, 0));
     assert_eq!(found(&store).await, expected(40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_damaged_while_the_store_is_full_is_left_alone_and_told_of_once_it_is_not() {
+    let store = store();
+    let table = open(&store).await;
+    fill(&table, 4).await;
+    let damaged = table.snapshot().await.expect("readable").files()[0].clone();
+    let whole = table.store().get(&damaged.path).await.expect("there").bytes().await.expect("readable");
+    table.store().put(&damaged.path, vec![7; whole.len()].into()).await.expect("put");
+    let mut compactor = Compactor::new(table.clone(), TWO);
+    store.arm(Step::DataFile, Fault::Failed);
+    let error = compactor.step().await.expect_err("the store takes nothing");
+    assert!(matches!(error, RewriteError::Lake(LakeError::Store { .. })), "{error:?}");
+    // It would be merged if it was opened again.
+    table.store().put(&damaged.path, whole.into()).await.expect("put");
+    let compacted = compactor.step().await.expect("merged").expect("there were files to merge");
+    assert_eq!((compacted.merged, compacted.left_alone), (3, 1));
+    assert_eq!(compactor.step().await.expect("nothing fails"), None, "it is told of once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

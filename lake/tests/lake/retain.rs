@@ -20,6 +20,8 @@ use retrace_proto::{Envelope, Event, Id, Masked, StreamWriter, Subject};
 
 use crate::support::{EVENTS, NOON_US, add_a_column, id};
 
+mod failing;
+
 const DAY_US: i64 = 86_400_000_000;
 
 /// The day of [`NOON_US`].
