@@ -135,8 +135,8 @@ fn a_value_changes_pods_as_it_says_and_nothing_else() {
             "template/spec/imagePullSecrets",
             json!([{ "name": "r" }]),
         ),
-        // 93 seconds more than it and the grace.
-        ("drain.waitSecondsMax=300", all, "template/spec/terminationGracePeriodSeconds", json!(395)),
+        // 108 seconds more than it and the grace.
+        ("drain.waitSecondsMax=300", all, "template/spec/terminationGracePeriodSeconds", json!(410)),
         ("ingest.replicas=4", &["ingest"], "replicas", json!(4)),
         (
             r#"query.resources.limits.memory="4Gi""#,
