@@ -1,8 +1,10 @@
 //! Promise P6: when the log cannot answer, the client is told, in its protocol, what became of its command.
 
 use proptest::prelude::*;
+use retrace_proto::Recorded;
 use retrace_proto::wire;
-use retrace_proto::wire::command_refused::Reason;
+use retrace_proto::wire::command_refused::{Forwarded, Reason};
+use retrace_proto::wire::envelope::Payload;
 use retrace_proxy_core::postgres::{Input, Leave, LogFailure};
 
 use crate::harness::*;
@@ -205,11 +207,28 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..40)
 }
 
+/// How often a command ended, as what followed it in its stream says.
+fn endings(stream: &[Recorded], command: &Recorded) -> usize {
+    let (of, seq) = (command.header().stream_id.clone(), command.header().stream_seq);
+    let ends = |recorded: &&Recorded| {
+        let is_of_it = recorded.header().stream_id == of && recorded.header().command_seq == Some(seq);
+        let ends = match recorded.payload() {
+            Payload::CommandCompleted(_) => true,
+            // One of which a part was forwarded is completed as well.
+            Payload::CommandRefused(refused) => refused.forwarded() == Forwarded::No,
+            _ => false,
+        };
+        is_of_it && ends
+    };
+    stream.iter().filter(ends).count()
+}
+
 proptest! {
-    /// Whatever order things come in: no panic, and no planted value goes to the client or into the record.
+    /// Whatever order things come in, with a pace or without: no panic, no planted value goes to the client or into the record,
+    /// and each command on record ends at most once, and once if the session has ended.
     #[test]
-    fn nothing_leaks_and_nothing_panics_whatever_happens(steps in steps()) {
-        let mut bench = Bench::open();
+    fn nothing_leaks_and_nothing_panics_whatever_happens(steps in steps(), is_paced in any::<bool>()) {
+        let mut bench = if is_paced { crate::pacing::open(&crate::pacing::commands(1, 1)) } else { Bench::open() };
         bench.log_is_healthy = false;
         for step in steps {
             if bench.closed {
@@ -239,6 +258,10 @@ proptest! {
         for (index, recorded) in bench.log.iter().enumerate() {
             let begin = begins.iter().rev().find(|begin| **begin <= index).expect("the first begins at 0");
             prop_assert_eq!(recorded.header().stream_seq, (index - begin) as u64);
+            if let Payload::CommandReceived(_) = recorded.payload() {
+                let endings = endings(&bench.log[*begin..], recorded);
+                prop_assert!(endings == 1 || (endings == 0 && !bench.closed), "{} endings", endings);
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ fn buckets(pace: Pace) -> Arc<Buckets> {
     buckets
 }
 
-fn commands(per_second: u64, burst: u64) -> Arc<Buckets> {
+pub(crate) fn commands(per_second: u64, burst: u64) -> Arc<Buckets> {
     buckets(Pace {
         commands_per_second_max: NonZeroU64::new(per_second),
         commands_burst_max: NonZeroU64::new(burst),
@@ -31,7 +31,7 @@ fn bytes(per_second: u64) -> Arc<Buckets> {
     buckets(Pace { bytes_per_second_max: NonZeroU64::new(per_second), ..Pace::default() })
 }
 
-fn open(buckets: &Arc<Buckets>) -> Bench {
+pub(crate) fn open(buckets: &Arc<Buckets>) -> Bench {
     let mut bench = Bench::opening_with(true, |opening| opening.buckets = buckets.clone());
     bench.settle();
     assert_eq!(tags(&bench.take_client()), "RSSKZ");
