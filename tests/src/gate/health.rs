@@ -30,7 +30,12 @@ impl Health {
     /// Waits until the process is ready.
     #[track_caller]
     pub fn wait_until_ready(&self) {
-        wait_for("the process is ready", PATIENCE, || (self.ask("GET /readyz").0 == 200).then_some(()));
+        let deadline = Instant::now() + PATIENCE;
+        wait_for("the process is ready", 2 * PATIENCE, || {
+            let (status, why) = self.ask("GET /readyz");
+            assert!(status == 200 || Instant::now() < deadline, "it is not ready within {PATIENCE:?}: {why}");
+            (status == 200).then_some(())
+        });
     }
 
     /// Waits until it is not, and gives why.
