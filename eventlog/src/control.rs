@@ -12,7 +12,7 @@ use retrace_proto::{Event, Id, Subject};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::{Append, EventLog, InstanceStream, ReadError, partition_for};
+use crate::{Append, AppendError, EventLog, InstanceStream, ReadError, partition_for};
 
 /// How long ago it may be that a process knew every control record. One that knows less counts its log as down.
 pub const CONTROL_LAG_MAX: Duration = Duration::from_secs(5);
@@ -262,6 +262,28 @@ impl ControlWriter {
         let at = stream.topic_partition();
         (at, stream.record_signed(about, event, &|unsigned| (self.sign)(at.partition, unsigned)))
     }
+
+    /// Records, and waits no longer than this. Returns where the record is.
+    ///
+    /// What becomes of it is learnt however long that takes and whoever still asks: a record that nobody follows to its end
+    /// would count as one that waits, and its process as one that is not ready, until the next one of this writer.
+    ///
+    /// # Errors
+    /// [`AppendError::Unknown`] also if it takes longer: it may be written yet.
+    pub async fn record_within(
+        &self,
+        wait_max: Duration,
+        about: Subject,
+        event: Event,
+    ) -> Result<(TopicPartition, u64), AppendError> {
+        let (at, append) = self.record(about, event);
+        let recording = tokio::spawn(append);
+        match timeout(wait_max, recording).await {
+            Ok(Ok(outcome)) => outcome.map(|offset| (at, offset)),
+            // It panicked, the runtime ends, or it takes too long.
+            Ok(Err(_)) | Err(_) => Err(AppendError::Unknown),
+        }
+    }
 }
 
 impl std::fmt::Debug for ControlWriter {
@@ -277,7 +299,7 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::{AppendError, MemoryLog};
+    use crate::{MemoryLog, WatchedLog};
 
     const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
 
@@ -393,6 +415,39 @@ mod tests {
         follower.positions[0].1 = 2;
         let ended = follower.run(|_, _| {}, std::future::pending()).await;
         assert_eq!(ended, Err(ReadError::AboveEnd { end: 1 }));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_took_too_long_waits_no_more_once_it_is_decided() {
+        let inner = MemoryLog::new();
+        let log = Arc::new(WatchedLog::new(Arc::new(inner.clone())));
+        let origin =
+            ControlOrigin { instance: "test".to_owned(), clock: || 5, new_id: || Id::from_parts(1, [0; 10]) };
+        let unsigned = Box::new(|_, _: &[u8]| ControlSignature::default());
+        let writer = ControlWriter::new(log.clone(), origin, false, unsigned);
+        let record = |wait_max| {
+            let event = Event::token_revoked("abcd".to_owned(), Masked::default());
+            writer.record_within(wait_max, Subject::default(), event)
+        };
+        assert_eq!(record(Duration::from_secs(60)).await, Ok((CONTROL, 0)));
+        let held = inner.faults().hold();
+        assert_eq!(record(Duration::from_millis(1)).await, Err(AppendError::Unknown));
+        let mut registry = Registry::default();
+        log.watch().register(&mut registry);
+        let nothing_waits = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text.contains("\nretrace_log_waiting_bytes 0\n")
+        };
+        assert!(!nothing_waits());
+        held.open();
+        let decided = async {
+            while !nothing_waits() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), decided).await.expect("nobody asks for it, and it is decided");
+        assert_eq!(record(Duration::from_secs(60)).await, Ok((CONTROL, 2)));
     }
 
     #[tokio::test]

@@ -9,7 +9,6 @@ use retrace_evidence::Order;
 use retrace_proto::wire::{ControlReference, Protocol};
 use retrace_proto::{Event, Id, Subject};
 use retrace_proxy_core::postgres::CancelKey;
-use tokio::time::timeout;
 
 use crate::gateway::Gateway;
 use crate::registry::Asked;
@@ -80,9 +79,8 @@ impl Gateway {
     async fn pass_cancel_on(&self, process_id: u32, connection_id: Option<Id>) {
         let about = Subject { protocol: Protocol::Postgres, ..Subject::default() };
         let event = Event::cancel_requested(process_id, connection_id);
-        let (_, append) = self.control.writer.record(about, event);
-        if !matches!(timeout(RECORD_WAIT_MAX, append).await, Ok(Ok(_))) {
-            tracing::error!("a cancel request for another proxy could not be recorded");
+        if let Err(error) = self.control.writer.record_within(RECORD_WAIT_MAX, about, event).await {
+            tracing::error!(%error, "a cancel request for another proxy could not be recorded");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use retrace_access::{Authenticated, Directory, KillRight};
-use retrace_eventlog::{AppendError, EventLog, VALUE_BYTES_MAX};
+use retrace_eventlog::{EventLog, VALUE_BYTES_MAX};
 use retrace_lake::Table;
 use retrace_policy::mask::Masker;
 use retrace_proto::log::TopicPartition;
@@ -93,12 +93,8 @@ impl Commander {
     }
 
     pub(crate) async fn order(&self, about: Subject, event: Event) -> Result<Ordered, QueryError> {
-        let (at, append) = self.control.writer.record(about, event);
-        let offset = match timeout(RECORD_WAIT_MAX, append).await {
-            Ok(Ok(offset)) => offset,
-            Ok(Err(error)) => return Err(QueryError::NotOrdered(error)),
-            Err(_elapsed) => return Err(QueryError::NotOrdered(AppendError::Unknown)),
-        };
+        let recording = self.control.writer.record_within(RECORD_WAIT_MAX, about, event);
+        let (at, offset) = recording.await.map_err(QueryError::NotOrdered)?;
         // Read as everybody reads it: whoever gave the order is not to believe in one that nobody obeys.
         let records = timeout(RECORD_WAIT_MAX, self.log.read(at, offset, VALUE_BYTES_MAX)).await;
         let records = records.map_err(|_elapsed| QueryError::NotSeen { wait_max: RECORD_WAIT_MAX })??;
