@@ -135,6 +135,16 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
 
     /// Lets go of records below `offset`. The log may keep more of them; it never drops one at or above `offset`.
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError>;
+
+    /// [`truncate_below`](Self::truncate_below) of each of these topic partitions. That one fails keeps none of the others;
+    /// what failed first is told.
+    async fn truncate_each_below(&self, below: &[(TopicPartition, u64)]) -> Result<(), ReadError> {
+        let mut outcome = Ok(());
+        for (of, offset) in below {
+            outcome = outcome.and(self.truncate_below(*of, *offset).await);
+        }
+        outcome
+    }
 }
 
 /// Every topic partition of a log whose topics have so many, in a fixed order.

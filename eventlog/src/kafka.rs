@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::Client;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use retrace_kafka_admin::{AdminError, End, TopicShape, offsets, topic_shapes};
 use retrace_proto::Id;
@@ -53,6 +54,9 @@ const ASK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// How long one attempt at it may: a broker that died is waited for no longer, since another one leads soon.
 const ASK_ONCE_MAX: Duration = Duration::from_millis(1500);
+
+/// How long a leader that has let go of records waits until its followers have.
+const FOLLOWERS_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The pause before the brokers are asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -411,28 +415,46 @@ impl EventLog for KafkaLog {
     }
 
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
-        let lane = self.open_lane(of)?;
-        let mut offsets = TopicPartitionList::new();
-        let offset = i64::try_from(offset).map_err(|_| ReadError::Unavailable)?;
-        offsets
-            .add_partition_offset(&lane.topic, lane.partition, Offset::Offset(offset))
-            .map_err(|_| ReadError::Unavailable)?;
-        let options =
-            AdminOptions::new().request_timeout(Some(ASK_WAIT_MAX)).operation_timeout(Some(ASK_WAIT_MAX));
-        let deleted = self.admin().delete_records(&offsets, &options).await;
-        let failed = match &deleted {
-            Ok(deleted) => deleted.elements().iter().find_map(|element| element.error().err()),
-            Err(error) => Some(error.clone()),
-        };
-        match failed.and_then(|error| error.rdkafka_error_code()) {
-            // Above the end there is nothing to let go of: whoever reads there is told so.
-            None | Some(RDKafkaErrorCode::OffsetOutOfRange) => {
-                deleted.map(drop).map_err(|_| ReadError::Unavailable)
-            }
-            Some(error) => {
-                tracing::debug!(%error, "records were not let go of");
-                Err(ReadError::Unavailable)
-            }
-        }
+        self.truncate_each_below(&[(of, offset)]).await
     }
+
+    /// Each leader is asked once for all that it leads: a broker answers a connection's requests one after the other, and
+    /// this one only when the followers know.
+    async fn truncate_each_below(&self, below: &[(TopicPartition, u64)]) -> Result<(), ReadError> {
+        let (mut offsets, mut outcome) = (TopicPartitionList::new(), Ok(()));
+        for (of, offset) in below {
+            let added = self.open_lane(*of).and_then(|lane| {
+                let offset = i64::try_from(*offset).map_err(|_| ReadError::Unavailable)?;
+                let added = offsets.add_partition_offset(&lane.topic, lane.partition, Offset::Offset(offset));
+                added.map_err(|_| ReadError::Unavailable)
+            });
+            outcome = outcome.and(added);
+        }
+        if offsets.count() == 0 {
+            return outcome;
+        }
+        let options = AdminOptions::new()
+            .request_timeout(Some(ASK_WAIT_MAX))
+            .operation_timeout(Some(FOLLOWERS_WAIT_MAX));
+        let keeps = match self.admin().delete_records(&offsets, &options).await {
+            Ok(deleted) => deleted.elements().iter().any(keeps_records),
+            Err(error) => {
+                tracing::debug!(%error, "no records were let go of");
+                true
+            }
+        };
+        outcome.and(if keeps { Err(ReadError::Unavailable) } else { Ok(()) })
+    }
+}
+
+/// Whether a leader has not let go of what it was asked to. Above the end there is nothing to let go of, and whoever reads
+/// there is told so. When time is up the leader has done it, and not every follower.
+fn keeps_records(of: &TopicPartitionListElem<'_>) -> bool {
+    let Err(error) = of.error() else { return false };
+    let done = [RDKafkaErrorCode::OffsetOutOfRange, RDKafkaErrorCode::RequestTimedOut];
+    let keeps = error.rdkafka_error_code().is_none_or(|code| !done.contains(&code));
+    if keeps {
+        tracing::debug!(%error, topic = of.topic(), partition = of.partition(), "records were not let go of");
+    }
+    keeps
 }

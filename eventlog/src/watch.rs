@@ -264,6 +264,10 @@ impl EventLog for WatchedLog {
     async fn truncate_below(&self, of: TopicPartition, offset: u64) -> Result<(), ReadError> {
         self.log.truncate_below(of, offset).await
     }
+
+    async fn truncate_each_below(&self, below: &[(TopicPartition, u64)]) -> Result<(), ReadError> {
+        self.log.truncate_each_below(below).await
+    }
 }
 
 #[cfg(test)]

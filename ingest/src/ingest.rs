@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,8 @@ pub struct Ingest {
     dead_letters_below: BTreeMap<TopicPartition, u64>,
     /// Files whose commit must be tried again before anything else.
     pending: Option<Batch>,
+    /// Topic partitions of which the log may let go of what is below the position.
+    pub(crate) to_truncate: BTreeSet<TopicPartition>,
     status: watch::Sender<Status>,
     pub(crate) metrics: IngestMetrics,
     /// How long what is kept; for good if nobody said.
@@ -116,6 +118,7 @@ impl Ingest {
             recent: BTreeMap::new(),
             dead_letters_below: BTreeMap::new(),
             pending: None,
+            to_truncate: BTreeSet::new(),
             status: watch::Sender::new(Status::default()),
             metrics: IngestMetrics::default(),
             retention: None,
@@ -151,7 +154,7 @@ impl Ingest {
     /// The steps, and what a crash after each leaves:
     ///
     /// 1. At first and whenever the share changed, read its positions from the table and the events just below them, by
-    ///    which duplicates are told, and let the log go of what is below. *Crash:* nothing changed.
+    ///    which duplicates are told. *Crash:* nothing changed.
     /// 2. If a commit of the step before is open, settle it first. *Crash:* as after 5.
     /// 3. Ask the log for its ends, and stop if it does not reach back to a position, or up to it. *Crash:* nothing
     ///    changed.
@@ -160,29 +163,39 @@ impl Ingest {
     ///    are swept later.
     /// 5. Commit the files together with the positions after them ([`Table::commit`]). *Crash:* the commit is in the
     ///    table or it is not; step 1 reads which.
-    /// 6. Let the log go of what is below the new positions and not a control record that is still good. *Crash:* it keeps more than it must, until step 1.
+    /// 6. Let the log go of what is below the positions of 1 and 5 and not a control record that is still good. By now the
+    ///    step has come through, however long this takes. *Crash:* the log keeps more than it must, until this is done again.
     ///
     /// Dropping the future half-way is a crash: make a new `Ingest` then.
     pub async fn step(&mut self) -> Result<Progress, IngestError> {
+        let (progress, newer) = self.take_in().await?;
+        self.note_outcome(false);
+        self.truncate().await;
+        newer.map_or(Ok(progress), Err)
+    }
+
+    /// All of a step that may fail. What a record of a later release stopped is told beside what came before it.
+    async fn take_in(&mut self) -> Result<(Progress, Option<IngestError>), IngestError> {
         if self.share.has_changed().unwrap_or(false) || self.positions.is_empty() {
             self.resume().await?;
         }
         if let Some(open) = self.pending.take() {
-            return self.commit(open).await;
+            return Ok((self.commit(open).await?, None));
         }
-        self.check_log().await?;
-        let (Batch { files, next, fresh }, newer) = self.read_batch().await?;
+        let ends = self.check_log().await?;
+        let (Batch { files, next, fresh }, newer) = self.read_batch(&ends).await?;
         let mut progress = Progress { rows: 0, version: None };
         if !next.is_empty() {
             let files = files.finish().await.map_err(|source| IngestError::Lake { source })?;
             progress = self.commit(Batch { files, next, fresh }).await?;
         }
-        newer.map_or(Ok(progress), Err)
+        Ok((progress, newer))
     }
 
     /// Reads the positions again before anything else.
     pub(crate) fn forget(&mut self) {
         self.positions.clear();
+        self.to_truncate.clear();
         self.pending = None;
     }
 
@@ -204,9 +217,7 @@ impl Ingest {
         }
         let positions: BTreeMap<_, _> =
             share.into_iter().map(|at| (at, self.position(&snapshot, at))).collect();
-        for (at, position) in &positions {
-            self.truncate(*at, *position).await;
-        }
+        self.to_truncate = positions.keys().copied().collect();
         self.positions = positions;
         Ok(())
     }
@@ -236,8 +247,8 @@ impl Ingest {
         self.log.offsets_of(&share).await.map_err(|source| IngestError::Offsets { source })
     }
 
-    /// A position outside the log is an alarm, and never a reason to start over.
-    async fn check_log(&self) -> Result<(), IngestError> {
+    /// The ends of the log. A position outside it is an alarm, and never a reason to start over.
+    async fn check_log(&self) -> Result<BTreeMap<TopicPartition, u64>, IngestError> {
         let mut partitions = Vec::new();
         for (at, range) in self.log_ranges().await? {
             let position = self.positions[&at];
@@ -249,8 +260,9 @@ impl Ingest {
             }
             partitions.push(PartitionStatus { at, position, log_end: range.end });
         }
+        let ends = partitions.iter().map(|partition| (partition.at, partition.log_end)).collect();
         self.status.send_modify(|status| status.partitions = partitions);
-        Ok(())
+        Ok(ends)
     }
 
     /// The log begins above a position. If the table has moved on, another ingest took the records: that is a fence.
@@ -267,11 +279,14 @@ impl Ingest {
         IngestError::Commit { source: CommitError::Fenced { topic_id, partition, expected: position, found } }
     }
 
-    /// Reads within the bounds, encoding each piece as it comes. Each topic partition gets an even share of what those
-    /// before it left, the rare control records first, so that none starves.
+    /// Reads up to these ends of the log and within the bounds, encoding each piece as it comes. Each topic partition gets an
+    /// even share of what those before it left, the rare control records first, so that none starves.
     ///
     /// A record of a later release that is the next of its topic partition is an error beside what the others have.
-    async fn read_batch(&self) -> Result<(Batch<DataFileWriter>, Option<IngestError>), IngestError> {
+    async fn read_batch(
+        &self,
+        ends: &BTreeMap<TopicPartition, u64>,
+    ) -> Result<(Batch<DataFileWriter>, Option<IngestError>), IngestError> {
         let mut stopped = None;
         let mut files = self.table.data_files();
         let (mut next, mut fresh) = (BTreeMap::new(), BTreeMap::new());
@@ -281,7 +296,8 @@ impl Ingest {
             let left = from.len() - index;
             let mut share = Share { rows: rows_left.div_ceil(left), bytes: bytes_left.div_ceil(left) };
             let mut offset = *position;
-            while share.rows > 0 && share.bytes > 0 {
+            // Where there is nothing new nobody is asked: most topic partitions rest at any one time.
+            while offset < ends[at] && share.rows > 0 && share.bytes > 0 {
                 let records = self.read(*at, *position, offset, share).await?;
                 if records.is_empty() {
                     break;
@@ -391,7 +407,7 @@ impl Ingest {
             self.positions.insert(at, position);
             let recent = self.recent.get_mut(&at).expect("it was read with the position");
             recent.commit(fresh.remove(&at).unwrap_or_default(), position);
-            self.truncate(at, position).await;
+            self.to_truncate.insert(at);
         }
         self.publish();
         Ok(Progress { rows, version: Some(version) })

@@ -79,7 +79,6 @@ impl Ingest {
         match self.step().await {
             Ok(progress) => {
                 self.failures = 0;
-                self.note_outcome(false);
                 tracing::trace!(rows = progress.rows, "stepped");
                 // Whatever a full batch had to leave has waited long enough.
                 let is_behind = self.status().borrow().lag_records() > 0;

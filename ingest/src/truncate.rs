@@ -1,6 +1,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use retrace_eventlog::{ReadError, is_for_cancels};
+use futures::future::join_all;
+use retrace_eventlog::{ReadError, may_have_orders};
 use retrace_evidence::CONTROL_LIFETIME_US_MAX;
 use retrace_proto::log::{Topic, TopicPartition};
 
@@ -9,6 +10,9 @@ use crate::ingest::Ingest;
 /// Bytes of control records looked at in one go. What is left is looked at after the next commit.
 const LOOK_BYTES_MAX: usize = 256 * 1024;
 
+/// Topic partitions looked at in one go.
+const LOOKS_AT_ONCE_MAX: usize = 4;
+
 /// How much longer than a control record is good for the log keeps it, in microseconds: clocks differ.
 const KEPT_LONGER_US: i64 = 24 * 3600 * 1_000_000;
 
@@ -16,36 +20,33 @@ impl Ingest {
     /// Lets the log go of what the table has. Control records stay in the log for as long as they are good for, since every
     /// process that starts reads them there; but for cancels, which are good for a moment.
     ///
-    /// The log keeping more than it must is no failure: the next commit asks again.
-    pub(crate) async fn truncate(&self, at: TopicPartition, position: u64) {
-        let truncated = match at.topic {
-            Topic::Control if position > 0 && !self.is_for_cancels(at) => {
-                match self.out_of_date_below(at, position).await {
-                    Ok(below) => self.truncate_below(at, below).await,
-                    Err(error) => Err(error),
+    /// The log keeping more than it must is no failure: each topic partition's next commit asks again.
+    pub(crate) async fn truncate(&mut self) {
+        let due = std::mem::take(&mut self.to_truncate);
+        let positions = due.iter().filter_map(|at| Some((*at, *self.positions.get(at)?)));
+        let control_partitions = self.log.partitions(Topic::Control);
+        let (orders, mut below): (Vec<_>, Vec<_>) = positions
+            .filter(|(_, position)| *position > 0)
+            .partition(|(at, _)| may_have_orders(*at, control_partitions));
+        let mut outcome = Ok(());
+        for some in orders.chunks(LOOKS_AT_ONCE_MAX) {
+            let looks = some.iter().map(|(at, position)| self.out_of_date_below(*at, *position));
+            for ((at, _), found) in some.iter().zip(join_all(looks).await) {
+                match found {
+                    Ok(found) => below.extend(found.map(|offset| (*at, offset))),
+                    Err(error) => outcome = outcome.and(Err(error)),
                 }
             }
-            Topic::Events | Topic::Control => self.truncate_below(at, position).await,
-        };
-        if let Err(error) = truncated {
-            tracing::warn!(%at, position, %error, "the log was not truncated, it keeps what the table has");
+        }
+        outcome = outcome.and(self.log.truncate_each_below(&below).await);
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "the log was not truncated everywhere, it keeps what the table has");
         }
     }
 
-    async fn truncate_below(&self, at: TopicPartition, offset: u64) -> Result<(), ReadError> {
-        if offset == 0 {
-            return Ok(());
-        }
-        self.log.truncate_below(at, offset).await
-    }
-
-    fn is_for_cancels(&self, at: TopicPartition) -> bool {
-        is_for_cancels(at.partition, self.log.partitions(at.topic)) == Some(true)
-    }
-
-    /// The offset below which, and below the position, every control record is out of date: by this machine's clock, and by
-    /// the log's, of which the newest record knows. A clock that is wrong deletes no order.
-    async fn out_of_date_below(&self, at: TopicPartition, position: u64) -> Result<u64, ReadError> {
+    /// The offset below which, and below the position, every control record is out of date, if there is one: by this machine's
+    /// clock, and by the log's, of which the newest record knows. A clock that is wrong deletes no order.
+    async fn out_of_date_below(&self, at: TopicPartition, position: u64) -> Result<Option<u64>, ReadError> {
         let start = self.log.offsets(at).await?.start;
         let newest = self.log.read(at, position - 1, 1).await?;
         let log_unix_us = newest.first().map_or(0, |record| record.appended_at_unix_us);
@@ -53,8 +54,7 @@ impl Ingest {
         let kept_since_us = now_unix_us.saturating_sub(CONTROL_LIFETIME_US_MAX + KEPT_LONGER_US);
         let records = self.log.read(at, start, LOOK_BYTES_MAX).await?;
         let out_of_date = records.iter().take_while(|record| record.appended_at_unix_us < kept_since_us);
-        let below = out_of_date.last().map_or(start, |record| record.offset + 1);
-        Ok(below.min(position))
+        Ok(out_of_date.last().map(|record| position.min(record.offset + 1)))
     }
 }
 

@@ -125,6 +125,27 @@ pub(crate) async fn truncation_frees_what_is_below_and_keeps_what_is_not(log: Ar
     fill(&*log, EVENTS, 200..210).await;
 }
 
+pub(crate) async fn truncation_of_several_tries_each_and_keeps_what_it_must(log: Arc<dyn EventLog>) {
+    fill(&*log, EVENTS, 0..200).await;
+    fill(&*log, CONTROL, 0..100).await;
+    log.truncate_each_below(&[]).await.unwrap();
+    // Above the end there is nothing to let go of, and that keeps nobody from the rest.
+    log.truncate_each_below(&[(CONTROL, 101), (EVENTS, 150)]).await.unwrap();
+    let freed = async |at, below, end| {
+        let offsets = log.offsets(at).await.unwrap();
+        assert!(offsets.start <= below && offsets.end == end, "{at}: {offsets:?}");
+        assert!(read_all(&*log, at, 1 << 20).await.iter().all(|record| record.value == value(record.offset)));
+        offsets.start > 0
+    };
+    assert!(freed(EVENTS, 150, 200).await);
+    freed(CONTROL, 100, 100).await;
+    fill(&*log, CONTROL, 100..110).await;
+    let nowhere = TopicPartition { topic: Topic::Events, partition: log.partitions(Topic::Events) };
+    let outcome = log.truncate_each_below(&[(nowhere, 1), (CONTROL, 105)]).await;
+    assert_eq!(outcome, Err(ReadError::UnknownPartition(nowhere)));
+    assert!(freed(CONTROL, 105, 110).await);
+}
+
 pub(crate) async fn waiting_ends_when_the_end_passes(log: Arc<dyn EventLog>) {
     fill(&*log, EVENTS, 0..3).await;
     assert_eq!(log.wait_past(EVENTS, 2).now_or_never(), Some(Ok(())));
@@ -177,6 +198,7 @@ macro_rules! conformance {
             topics_do_not_mix
             reading_at_the_end_is_empty_and_beyond_it_an_alarm
             truncation_frees_what_is_below_and_keeps_what_is_not
+            truncation_of_several_tries_each_and_keeps_what_it_must
             waiting_ends_when_the_end_passes
             what_is_too_large_is_refused_in_the_call_and_the_largest_is_not
             a_topic_partition_that_is_not_there_is_an_error

@@ -10,12 +10,13 @@ use retrace_eventlog::{EmbeddedLog, EmbeddedOptions, EventLog, MemoryLog, ReadEr
 use retrace_ingest::{Ingest, IngestError};
 use retrace_lake::Miscount;
 use retrace_lake::faults::{Fault, FaultyStore, Step};
-use retrace_proto::log::Topic;
+use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::StreamKind;
 use retrace_proto::{Envelope, Event, Id, StreamWriter, Subject};
 
+use crate::simulation::gate::{Gate, Message, Request, Verdict};
 use crate::support::{
-    CONTROL, EVENTS, Writer, append, assert_exactly, found, ingest, kinds, open, options, store,
+    CONTROL, EVENTS, Member, Writer, append, assert_exactly, found, ingest, kinds, open, options, store,
 };
 
 /// Steps until the table has everything; each failure is a crash, after which a new process begins.
@@ -104,6 +105,66 @@ async fn the_log_is_truncated_only_below_what_the_table_has() {
     assert_eq!(progress.rows, 7);
     assert_eq!(log.offsets(EVENTS).await.expect("open"), 7..20);
     assert_eq!(running.status().borrow().lag_records(), 13);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_has_come_through_however_long_the_log_takes_to_let_go() {
+    let (log, store) = (Arc::new(MemoryLog::new()), store());
+    Writer::new(&log, 1).append(EVENTS, 5).await;
+    let (gate, mut requests) = Gate::new();
+    let (share, member) = Member::join_at(&log, gate);
+    share.send_replace(vec![EVENTS, CONTROL]);
+    let mut running = Ingest::new(member, open(&store).await, options()).expect("a share");
+    let status = running.status();
+    let mut truncations = 0;
+    store.arm(Step::Commit, Fault::Failed);
+    for fails in [true, false] {
+        let mut attempt = Box::pin(running.attempt());
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut attempt => {
+                    outcome.expect("it is tried again");
+                    break;
+                }
+                Some(message) = requests.recv() => {
+                    let Message::Arrived(request, verdict) = message else { continue };
+                    if request == Request::Truncate {
+                        truncations += 1;
+                        let status = status.borrow();
+                        assert!(status.failing_since.is_none() && status.lag_records() == 0, "{status:?}");
+                    }
+                    verdict.send(Verdict::Pass).expect("the request waits");
+                }
+            }
+        }
+        assert_eq!(status.borrow().failing_since.is_some(), fails);
+    }
+    assert_eq!(truncations, 1, "the log is asked where it has something to let go of");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_nothing_new_the_log_is_not_read() {
+    let (log, store) = (Arc::new(MemoryLog::with_partitions(16, 4)), store());
+    Writer::new(&log, 1).append(EVENTS, 3).await;
+    let (gate, mut requests) = Gate::new();
+    let (share, member) = Member::join_at(&log, gate);
+    share.send_replace((0..16).map(|partition| TopicPartition { partition, ..EVENTS }).collect());
+    let mut running = Ingest::new(member, open(&store).await, options()).expect("a share");
+    let mut step = Box::pin(running.step());
+    let mut reads = 0;
+    let progress = loop {
+        tokio::select! {
+            biased;
+            progress = &mut step => break progress.expect("committed"),
+            Some(message) = requests.recv() => {
+                let Message::Arrived(request, verdict) = message else { continue };
+                reads += u32::from(request == Request::Read);
+                verdict.send(Verdict::Pass).expect("the request waits");
+            }
+        }
+    };
+    assert_eq!((progress.rows, reads), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
