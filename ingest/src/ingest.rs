@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use retrace_eventlog::{EventLog, ReadError};
 use retrace_lake::{
-    Advance, CommitError, CompactionOptions, DataFile, DataFileWriter, Rows, Snapshot, Table, Version,
+    Advance, CommitError, CompactionOptions, DataFile, DataFileWriter, REMOVED_KEPT, Rows, Snapshot, Table,
+    Version,
 };
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use retrace_proto::{Envelope, OpenError};
@@ -31,7 +32,8 @@ pub struct Options {
     pub bytes_max: usize,
     /// How old a file that nobody names must be to be deleted.
     pub orphan_age_min: Duration,
-    /// How long a file that was merged is kept for whoever reads an older version.
+    /// How long a file that was merged is kept for whoever reads an older version. After [`REMOVED_KEPT`] it is not known any
+    /// more that it was.
     pub removed_age_min: Duration,
     /// Which files are merged.
     pub compaction: CompactionOptions,
@@ -44,7 +46,7 @@ impl Default for Options {
             rows_max: 128 * 1024,
             bytes_max: 64 * 1024 * 1024,
             orphan_age_min: Duration::from_secs(24 * 60 * 60),
-            removed_age_min: Duration::from_secs(24 * 60 * 60),
+            removed_age_min: REMOVED_KEPT,
             compaction: CompactionOptions::default(),
         }
     }

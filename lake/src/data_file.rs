@@ -43,6 +43,18 @@ impl DataFile {
     }
 }
 
+/// The columns of which a file's bounds are known, in the order of [`FileStats`].
+pub(crate) const STATS_COLUMNS: [&str; 8] = [
+    "topic",
+    "topic_partition",
+    "log_offset",
+    "appended_at",
+    "occurred_at",
+    "stream_id",
+    "stream_seq",
+    "session_id",
+];
+
 /// The bounds of a column's values that are not null. Both ends belong to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MinMax<T> {
@@ -135,21 +147,23 @@ impl FileStats {
 
     /// As the table's log keeps them (Delta protocol, "Per-file statistics").
     pub(crate) fn to_json(&self, rows: u64) -> String {
+        let all = [
+            values(self.topic.as_ref()),
+            values(self.topic_partition.as_ref()),
+            values(self.log_offset.as_ref()),
+            times(self.appended_at.as_ref()),
+            times(self.occurred_at.as_ref()),
+            values(self.stream_id.as_ref()),
+            values(self.stream_seq.as_ref()),
+            values(self.session_id.as_ref()),
+        ];
         let (mut least, mut most) = (Map::new(), Map::new());
-        let mut put = |name: &str, bounds: Option<(Value, Value)>| {
+        for (name, bounds) in STATS_COLUMNS.into_iter().zip(all) {
             if let Some((min, max)) = bounds {
                 least.insert(name.to_owned(), min);
                 most.insert(name.to_owned(), max);
             }
-        };
-        put("topic", values(self.topic.as_ref()));
-        put("topic_partition", values(self.topic_partition.as_ref()));
-        put("log_offset", values(self.log_offset.as_ref()));
-        put("appended_at", times(self.appended_at.as_ref()));
-        put("occurred_at", times(self.occurred_at.as_ref()));
-        put("stream_id", values(self.stream_id.as_ref()));
-        put("stream_seq", values(self.stream_seq.as_ref()));
-        put("session_id", values(self.session_id.as_ref()));
+        }
         json!({ "numRecords": rows, "minValues": least, "maxValues": most }).to_string()
     }
 

@@ -78,5 +78,5 @@ pub use rewrite::RewriteError;
 pub use rows::{RowKind, Rows};
 pub use schema::{PARTITION_COLUMNS, file_schema, schema};
 pub use sweep::{Sweeper, Swept};
-pub use table::{Miscount, Snapshot, Table, Version};
+pub use table::{Miscount, REMOVED_KEPT, Snapshot, Table, Version};
 pub use write::DataFileWriter;

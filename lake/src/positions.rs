@@ -96,18 +96,39 @@ impl Positions {
         store: &Arc<dyn ObjectStore>,
         version: Version,
     ) -> Result<(), LakeError> {
-        if self.unread == 0
-            && let Some((checkpoint, path)) = newest_checkpoint(store, version).await?
-        {
-            self.read_checkpoint(store, path).await?;
-            self.unread = checkpoint + 1;
+        if self.unread == 0 {
+            self.begin_at_checkpoint(store, version).await?;
         }
         while self.unread <= version {
             let path = Path::from(format!("_delta_log/{:020}.json", self.unread));
-            self.read_commit(&read(store, &path).await?)?;
-            self.unread += 1;
+            match read(store, &path).await {
+                Ok(commit) => {
+                    self.read_commit(&commit)?;
+                    self.unread += 1;
+                }
+                // Whoever read last so long ago finds that commits of then are no longer kept. A checkpoint has all of them.
+                Err(LakeError::Store { source: object_store::Error::NotFound { .. } })
+                    if self.begin_at_checkpoint(store, version).await? => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
+    }
+
+    /// Takes in the newest checkpoint, if there is one with something that was not read.
+    async fn begin_at_checkpoint(
+        &mut self,
+        store: &Arc<dyn ObjectStore>,
+        version: Version,
+    ) -> Result<bool, LakeError> {
+        match newest_checkpoint(store, version).await? {
+            Some((checkpoint, path)) if checkpoint >= self.unread => {
+                self.read_checkpoint(store, path).await?;
+                self.unread = checkpoint + 1;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn read_commit(&mut self, commit: &[u8]) -> Result<(), LakeError> {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deltalake::ensure_table_uri;
 use deltalake::kernel::{DataType, EagerSnapshot, PrimitiveType, StructField};
@@ -17,7 +18,7 @@ use tokio::sync::Mutex;
 use url::Url;
 use uuid::Uuid;
 
-use crate::data_file::{DataFile, FileStats};
+use crate::data_file::{DataFile, FileStats, STATS_COLUMNS};
 use crate::error::LakeError;
 use crate::location::{Location, Opened};
 use crate::positions::Positions;
@@ -31,6 +32,22 @@ const SCHEMA_PROPERTY: &str = "retrace.tableSchema";
 
 /// What this code writes. It refuses a table that says more.
 pub(crate) const TABLE_SCHEMA: u64 = 1;
+
+/// For how long the table's log remembers a file that was of the table, and how each version came about: after that nobody
+/// reads an older version. What is remembered is read and written again with every checkpoint.
+pub const REMOVED_KEPT: Duration = Duration::from_hours(24);
+
+/// What the table says of itself: what it is, and what Delta is to do with it ("Table properties" of Delta's documentation).
+fn properties() -> [(&'static str, Option<String>); 4] {
+    let kept = format!("interval {} seconds", REMOVED_KEPT.as_secs());
+    [
+        (SCHEMA_PROPERTY, Some(TABLE_SCHEMA.to_string())),
+        ("delta.deletedFileRetentionDuration", Some(kept.clone())),
+        ("delta.logRetentionDuration", Some(kept)),
+        // Whoever reads the log makes room for the bounds of each of these columns, and of 32 if none are named.
+        ("delta.dataSkippingStatsColumns", Some(STATS_COLUMNS.join(","))),
+    ]
+}
 
 /// How often opening tries what another process, which opens the table too, may have stood in the way of.
 const START_ATTEMPTS_MAX: u32 = 5;
@@ -230,7 +247,7 @@ impl Table {
             .with_table_name("events")
             .with_columns(columns)
             .with_partition_columns(PARTITION_COLUMNS)
-            .with_configuration([(SCHEMA_PROPERTY, Some(TABLE_SCHEMA.to_string()))])
+            .with_configuration(properties())
             .with_raise_if_key_not_exists(false)
             .await;
         match created {

@@ -185,6 +185,28 @@ async fn a_folder_keeps_files_statistics_and_positions_across_opening() {
     assert!(!times.may_hold(&(NOON_US - 1)) && !times.may_hold(&(NOON_US + 10_000)));
 }
 
+/// A process that was suspended for days, and the one that went on and cleaned the table's log up meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_read_last_before_commits_that_are_no_longer_kept_reads_on_from_a_checkpoint() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let [suspended, other] = [open(&store).await, open(&store).await];
+    let files = write(&other, 0, 3).await.expect("written");
+    other.commit(&files, &[advance(0, 3)]).await.expect("made");
+    assert_eq!(suspended.snapshot().await.expect("readable").position(topic(), 0), 3);
+    for n in 1..105 {
+        write_and_commit(&other, n * 3, n * 3 + 3).await.expect("one writer is never fenced");
+    }
+    let objects = other.store();
+    for version in 0..99 {
+        objects.delete(&Path::from(format!("_delta_log/{version:020}.json"))).await.expect("it was there");
+    }
+    let snapshot = suspended.snapshot().await.expect("readable");
+    let rows: u64 = snapshot.files().iter().map(|file| file.rows).sum();
+    assert_eq!((snapshot.position(topic(), 0), rows), (315, 315));
+    assert_eq!(snapshot.version(), other.snapshot().await.expect("readable").version());
+    write_and_commit(&suspended, 315, 318).await.expect("it goes on from there");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn statistics_and_positions_survive_a_checkpoint() {
     let store = FaultyStore::new(Arc::new(InMemory::new()));
