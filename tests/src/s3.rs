@@ -31,7 +31,7 @@ pub struct S3 {
     port: u16,
     /// Where it keeps each object as a file.
     buckets: PathBuf,
-    _leash: Leash,
+    leash: Leash,
 }
 
 impl S3 {
@@ -60,7 +60,7 @@ impl S3 {
         arguments.extend(s3_arguments(&format!("127.0.0.1:{port}"), &accounts, &folder_of_buckets));
         let leash = Leash::start(&folder, Path::new("env"), &arguments, None, Ending::Killed)
             .expect("the keeper starts");
-        let s3 = Self { port, buckets, _leash: leash };
+        let s3 = Self { port, buckets, leash };
         wait_for("the S3 server serves", PATIENCE, || s3.is_healthy().then_some(()));
         s3
     }
@@ -69,6 +69,12 @@ impl S3 {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.leash.pid()
     }
 
     /// Where it is.

@@ -34,12 +34,13 @@ pub(super) struct Line {
 }
 
 /// Curves that can be told apart, on light and on dark ground: two colours of each.
-const COLOURS: [(&str, &str); 5] = [
+const COLOURS: [(&str, &str); 6] = [
     ("#0969da", "#58a6ff"),
     ("#bc4c00", "#f0883e"),
     ("#1a7f37", "#3fb950"),
     ("#8250df", "#bc8cff"),
     ("#bf3989", "#f778ba"),
+    ("#6e7781", "#8b949e"),
 ];
 
 /// Points of a curve that are drawn. Of more, every second, third and so on is.

@@ -10,11 +10,11 @@ use super::Plan;
 use super::files::{behind, live};
 use super::load::Load;
 use super::measures::{
-    BEHIND, BYTES, FILES, FILES_OF_A_KIND, LAG, LATE, LOG_FILES, OBJECTS, PEAKS, PROCESSES, RATE, Sample,
+    BEHIND, BYTES, CPU, FILES, FILES_OF_A_KIND, LAG, LATE, LOG_FILES, OBJECTS, PEAKS, PROCESSES, RATE, Sample,
 };
 use super::questions::Questions;
 use super::services::Services;
-use crate::bench::process::{peak_kib, resident_kib};
+use crate::bench::process::{cpu_us_of_all, peak_kib, resident_kib};
 use crate::files_under;
 
 /// With the first look, and so many looks later again, comes the question that reads everything.
@@ -32,8 +32,16 @@ pub(super) struct Watcher<'a> {
     services: &'a Services<'a>,
     table: Table,
     questions: Questions,
-    /// When it looked last, and how many commands had been answered by then.
-    before: (Duration, u64),
+    before: Before,
+}
+
+/// What it saw when it looked last.
+#[derive(Debug, Default)]
+struct Before {
+    at: Duration,
+    answered: u64,
+    /// Microseconds of CPU time that processes had used, in the order of [`CPU`].
+    cpu_us: [f64; CPU.len()],
 }
 
 impl<'a> Watcher<'a> {
@@ -43,13 +51,13 @@ impl<'a> Watcher<'a> {
         // It is there. That the store is tried is all that is written.
         let table = Table::open_or_create(&location).await.expect("the services have opened it");
         let questions = Questions::prepare(services).await;
-        Self { services, table, questions, before: (Duration::ZERO, 0) }
+        Self { services, table, questions, before: Before::default() }
     }
 
     /// Looks, for the n-th time from 0 on.
     pub(super) async fn look(&mut self, load: &Load, number: u64) -> Sample {
         let mut sample = Sample::at(load.at());
-        self.note_load(&mut sample, load);
+        self.note_rates(&mut sample, load);
         for (index, pid) in self.services.pids().into_iter().enumerate() {
             sample.set(PROCESSES[index], resident_kib(pid) / 1024.0);
             sample.set(PEAKS[index], peak_kib(pid) / 1024.0);
@@ -64,15 +72,24 @@ impl<'a> Watcher<'a> {
         sample
     }
 
-    fn note_load(&mut self, sample: &mut Sample, load: &Load) {
-        let (before, answered_before) = self.before;
-        let answered = load.answered();
-        let seconds = (sample.at - before).as_secs_f64();
-        if seconds > 0.0 {
-            sample.set(RATE, count(answered - answered_before) / seconds);
-        }
+    /// What there was of it in each second since the look before.
+    fn note_rates(&mut self, sample: &mut Sample, load: &Load) {
+        let store = self.services.s3.pid();
+        let pids = self.services.pids().into_iter().chain([store]);
+        let mut now = Before { at: sample.at, answered: load.answered(), ..Before::default() };
+        now.cpu_us.iter_mut().zip(pids).for_each(|(us, pid)| *us = cpu_us_of_all(pid));
+        let before = std::mem::replace(&mut self.before, now);
+        let seconds = (sample.at - before.at).as_secs_f64();
         sample.set(LATE, load.late().as_secs_f64() * 1e3);
-        self.before = (sample.at, answered);
+        // The first look would count what came before the load.
+        if before.at.is_zero() {
+            return;
+        }
+        sample.set(RATE, count(self.before.answered - before.answered) / seconds);
+        for (index, name) in CPU.into_iter().enumerate() {
+            let us = self.before.cpu_us[index] - before.cpu_us[index];
+            sample.set(name, us / 1e4 / seconds);
+        }
     }
 
     /// The server keeps each object as a file.

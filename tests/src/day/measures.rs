@@ -29,6 +29,10 @@ pub(super) const PROCESSES: [&str; 5] = ["proxy 1", "proxy 2", "ingest 1", "inge
 pub(super) const PEAKS: [&str; 5] =
     ["proxy 1 at most", "proxy 2 at most", "ingest 1 at most", "ingest 2 at most", "query at most"];
 
+/// The share of a core that each of them used since the look before, and what the store used.
+pub(super) const CPU: [&str; 6] =
+    ["proxy 1, CPU", "proxy 2, CPU", "ingest 1, CPU", "ingest 2, CPU", "query, CPU", "S3 server, CPU"];
+
 pub(super) const FILES: &str = "live data files";
 pub(super) const FILES_OF_A_KIND: &str = "small files of one kind, at most";
 pub(super) const BYTES: &str = "bytes of live data files";
@@ -49,6 +53,7 @@ pub(super) const LATE: &str = "the latest command after its time";
 
 const MEMORY: &str = "Resident memory";
 const PEAK: &str = "Resident memory, at most since the start";
+const PROCESSOR: &str = "CPU time";
 const LIVE: &str = "Files of the table";
 const SIZE: &str = "Size of the table";
 const BUCKET: &str = "What lies in the bucket";
@@ -60,7 +65,7 @@ const DONE: &str = "The load";
 const LATENESS: &str = "How late the load is";
 
 /// All of it, by panels.
-pub(super) const COLUMNS: [Column; 27] = [
+pub(super) const COLUMNS: [Column; 33] = [
     column(MEMORY, "MiB", PROCESSES[0]),
     column(MEMORY, "MiB", PROCESSES[1]),
     column(MEMORY, "MiB", PROCESSES[2]),
@@ -71,6 +76,12 @@ pub(super) const COLUMNS: [Column; 27] = [
     column(PEAK, "MiB", PEAKS[2]),
     column(PEAK, "MiB", PEAKS[3]),
     column(PEAK, "MiB", PEAKS[4]),
+    column(PROCESSOR, "% of a core", CPU[0]),
+    column(PROCESSOR, "% of a core", CPU[1]),
+    column(PROCESSOR, "% of a core", CPU[2]),
+    column(PROCESSOR, "% of a core", CPU[3]),
+    column(PROCESSOR, "% of a core", CPU[4]),
+    column(PROCESSOR, "% of a core", CPU[5]),
     column(LIVE, "files", FILES),
     column(LIVE, "files", FILES_OF_A_KIND),
     column(SIZE, "MiB", BYTES),

@@ -142,7 +142,7 @@ fn write_meaning(out: &mut String) -> std::fmt::Result {
          bounds or ids say in which files their rows are. Files are merged by size, so that of each size there are fewer \
          than eight for each day, class and topic partition, and those that come meanwhile.\n\
          * **What was recorded grows**: the bytes of live files. Objects in the bucket grow faster, since what was merged is kept \
-         for a day, and the table's own log has a file for each commit until they are cleaned up; no hour shows the end of that.\n\
+         for a day, and so is the file that the table's own log has for each commit; no hour shows the end of that.\n\
          * **A question that reads every session takes longer the more there are.** Bound it by time or by ids, which begin with \
          their time: `session_id >= '…'`.\n"
     )
