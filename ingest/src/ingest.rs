@@ -32,8 +32,8 @@ pub struct Options {
     pub bytes_max: usize,
     /// How old a file that nobody names must be to be deleted.
     pub orphan_age_min: Duration,
-    /// How long a file that was merged is kept for whoever reads an older version. After [`REMOVED_KEPT`] it is not known any
-    /// more that it was.
+    /// How long a file that was merged is kept for whoever reads an older version: [`REMOVED_KEPT`], or less. The table's log
+    /// does not remember it much longer.
     pub removed_age_min: Duration,
     /// Which files are merged.
     pub compaction: CompactionOptions,

@@ -69,15 +69,17 @@ impl Table {
     /// 1. The caller has written the files ([`Table::data_files`]). *Crash:* files that no version names. Positions have
     ///    not moved, so the same records are written again to other files, and once these are committed a
     ///    [`Sweeper`](crate::Sweeper) takes the first away.
-    /// 2. Read the newest version. If all positions are already where they should go and the files are in the table,
-    ///    an earlier attempt came through: done. If any position is not where the caller left it, the caller is
+    /// 2. Read the newest version. If all positions are already where they should go, or beyond, and the files are in
+    ///    the table, an earlier attempt came through: done. If any position is not where the caller left it, the caller is
     ///    fenced. *Crash:* as after 1.
     /// 3. Put the next version, which must not exist: files and positions in one object. If another writer took that
     ///    number, the library reads what it wrote: another app id of ours there means step 4, anything else the next
     ///    number. That, and step 2, make each position a compare-and-swap; the library alone would let it go
     ///    backwards. *Crash:* the put happened or it did not, and the restarted writer reads in step 2 which.
-    /// 4. If the put failed, its outcome is not known: a store may answer an error for what it did, or did late. Read
-    ///    the newest version and decide as in step 2; if the positions have not moved, the caller tries again.
+    /// 4. Read the newest version and decide as in step 2; if the positions have not moved, the caller tries again. A put that
+    ///    failed may have been made all the same: a store may answer an error for what it did, or did late. And one that did
+    ///    not fail may be of no effect, below the newest version: its number was free because the log had been cleaned up
+    ///    there, as where this process was suspended for days or the clock of whoever cleans up is days ahead.
     /// 5. Now and then, write a checkpoint of the table's log, and delete what of it has expired. *Crash or failure:* the log
     ///    is read from an earlier one. It never fails a commit, which is made since 3.
     ///
@@ -93,16 +95,17 @@ impl Table {
             Standing::Fenced(error) => return Err(error),
             Standing::Open => {}
         }
-        let failed = match self.put_advances(&loaded, files, advances).await {
-            Ok(version) => return Ok(version),
-            Err(error) => error,
-        };
-        tracing::warn!("a commit failed or its outcome is not known, reading the table back");
+        let put = self.put_advances(&loaded, files, advances).await;
+        if put.is_err() {
+            tracing::warn!("a commit failed or its outcome is not known, reading the table back");
+        }
         let now = self.load().await.map_err(retry)?;
         match self.standing(&now, files, advances).await.map_err(retry)? {
             Standing::Made(version) => Ok(version),
             Standing::Fenced(error) => Err(error),
-            Standing::Open => Err(CommitError::Retry { source: LakeError::delta(failed) }),
+            Standing::Open => {
+                Err(CommitError::Retry { source: put.map_or_else(LakeError::delta, |_| LakeError::Stale) })
+            }
         }
     }
 
@@ -138,7 +141,8 @@ impl Table {
         let Some(moved) = advances.iter().find(|advance| stands(advance) != advance.from_inclusive) else {
             return Ok(Standing::Open);
         };
-        let arrived = advances.iter().all(|advance| stands(advance) == advance.to_exclusive);
+        // Or beyond: another writer may have gone on from there meanwhile.
+        let arrived = advances.iter().all(|advance| stands(advance) >= advance.to_exclusive);
         if arrived && self.has_had(now, files.first()).await? {
             return Ok(Standing::Made(snapshot.version()));
         }

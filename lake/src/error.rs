@@ -68,6 +68,12 @@ pub enum LakeError {
         #[source]
         source: Box<DeltaTableError>,
     },
+    /// A commit came to nothing: below the newest version, where the log had been cleaned up.
+    #[error(
+        "the commit is not part of the table's log, which was cleaned up meanwhile: if this comes again, compare the clocks of the \
+         machines and of the store"
+    )]
+    Stale,
     /// Files were taken out of the table, or put into it, by somebody else.
     #[error("{0} (nothing was deleted)")]
     Miscount(#[from] Miscount),

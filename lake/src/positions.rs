@@ -33,6 +33,10 @@ pub(crate) struct Positions {
     unread: Version,
 }
 
+/// Who lacks so many commits looks for a checkpoint, of which there is one in as many (Delta's `delta.checkpointInterval`), instead
+/// of reading them one after the other.
+const FAR_BEHIND: Version = 100;
+
 /// The app id that counts the commits that rewrite files.
 pub(crate) const REWRITES: &str = "rewrites";
 
@@ -96,7 +100,7 @@ impl Positions {
         store: &Arc<dyn ObjectStore>,
         version: Version,
     ) -> Result<(), LakeError> {
-        if self.unread == 0 {
+        if self.unread == 0 || version.saturating_sub(self.unread) >= FAR_BEHIND {
             self.begin_at_checkpoint(store, version).await?;
         }
         while self.unread <= version {
@@ -106,7 +110,7 @@ impl Positions {
                     self.read_commit(&commit)?;
                     self.unread += 1;
                 }
-                // Whoever read last so long ago finds that commits of then are no longer kept. A checkpoint has all of them.
+                // The log was cleaned up meanwhile.
                 Err(LakeError::Store { source: object_store::Error::NotFound { .. } })
                     if self.begin_at_checkpoint(store, version).await? => {}
                 Err(error) => return Err(error),
@@ -115,20 +119,19 @@ impl Positions {
         Ok(())
     }
 
-    /// Takes in the newest checkpoint, if there is one with something that was not read.
+    /// Begins anew with the newest checkpoint, which has all there is to know, if it has anything that was not read.
     async fn begin_at_checkpoint(
         &mut self,
         store: &Arc<dyn ObjectStore>,
         version: Version,
     ) -> Result<bool, LakeError> {
-        match newest_checkpoint(store, version).await? {
-            Some((checkpoint, path)) if checkpoint >= self.unread => {
-                self.read_checkpoint(store, path).await?;
-                self.unread = checkpoint + 1;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+        let Some((checkpoint, path)) = newest_checkpoint(store, self.unread, version).await? else {
+            return Ok(false);
+        };
+        let mut read = Self { unread: checkpoint + 1, ..Self::default() };
+        read.read_checkpoint(store, path).await?;
+        *self = read;
+        Ok(true)
     }
 
     fn read_commit(&mut self, commit: &[u8]) -> Result<(), LakeError> {
@@ -187,19 +190,19 @@ async fn read(store: &Arc<dyn ObjectStore>, path: &Path) -> Result<Bytes, LakeEr
     store.get(path).await.map_err(failed)?.bytes().await.map_err(failed)
 }
 
-/// The newest checkpoint at or below `version`, of the one form that this project writes.
+/// The newest checkpoint from `least` up to `version`, of the one form that this project writes.
 async fn newest_checkpoint(
     store: &Arc<dyn ObjectStore>,
+    least: Version,
     version: Version,
 ) -> Result<Option<(Version, Path)>, LakeError> {
-    let log = Path::from("_delta_log");
-    let found = store.list(Some(&log)).try_filter_map(|meta| async move {
+    let (log, before) = (Path::from("_delta_log"), Path::from(format!("_delta_log/{least:020}")));
+    let found = store.list_with_offset(Some(&log), &before).try_filter_map(|meta| async move {
         let name = meta.location.filename().unwrap_or_default();
         let digits = name.strip_suffix(".checkpoint.parquet").filter(|digits| digits.len() == 20);
         let checkpoint = digits.and_then(|digits| digits.parse::<Version>().ok());
-        Ok(checkpoint
-            .filter(|checkpoint| *checkpoint <= version)
-            .map(|version| (version, meta.location.clone())))
+        let checkpoint = checkpoint.filter(|checkpoint| (least..=version).contains(checkpoint));
+        Ok(checkpoint.map(|version| (version, meta.location.clone())))
     });
     let found: Vec<_> = found.try_collect().await.map_err(|source| LakeError::Store { source })?;
     Ok(found.into_iter().max_by_key(|(version, _)| *version))

@@ -33,13 +33,16 @@ const SCHEMA_PROPERTY: &str = "retrace.tableSchema";
 /// What this code writes. It refuses a table that says more.
 pub(crate) const TABLE_SCHEMA: u64 = 1;
 
-/// For how long the table's log remembers a file that was of the table, and how each version came about: after that nobody
-/// reads an older version. What is remembered is read and written again with every checkpoint.
+/// For how long a file is kept that is of the table no more, for whoever reads an older version.
 pub const REMOVED_KEPT: Duration = Duration::from_hours(24);
+
+/// For how long, at least, the table's log remembers such a file, and how each version came about: longer by what clocks differ,
+/// wrong time zones included. Each checkpoint has all files that are remembered, so that it must end.
+const LOG_KEPT: Duration = Duration::from_hours(36);
 
 /// What the table says of itself: what it is, and what Delta is to do with it ("Table properties" of Delta's documentation).
 fn properties() -> [(&'static str, Option<String>); 4] {
-    let kept = format!("interval {} seconds", REMOVED_KEPT.as_secs());
+    let kept = format!("interval {} seconds", LOG_KEPT.as_secs());
     [
         (SCHEMA_PROPERTY, Some(TABLE_SCHEMA.to_string())),
         ("delta.deletedFileRetentionDuration", Some(kept.clone())),

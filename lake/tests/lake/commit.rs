@@ -1,13 +1,22 @@
 //! The commit protocol: each step failing in each way, two writers, restarts, and tables that are not ours.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use retrace_lake::faults::{Fault, FaultyStore, Step};
+use retrace_lake::faults::{Fault, FaultyStore, Judge, Step};
 use retrace_lake::{Advance, CommitError, DataFile, LakeError, Location, Rows, Table};
 use retrace_proto::{Event, Id, Subject};
+use tokio::sync::Notify;
+use url::Url;
 
 use crate::support::{EVENTS, NOON_US, id, sealed};
 
@@ -185,34 +194,140 @@ async fn a_folder_keeps_files_statistics_and_positions_across_opening() {
     assert!(!times.may_hold(&(NOON_US - 1)) && !times.may_hold(&(NOON_US + 10_000)));
 }
 
+/// Holds up the first commit until it is told to go on.
+#[derive(Debug, Default)]
+struct HoldsUpOne {
+    has_begun: AtomicBool,
+    begun: Notify,
+    go: Notify,
+}
+
+#[async_trait]
+impl Judge for HoldsUpOne {
+    async fn judge(&self, step: Step) -> Option<Fault> {
+        if step == Step::Commit && !self.has_begun.swap(true, Ordering::SeqCst) {
+            self.begun.notify_one();
+            self.go.notified().await;
+        }
+        None
+    }
+
+    fn ended(&self, _step: Step) {}
+}
+
+/// Commits each offset on its own, of another topic partition than the other tests' one.
+async fn commit_elsewhere(table: &Table, offsets: Range<u64>) {
+    for offset in offsets {
+        let files = write(table, offset, offset + 1).await.expect("written");
+        let elsewhere = Advance { partition: 1, ..advance(offset, offset + 1) };
+        table.commit(&files, &[elsewhere]).await.expect("made");
+    }
+}
+
+async fn clean_up(store: &dyn ObjectStore, below: u64) {
+    for version in 0..below {
+        store.delete(&Path::from(format!("_delta_log/{version:020}.json"))).await.expect("it was there");
+    }
+}
+
 /// A process that was suspended for days, and the one that went on and cleaned the table's log up meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_read_last_before_commits_that_are_no_longer_kept_reads_on_from_a_checkpoint() {
     let store = FaultyStore::new(Arc::new(InMemory::new()));
-    let [suspended, other] = [open(&store).await, open(&store).await];
-    let files = write(&other, 0, 3).await.expect("written");
-    other.commit(&files, &[advance(0, 3)]).await.expect("made");
+    let [suspended, late, other] = [open(&store).await, open(&store).await, open(&store).await];
+    write_and_commit(&other, 0, 3).await.expect("made");
     assert_eq!(suspended.snapshot().await.expect("readable").position(topic(), 0), 3);
-    for n in 1..105 {
-        write_and_commit(&other, n * 3, n * 3 + 3).await.expect("one writer is never fenced");
+    commit_elsewhere(&other, 0..50).await;
+    assert_eq!(late.snapshot().await.expect("readable").position(topic(), 1), 50);
+    commit_elsewhere(&other, 50..105).await;
+    clean_up(&*other.store(), 99).await;
+    for table in [&suspended, &late] {
+        let snapshot = table.snapshot().await.expect("readable");
+        let rows: u64 = snapshot.files().iter().map(|file| file.rows).sum();
+        assert_eq!((snapshot.position(topic(), 0), snapshot.position(topic(), 1), rows), (3, 105, 108));
+        assert_eq!(snapshot.version(), other.snapshot().await.expect("readable").version());
     }
-    let objects = other.store();
-    for version in 0..99 {
-        objects.delete(&Path::from(format!("_delta_log/{version:020}.json"))).await.expect("it was there");
+    write_and_commit(&suspended, 3, 6).await.expect("it goes on from there");
+}
+
+/// The number that it wanted is free again, far below the newest version, where nobody looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_put_where_the_log_was_cleaned_up_is_not_taken_for_made() {
+    let objects = Arc::new(InMemory::new());
+    let (judge, others) = (Arc::new(HoldsUpOne::default()), FaultyStore::new(Arc::clone(&objects) as _));
+    let other = open(&others).await;
+    write_and_commit(&other, 0, 3).await.expect("made");
+    let slow = open(&FaultyStore::judged(Arc::clone(&objects) as _, Arc::clone(&judge) as _)).await;
+    let files = write(&slow, 3, 6).await.expect("written");
+    let committing = tokio::spawn({
+        let (slow, files) = (slow.clone(), files.clone());
+        async move { slow.commit(&files, &[advance(3, 6)]).await }
+    });
+    judge.begun.notified().await;
+    commit_elsewhere(&other, 0..105).await;
+    clean_up(&*objects, 99).await;
+    judge.go.notify_one();
+    let outcome = committing.await.expect("no panic");
+    assert!(matches!(outcome, Err(CommitError::Retry { source: LakeError::Stale })), "{outcome:?}");
+    assert_eq!(found(&others).await, (108, 3));
+    slow.commit(&files, &[advance(3, 6)]).await.expect("made now");
+    assert_eq!(found(&others).await, (111, 6));
+}
+
+/// A thousand versions, of somebody else who moves no position, and all of them old.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_cleaned_up_below_its_newest_checkpoint_once_it_is_old() {
+    const OLD: Duration = Duration::from_hours(48);
+    let folder = tempfile::tempdir().expect("a folder");
+    let location = Location { url: folder.path().display().to_string(), options: Default::default() };
+    let open = async || Table::open_or_create(&location).await.expect("a table");
+    let [table, suspended] = [open().await, open().await];
+    let log = folder.path().join("_delta_log");
+    let first = fs::read_to_string(log.join(format!("{:020}.json", 0))).expect("version 0");
+    for kept in ["delta.logRetentionDuration", "delta.deletedFileRetentionDuration"] {
+        assert!(first.contains(&format!("\"{kept}\":\"interval 129600 seconds\"")), "{first}");
     }
-    let snapshot = suspended.snapshot().await.expect("readable");
-    let rows: u64 = snapshot.files().iter().map(|file| file.rows).sum();
-    assert_eq!((snapshot.position(topic(), 0), rows), (315, 315));
-    assert_eq!(snapshot.version(), other.snapshot().await.expect("readable").version());
-    write_and_commit(&suspended, 315, 318).await.expect("it goes on from there");
+    for version in 1..=1000 {
+        let commit = format!("{{\"txn\":{{\"appId\":\"another\",\"version\":{version}}}}}\n");
+        fs::write(log.join(format!("{version:020}.json")), commit).expect("written");
+    }
+    let url = Url::from_directory_path(folder.path()).expect("a path");
+    let delta = deltalake::open_table(url).await.expect("a table");
+    deltalake::checkpoints::create_checkpoint(&delta, None).await.expect("written");
+    let logs = || {
+        let all = fs::read_dir(&log).expect("a log").map(|entry| entry.expect("readable").path());
+        all.filter(|path| path.is_file()).collect::<Vec<_>>()
+    };
+    assert_eq!(logs().len(), 1001 + 1 + 1, "versions, a checkpoint, and the hint at it");
+    for path in logs() {
+        let file = fs::File::options().append(true).open(path).expect("writable");
+        file.set_modified(SystemTime::now() - OLD).expect("it can be set");
+    }
+    write_and_commit(&table, 0, 3).await.expect("made");
+    let mut kept: Vec<_> = logs().iter().filter_map(|path| Some(path.file_name()?.to_owned())).collect();
+    kept.sort_unstable();
+    let of = |version: u64, kind: &str| format!("{version:020}.{kind}");
+    let left =
+        [of(1000, "checkpoint.parquet"), of(1000, "json"), of(1001, "json"), "_last_checkpoint".into()];
+    assert_eq!(kept, left.map(OsString::from));
+    for reader in [suspended, open().await] {
+        let snapshot = reader.snapshot().await.expect("readable");
+        let found = (snapshot.version(), snapshot.position(topic(), 0), snapshot.files().len());
+        assert_eq!(found, (1001, 3, 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statistics_and_positions_survive_a_checkpoint() {
     let store = FaultyStore::new(Arc::new(InMemory::new()));
     let table = open(&store).await;
+    let mut before = BTreeMap::new();
     for n in 0..105 {
         write_and_commit(&table, n, n + 1).await.expect("made");
+        if n == 90 {
+            let snapshot = table.snapshot().await.expect("readable");
+            before.extend(snapshot.files().iter().map(|file| (file.path.clone(), file.stats.clone())));
+        }
     }
     let log: Vec<_> = futures::TryStreamExt::try_collect(table.store().list(None)).await.expect("listed");
     let checkpoints = log
@@ -226,7 +341,9 @@ async fn statistics_and_positions_survive_a_checkpoint() {
         let known = file.stats.log_offset.as_ref().expect("known after a checkpoint");
         assert!(file.stats.appended_at.as_ref().expect("known").may_hold(&(NOON_US + known.min_inclusive)));
         offsets.push(known.min_inclusive);
+        before.remove(&file.path).iter().for_each(|before| assert_eq!(*before, file.stats));
     }
+    assert!(before.is_empty(), "{before:?}");
     offsets.sort_unstable();
     assert_eq!(offsets, (0..105).collect::<Vec<_>>());
 }
