@@ -53,7 +53,7 @@ pub(super) const LATE: &str = "the latest command after its time";
 
 const MEMORY: &str = "Resident memory";
 const PEAK: &str = "Resident memory, at most since the start";
-const PROCESSOR: &str = "CPU time";
+const PROCESSOR: &str = "CPU time, of one core";
 const LIVE: &str = "Files of the table";
 const SIZE: &str = "Size of the table";
 const BUCKET: &str = "What lies in the bucket";
@@ -76,12 +76,12 @@ pub(super) const COLUMNS: [Column; 33] = [
     column(PEAK, "MiB", PEAKS[2]),
     column(PEAK, "MiB", PEAKS[3]),
     column(PEAK, "MiB", PEAKS[4]),
-    column(PROCESSOR, "% of a core", CPU[0]),
-    column(PROCESSOR, "% of a core", CPU[1]),
-    column(PROCESSOR, "% of a core", CPU[2]),
-    column(PROCESSOR, "% of a core", CPU[3]),
-    column(PROCESSOR, "% of a core", CPU[4]),
-    column(PROCESSOR, "% of a core", CPU[5]),
+    column(PROCESSOR, "%", CPU[0]),
+    column(PROCESSOR, "%", CPU[1]),
+    column(PROCESSOR, "%", CPU[2]),
+    column(PROCESSOR, "%", CPU[3]),
+    column(PROCESSOR, "%", CPU[4]),
+    column(PROCESSOR, "%", CPU[5]),
     column(LIVE, "files", FILES),
     column(LIVE, "files", FILES_OF_A_KIND),
     column(SIZE, "MiB", BYTES),
