@@ -5,19 +5,17 @@ use std::ffi::OsString;
 use std::fs;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use retrace_lake::faults::{Fault, FaultyStore, Judge, Step};
+use retrace_lake::faults::{Fault, FaultyStore, Step};
 use retrace_lake::{Advance, CommitError, DataFile, LakeError, Location, Rows, Table};
 use retrace_proto::{Event, Id, Subject};
-use tokio::sync::Notify;
 use url::Url;
 
+use crate::compact::Held;
 use crate::support::{EVENTS, NOON_US, id, sealed};
 
 fn topic() -> Id {
@@ -194,27 +192,6 @@ async fn a_folder_keeps_files_statistics_and_positions_across_opening() {
     assert!(!times.may_hold(&(NOON_US - 1)) && !times.may_hold(&(NOON_US + 10_000)));
 }
 
-/// Holds up the first commit until it is told to go on.
-#[derive(Debug, Default)]
-struct HoldsUpOne {
-    has_begun: AtomicBool,
-    begun: Notify,
-    go: Notify,
-}
-
-#[async_trait]
-impl Judge for HoldsUpOne {
-    async fn judge(&self, step: Step) -> Option<Fault> {
-        if step == Step::Commit && !self.has_begun.swap(true, Ordering::SeqCst) {
-            self.begun.notify_one();
-            self.go.notified().await;
-        }
-        None
-    }
-
-    fn ended(&self, _step: Step) {}
-}
-
 /// Commits each offset on its own, of another topic partition than the other tests' one.
 async fn commit_elsewhere(table: &Table, offsets: Range<u64>) {
     for offset in offsets {
@@ -254,7 +231,7 @@ async fn who_read_last_before_commits_that_are_no_longer_kept_reads_on_from_a_ch
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_is_put_where_the_log_was_cleaned_up_is_not_taken_for_made() {
     let objects = Arc::new(InMemory::new());
-    let (judge, others) = (Arc::new(HoldsUpOne::default()), FaultyStore::new(Arc::clone(&objects) as _));
+    let (judge, others) = (Arc::new(Held::default()), FaultyStore::new(Arc::clone(&objects) as _));
     let other = open(&others).await;
     write_and_commit(&other, 0, 3).await.expect("made");
     let slow = open(&FaultyStore::judged(Arc::clone(&objects) as _, Arc::clone(&judge) as _)).await;
@@ -263,13 +240,14 @@ async fn a_commit_that_is_put_where_the_log_was_cleaned_up_is_not_taken_for_made
         let (slow, files) = (slow.clone(), files.clone());
         async move { slow.commit(&files, &[advance(3, 6)]).await }
     });
-    judge.begun.notified().await;
+    judge.arrived.notified().await;
     commit_elsewhere(&other, 0..105).await;
     clean_up(&*objects, 99).await;
-    judge.go.notify_one();
+    judge.goes_on.notify_one();
     let outcome = committing.await.expect("no panic");
     assert!(matches!(outcome, Err(CommitError::Retry { source: LakeError::Stale })), "{outcome:?}");
     assert_eq!(found(&others).await, (108, 3));
+    judge.goes_on.notify_one();
     slow.commit(&files, &[advance(3, 6)]).await.expect("made now");
     assert_eq!(found(&others).await, (111, 6));
 }
@@ -287,6 +265,8 @@ async fn the_log_is_cleaned_up_below_its_newest_checkpoint_once_it_is_old() {
     for kept in ["delta.logRetentionDuration", "delta.deletedFileRetentionDuration"] {
         assert!(first.contains(&format!("\"{kept}\":\"interval 129600 seconds\"")), "{first}");
     }
+    let columns = "topic,topic_partition,log_offset,appended_at,occurred_at,stream_id,stream_seq,session_id";
+    assert!(first.contains(&format!("\"delta.dataSkippingStatsColumns\":\"{columns}\"")), "{first}");
     for version in 1..=1000 {
         let commit = format!("{{\"txn\":{{\"appId\":\"another\",\"version\":{version}}}}}\n");
         fs::write(log.join(format!("{version:020}.json")), commit).expect("written");
@@ -364,6 +344,17 @@ async fn what_is_known_of_the_table_survives_a_read_that_fails() {
     assert_eq!(reader.snapshot().await.expect("readable").position(topic(), 0), 51);
     let gets = store.gets() - before;
     assert!(gets < 10, "{gets} objects were read for one new version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_far_behind_reads_a_checkpoint_and_not_each_commit_before_it() {
+    let store = FaultyStore::new(Arc::new(InMemory::new()));
+    let (table, reader) = (open(&store).await, open(&store).await);
+    commit_elsewhere(&table, 0..105).await;
+    let before = store.gets();
+    assert_eq!(reader.snapshot().await.expect("readable").position(topic(), 1), 105);
+    let gets = store.gets() - before;
+    assert!(gets < 50, "{gets} objects were read for 105 new versions");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -186,9 +186,9 @@ async fn every_step_failing_in_every_way_leaves_each_row_once() {
 
 /// Lets a commit wait before it is put, until it may go on.
 #[derive(Debug, Default)]
-struct Held {
-    arrived: Notify,
-    goes_on: Notify,
+pub(crate) struct Held {
+    pub(crate) arrived: Notify,
+    pub(crate) goes_on: Notify,
 }
 
 #[async_trait]
