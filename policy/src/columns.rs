@@ -41,6 +41,8 @@ use crate::statement::Backslash;
 pub use deny::*;
 pub use session::{NAMES_PER_SESSION_MAX, Session, SessionName, Terms};
 
+use session::writes_settings;
+
 /// Literals that one statement may compare with masked columns.
 pub const GUESSES_PER_STATEMENT_MAX: u32 = 3;
 
@@ -184,6 +186,9 @@ fn judged(
     let mut session = std::borrow::Cow::Borrowed(session);
     let mut allowance = Allowance::pass();
     for statement in &facts.statements {
+        if writes_settings(statement) {
+            return Err(LEXED_OTHERWISE);
+        }
         let one = statement::judge(&session, statement, catalogue, resolved)?;
         if !one.names.is_empty() {
             session.to_mut().remember(&one);

@@ -82,7 +82,8 @@ pub fn first_words(sql: &[u8], backslash: Backslash) -> impl Iterator<Item = &[u
 }
 
 /// The names that PREPARE and DEALLOCATE among the statements of `sql` give another meaning, in order, as PostgreSQL reads
-/// them: folded to lower case unless quoted. `ALL` is no name and stands among them as `all`.
+/// them: folded to lower case unless quoted. `ALL` is no name and stands among them as `all`; so does a name that
+/// may be read in several ways, by escapes, an encoding, or its length.
 pub fn redefined_names(sql: &[u8], backslash: Backslash) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     let mut words: Option<usize> = Some(0);
@@ -104,7 +105,14 @@ pub fn redefined_names(sql: &[u8], backslash: Backslash) -> Vec<Vec<u8>> {
     names
 }
 
+/// Longest name, in bytes; longer ones are cut (`NAMEDATALEN`).
+const NAME_BYTES_MAX: usize = 63;
+
 fn name(text: &[u8], kind: TokenKind) -> Vec<u8> {
+    let escaped = kind == TokenKind::QuotedName && !text.starts_with(b"\"");
+    if escaped || !text.is_ascii() || text.len() > NAME_BYTES_MAX {
+        return b"all".to_vec();
+    }
     if kind != TokenKind::QuotedName {
         return text.to_ascii_lowercase();
     }
@@ -336,6 +344,9 @@ mod tests {
             ("deallocate S1", &["s1"][..]),
             ("DEALLOCATE PREPARE \"S\"\"1\"; select 1; /* x */ prepare b (int) as select $1", &["S\"1", "b"]),
             ("deallocate all", &["all"]),
+            (r#"deallocate U&"\0073""#, &["all"]),
+            ("deallocate \"é\"; prepare É as select 1", &["all", "all"]),
+            ("deallocate a23456789b23456789c23456789d23456789e23456789f23456789g23456789h2345", &["all"]),
             ("select 'deallocate x'; execute prepare", &[]),
         ] {
             let names = redefined_names(sql.as_bytes(), Backslash::Plain);

@@ -87,6 +87,14 @@ fn settings_that_change_how_statements_are_read_are_denied() {
         ("select set_config(name, 'off', false) from pg_settings", Deny("columns.session")),
         ("select set_config('client_encoding', $1, false)", Deny("columns.session")),
         (
+            "update pg_settings set setting = 'off' where name = 'standard_conforming_strings'",
+            Deny("columns.session"),
+        ),
+        (
+            "with x as (update pg_catalog.pg_settings set setting = 'off' returning 1) select 1",
+            Deny("columns.session"),
+        ),
+        (
             "select set_config(is_local => false, setting_name => 'client_encoding', new_value => 'big5')",
             Deny("columns.session"),
         ),

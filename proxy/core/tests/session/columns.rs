@@ -80,6 +80,35 @@ fn an_execute_is_masked_by_the_description_right_before_it() {
 }
 
 #[test]
+fn a_statement_whose_name_a_batch_gives_away_is_not_taken_for_what_it_was() {
+    let run = |sql: &str| [parse("", sql, &[]), bind("", 0, &[], 0), execute()].concat();
+    for away in ["deallocate s", "deallocate U&\"\\0073\"", "deallocate all"] {
+        let mut bench = masked();
+        bench.client(&[parse("s", "select 1", &[]), sync()].concat());
+        bench.target(&[PARSED.to_vec(), ready(b'I')].concat());
+        let again = [run(away), run("prepare s as select id from t")].concat();
+        bench.client(&[again, bind("s", 0, &[], 0), execute(), sync()].concat());
+        let ran = |tag: &str| [PARSED.to_vec(), BOUND.to_vec(), message(b'n', b""), complete(tag)].concat();
+        bench.target(&[ran("DEALLOCATE"), ran("PREPARE"), BOUND.to_vec()].concat());
+        let row = row(&[Some(SECRET.as_bytes())]);
+        bench.target(&[described(&[(0, 0)]), row, complete("SELECT 1"), ready(b'I')].concat());
+        is_hidden(&mut bench);
+    }
+}
+
+#[test]
+fn a_session_that_read_backslashes_otherwise_once_is_taken_to_do_so_for_good() {
+    let set = |value: &str| message(b'S', format!("standard_conforming_strings\0{value}\0").as_bytes());
+    let mut bench = masked();
+    bench.target(&[set("off"), set("on")].concat());
+    bench.client(&query(r"select id from t where id::text = 'a\'"));
+    assert_eq!(bench.refusals()[0].rule, "columns.session");
+    let mut bench = masked();
+    bench.client(&query(r"select id from t where id::text = 'a\'"));
+    assert!(bench.refusals().is_empty());
+}
+
+#[test]
 fn copied_data_is_hidden_by_position_and_whole_where_a_row_does_not_fit() {
     for line in [
         format!("1\t{SECRET}\n"),

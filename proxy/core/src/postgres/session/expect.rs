@@ -188,6 +188,11 @@ pub(super) fn find_statement<'a>(
             Expect::Parse(statement) if *statement.name == *name => return Some(statement.clone()),
             Expect::CloseStatement(closed) if **closed == *name => return None,
             Expect::Query(_) if name.is_empty() => return None,
+            Expect::Query(ran) | Expect::Execute(ran)
+                if ran.redefined.iter().any(|other| **other == *name || other == b"all") =>
+            {
+                return None;
+            }
             _ => {}
         }
     }

@@ -393,7 +393,10 @@ impl Session {
             self.backslash = if value == "on" { Backslash::Plain } else { Backslash::Escape };
         }
         // Where letters may be other bytes, constants may end elsewhere too.
-        self.columns.names.backslash = if self.encoding_is_utf8 { self.backslash } else { Backslash::Escape };
+        // A text on its way may be overtaken by the change back, so what was once so counts for good.
+        if !self.encoding_is_utf8 || self.backslash == Backslash::Escape {
+            self.columns.names.backslash = Backslash::Escape;
+        }
         self.settings.apply(name, value);
     }
 
