@@ -97,6 +97,23 @@ fn a_statement_whose_name_a_batch_gives_away_is_not_taken_for_what_it_was() {
 }
 
 #[test]
+fn a_name_that_sql_may_have_given_away_is_not_known_any_more() {
+    let mut bench = masked();
+    bench.client(&[parse("s", "select 1", &[]), sync()].concat());
+    bench.target(&[PARSED.to_vec(), ready(b'I')].concat());
+    for (sql, tag) in
+        [(r#"deallocate U&"\0073""#, "DEALLOCATE"), (r#"prepare U&"\0073" as select id from t"#, "PREPARE")]
+    {
+        bench.client(&query(sql));
+        bench.target(&[complete(tag), ready(b'I')].concat());
+    }
+    bench.client(&[bind("s", 0, &[], 0), execute(), sync()].concat());
+    let row = row(&[Some(SECRET.as_bytes())]);
+    bench.target(&[BOUND.to_vec(), described(&[(0, 0)]), row, complete("SELECT 1"), ready(b'I')].concat());
+    is_hidden(&mut bench);
+}
+
+#[test]
 fn a_session_that_read_backslashes_otherwise_once_is_taken_to_do_so_for_good() {
     let set = |value: &str| message(b'S', format!("standard_conforming_strings\0{value}\0").as_bytes());
     let mut bench = masked();

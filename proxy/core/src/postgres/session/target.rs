@@ -255,7 +255,9 @@ impl Session {
             _ => None,
         };
         match (tag, redefined) {
-            (b"DEALLOCATE" | b"PREPARE", Some(name)) => self.confirmed.remove_statement(&name),
+            (b"DEALLOCATE" | b"PREPARE", Some(name)) if name != b"all" => {
+                self.confirmed.remove_statement(&name);
+            }
             (b"DEALLOCATE" | b"PREPARE" | b"DEALLOCATE ALL" | b"DISCARD ALL", _) => {
                 self.confirmed.clear_statements();
             }
