@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::deny::LEXED_OTHERWISE;
 use super::{Allowance, Diagnostics, GUESSES_PER_STATEMENT_MAX, UnknownOrigins};
 use crate::decide::Denial;
-use crate::facts::{Level, SettingFacts, Source, StatementFacts, StatementKind};
+use crate::facts::{Level, SettingFacts, Source, StatementFacts, StatementKind, Words};
 use crate::statement::Backslash;
 
 /// Names of prepared statements and cursors that a session is remembered to have made. Those beyond are as unknown as those
@@ -129,14 +129,16 @@ pub(super) fn may_configure(arguments: &[Option<String>]) -> bool {
     }
 }
 
-/// Whether a statement writes to the view that a rule of the system turns into calls of set_config.
+/// Whether a statement writes to the view that a rule of the system turns into calls of set_config, or makes a view over it
+/// to write to.
 pub(super) fn writes_settings(statement: &StatementFacts) -> bool {
     let writes = |level: &Level| {
         let target = level.write.as_ref().and_then(|write| level.from.get(write.target));
         target
             .is_some_and(|item| matches!(&item.source, Source::Relation(name) if name.name == "pg_settings"))
     };
-    statement.levels.iter().any(writes)
+    let defines = |words: &Words| words.names.iter().any(|name| name == "pg_settings");
+    statement.levels.iter().any(writes) || statement.words.as_ref().is_some_and(defines)
 }
 
 fn is_lexical(name: &str) -> bool {

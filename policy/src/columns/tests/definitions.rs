@@ -90,6 +90,7 @@ fn settings_that_change_how_statements_are_read_are_denied() {
             "update pg_settings set setting = 'off' where name = 'standard_conforming_strings'",
             Deny("columns.session"),
         ),
+        ("create view v as select * from pg_settings", Deny("columns.session")),
         (
             "with x as (update pg_catalog.pg_settings set setting = 'off' returning 1) select 1",
             Deny("columns.session"),
