@@ -47,6 +47,8 @@ pub struct Principal {
     pub kind: wire::PrincipalKind,
     /// For an agent: the principal it acts for, as configured and never as the client says.
     pub on_behalf_of: Option<String>,
+    /// What it is a member of, for rules to name.
+    pub groups: Vec<String>,
     /// The targets it may use, by name; `*` stands for every target.
     pub targets: Vec<String>,
     /// What of the evidence it may read.
@@ -60,14 +62,6 @@ pub struct Principal {
     pub evidence_fingerprint: bool,
     /// How much it may use of a gate.
     pub limits: PrincipalLimits,
-}
-
-impl Principal {
-    /// Whether the principal may use the target of this name.
-    #[must_use]
-    pub fn may_use(&self, target: &str) -> bool {
-        self.targets.iter().any(|allowed| allowed == "*" || allowed == target)
-    }
 }
 
 /// A principal that has proved itself, and the token it did so with.
@@ -115,12 +109,13 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
 mod tests {
     use super::*;
 
-    fn agent(targets: &[&str]) -> Principal {
+    fn agent() -> Principal {
         Principal {
             name: "bot".into(),
             kind: wire::PrincipalKind::Agent,
             on_behalf_of: Some("ann".into()),
-            targets: targets.iter().map(ToString::to_string).collect(),
+            groups: Vec::new(),
+            targets: Vec::new(),
             evidence: EvidenceRight::default(),
             kill: KillRight::default(),
             hold: HoldRight::default(),
@@ -130,23 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_matched_whole_and_a_star_stands_for_all() {
-        assert!(agent(&["shop"]).may_use("shop"));
-        assert!(!agent(&["shop"]).may_use("shop2"));
-        assert!(!agent(&["shop*"]).may_use("shop2"));
-        assert!(!agent(&["shop"]).may_use("Shop"));
-        assert!(agent(&["*"]).may_use("anything"));
-        assert!(!agent(&[]).may_use("shop"));
-    }
-
-    #[test]
     fn evidence_is_closed_by_default() {
         assert_eq!(EvidenceRight::default(), EvidenceRight::None);
     }
 
     #[test]
     fn the_wire_form_carries_kind_delegation_and_token() {
-        let authenticated = Authenticated { principal: Arc::new(agent(&[])), token_id: "0a1b2c3d".into() };
+        let authenticated = Authenticated { principal: Arc::new(agent()), token_id: "0a1b2c3d".into() };
         let expect = wire::Principal {
             name: "bot".into(),
             kind: wire::PrincipalKind::Agent as i32,

@@ -16,6 +16,7 @@ pub(crate) fn principal(name: &str) -> Principal {
         name: name.into(),
         kind: PrincipalKind::Agent,
         on_behalf_of: None,
+        groups: Vec::new(),
         targets: vec!["*".into()],
         evidence: EvidenceRight::Own,
         evidence_fingerprint: false,

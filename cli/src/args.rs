@@ -78,8 +78,15 @@ Example:
   retrace query --config gate/retrace.toml")]
     Query,
     /// Check the configuration and what it refers to, and say what is wrong where
-    #[command(after_help = "Example:\n  retrace check --config gate/retrace.toml")]
-    Check,
+    #[command(after_help = "\
+Examples:
+  retrace check --config gate/retrace.toml
+  retrace check --schema")]
+    Check {
+        /// Print what rules may speak of instead, which a file of rules is checked by
+        #[arg(long)]
+        schema: bool,
+    },
     /// Make, list and revoke the tokens by which principals log in
     #[command(subcommand)]
     Token(Token),

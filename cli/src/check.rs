@@ -1,4 +1,5 @@
 use retrace_access::{Ca, Directory, Keys, ServerIdentity, TokenFile, tls};
+use retrace_policy::rules::SCHEMA;
 use retrace_vault::Settings;
 
 use crate::config::{Config, Log, TargetCredential};
@@ -19,13 +20,22 @@ pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
     }
     let mut out = Output::stdout();
     out.line(format_args!(
-        "{}: {}, {}, {}, {}",
+        "{}: {}, {}, {}, {}, {}",
         config.file().display(),
         counted(config.principals.len(), "principal"),
         counted(config.targets.len(), "target"),
         counted(config.masks.len(), "mask"),
+        counted(config.policy.rules(), "rule"),
         counted(warnings.len(), "warning")
     ))?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints what rules may speak of.
+pub(crate) fn schema() -> anyhow::Result<()> {
+    let mut out = Output::stdout();
+    out.line(format_args!("{}", SCHEMA.trim_end()))?;
     out.flush()?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod link;
 mod log;
 mod options;
 mod place;
+mod policy;
 mod retention;
 mod vault;
 
@@ -27,6 +28,7 @@ use retrace_ingest::Periods;
 use retrace_policy::catalogue::{ColumnMask, ColumnName};
 use retrace_policy::detect::Detector;
 use retrace_policy::mask;
+use retrace_policy::rules::Policy;
 use retrace_proto::log::TopicPartition;
 use retrace_proto::wire;
 use retrace_proxy::SourceLimits;
@@ -61,7 +63,7 @@ pub(crate) const DRAIN_WAIT_MS_DEFAULT: u64 = 30_000;
 pub(crate) const DRAIN_MS_MAX: u64 = 60 * 60 * 1_000;
 
 /// What may change while a process runs. Whatever else the file has counts from the next start.
-const CHANGEABLE: [&str; 4] = ["principal", "target", "mask", "limits"];
+const CHANGEABLE: [&str; 5] = ["principal", "target", "mask", "limits", "policy"];
 
 /// Data of one COPY from the client that is recorded if the file does not say, in bytes.
 pub(crate) const COPY_DATA_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
@@ -101,6 +103,8 @@ pub(crate) struct Config {
     pub(crate) targets: Vec<Target>,
     /// What is hidden from them.
     pub(crate) masks: Vec<Mask>,
+    /// What they may do there.
+    pub(crate) policy: Policy,
 }
 
 /// A protected PostgreSQL database.
@@ -129,6 +133,8 @@ pub(crate) struct Target {
     pub(crate) protocol_minor_max: u16,
     /// The class of its rows in the table.
     pub(crate) retention_class: wire::RetentionClass,
+    /// What rules may tell it by.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// How much of a target's sessions is recorded.
@@ -206,7 +212,7 @@ impl Config {
         differ.map(|name| format!("[{name}]")).collect()
     }
 
-    /// Hex SHA-256 of the file, which every command's event names.
+    /// Hex SHA-256 of the file and its rules, which every command's event names.
     #[must_use]
     pub(crate) fn policy_version(&self) -> &str {
         &self.policy_version
@@ -249,8 +255,14 @@ fn fixed(text: &str) -> toml::Table {
     all.into_iter().filter(|(name, _)| !CHANGEABLE.contains(&name.as_str())).collect()
 }
 
-fn policy_version(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+/// That of the file alone, if it has no rules.
+fn policy_version(text: &str, rules: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(text);
+    if !rules.is_empty() {
+        hash.update(Sha256::digest(rules));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Mask {

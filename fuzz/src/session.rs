@@ -283,6 +283,7 @@ fn opening() -> Opening {
             key: HashKey::new(b"key"),
         },
         has_column_masks: false,
+        rules: None,
         guesses: Arc::default(),
         buckets: Arc::default(),
         greeting: Greeting {

@@ -9,7 +9,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -92,6 +92,7 @@ pub(crate) fn name_key(name: &str) -> String {
 struct Known {
     schema: String,
     harmless: bool,
+    volatile: bool,
 }
 
 /// A link between two relations.
@@ -110,6 +111,10 @@ pub struct Catalogue {
     inherits: Vec<Link>,
     views: Vec<Link>,
     views_with_code: Vec<u32>,
+    /// What is read with a relation: what a view names, and the partitions and children of a table.
+    read_with: HashMap<u32, Vec<u32>>,
+    /// The parents of partitions and children.
+    parents: HashMap<u32, Vec<u32>>,
     functions: HashMap<String, Vec<Known>>,
     operators: HashMap<String, Vec<Known>>,
     types: HashMap<String, Vec<Known>>,
@@ -148,6 +153,36 @@ impl Catalogue {
             }
         }
         all().collect()
+    }
+
+    /// A relation with all that it stands for: what a view reads, the partitions of a table, and theirs; then what these are
+    /// partitions of. Other partitions of those are not meant.
+    pub(crate) fn with_what_it_stands_for<'a>(&'a self, relation: &'a Relation) -> Vec<&'a Relation> {
+        let mut seen = HashSet::from([relation.oid]);
+        let mut found = vec![relation];
+        for links in [&self.read_with, &self.parents] {
+            let mut next = 0;
+            while let Some(relation) = found.get(next) {
+                next += 1;
+                let others = links.get(&relation.oid).into_iter().flatten();
+                let others: Vec<_> = others.filter(|oid| seen.insert(**oid)).collect();
+                found.extend(others.into_iter().filter_map(|oid| self.relation(*oid)));
+            }
+        }
+        found
+    }
+
+    /// Whether a view calls a function that may do anything.
+    pub(crate) fn has_code(&self, relation: &Relation) -> bool {
+        self.views_with_code.binary_search(&relation.oid).is_ok()
+    }
+
+    /// Every function that a name may mean: its schema, and whether it is volatile.
+    pub(crate) fn volatility(&self, schema: Option<&str>, name: &str) -> impl Iterator<Item = (&str, bool)> {
+        let known = self.functions.get(&name_key(name)).into_iter().flatten();
+        known
+            .filter(move |known| schema.is_none_or(|schema| same_name(&known.schema, schema)))
+            .map(|known| (known.schema.as_str(), known.volatile))
     }
 
     /// Every function that a name may mean: its schema, and whether it is known to read no table.
@@ -263,14 +298,17 @@ impl CatalogueBuilder {
                 };
                 self.link(kind, link)
             }
-            (CatalogueTable::Functions, [schema, name, harmless]) => {
-                take(&mut self.functions, &mut self.names[0], "functions", (schema, name, harmless))
+            (CatalogueTable::Functions, [schema, name, harmless, volatile]) => {
+                let known = known(schema, harmless, volatile);
+                take(&mut self.functions, &mut self.names[0], "functions", (name, known))
             }
             (CatalogueTable::Operators, [schema, name, harmless]) => {
-                take(&mut self.operators, &mut self.names[1], "operators", (schema, name, harmless))
+                let known = known(schema, harmless, "f");
+                take(&mut self.operators, &mut self.names[1], "operators", (name, known))
             }
             (CatalogueTable::Types, [schema, name, harmless]) => {
-                take(&mut self.types, &mut self.names[2], "types", (schema, name, harmless))
+                let known = known(schema, harmless, "f");
+                take(&mut self.types, &mut self.names[2], "types", (name, known))
             }
             _ => Err(malformed),
         }
@@ -284,6 +322,16 @@ impl CatalogueBuilder {
             relation.columns.sort_by_key(|column| column.number);
             by_name.entry(name_key(&relation.name)).or_default().push(index);
         }
+        self.views_with_code.sort_unstable();
+        let mut read_with: HashMap<u32, Vec<u32>> = HashMap::new();
+        let mut parents: HashMap<u32, Vec<u32>> = HashMap::new();
+        for link in &self.views {
+            read_with.entry(link.from).or_default().push(link.to);
+        }
+        for link in &self.inherits {
+            read_with.entry(link.to).or_default().push(link.from);
+            parents.entry(link.from).or_default().push(link.to);
+        }
         Catalogue {
             relations: self.relations,
             by_oid: self.by_oid,
@@ -291,6 +339,8 @@ impl CatalogueBuilder {
             inherits: self.inherits,
             views: self.views,
             views_with_code: self.views_with_code,
+            read_with,
+            parents,
             functions: self.functions,
             operators: self.operators,
             types: self.types,
@@ -349,15 +399,16 @@ fn take(
     names: &mut HashMap<String, Vec<Known>>,
     count: &mut usize,
     what: &'static str,
-    (schema, name, harmless): (&str, &str, &str),
+    (name, known): (&str, Known),
 ) -> Result<(), CatalogueError> {
     if *count >= NAMES_MAX {
         return Err(CatalogueError::TooMany { what, max: NAMES_MAX });
     }
     *count += 1;
-    names
-        .entry(name_key(name))
-        .or_default()
-        .push(Known { schema: schema.to_owned(), harmless: harmless == "t" });
+    names.entry(name_key(name)).or_default().push(known);
     Ok(())
+}
+
+fn known(schema: &str, harmless: &str, volatile: &str) -> Known {
+    Known { schema: schema.to_owned(), harmless: harmless == "t", volatile: volatile == "t" }
 }

@@ -39,7 +39,8 @@ use crate::facts::{CopyFacts, Facts};
 use crate::statement::Backslash;
 
 pub use deny::*;
-pub use session::{NAMES_PER_SESSION_MAX, Session, SessionName, Terms};
+pub(crate) use harmless::{calls_sql_in_text, without_effect};
+pub use session::{NAMES_PER_SESSION_MAX, Session, SessionName, Terms, keeps_lexing};
 
 use session::writes_settings;
 

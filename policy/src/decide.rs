@@ -1,11 +1,13 @@
 //! What may be done with a statement on a target without masked columns, before there is a policy: everything but a few
 //! forms of COPY that would move data past the gate.
 
+use std::borrow::Cow;
+
 use crate::facts::{CopyDirection, CopyEndpoint, CopyFacts, Facts, StatementKind, Unparsable};
 use crate::statement::{Backslash, first_words};
 
 /// What is decided about a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may reach its target.
     Allow,
@@ -14,90 +16,131 @@ pub enum Verdict {
 }
 
 /// Why a command is denied, in the words its client gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// The rule that says so.
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
     /// The code of the protocol (SQLSTATE).
     pub sqlstate: &'static str,
     /// What is wrong.
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
     /// What to do about it.
-    pub hint: &'static str,
+    pub hint: Cow<'static, str>,
+}
+
+impl Denial {
+    /// One that is always the same.
+    pub(crate) const fn fixed(
+        rule: &'static str,
+        sqlstate: &'static str,
+        message: &'static str,
+        hint: &'static str,
+    ) -> Self {
+        Self {
+            rule: Cow::Borrowed(rule),
+            sqlstate,
+            message: Cow::Borrowed(message),
+            hint: Cow::Borrowed(hint),
+        }
+    }
 }
 
 /// A COPY whose data the gate could not tell apart into rows.
-pub const COPY_UNREADABLE: Denial = Denial {
-    rule: "builtin.copy_unreadable",
-    sqlstate: "0A000",
-    message: "retrace: this COPY could not be read to see how its data is written",
-    hint: "Send COPY as a statement of its own, with the documented options of the formats text, csv or binary; \
+pub const COPY_UNREADABLE: Denial = Denial::fixed(
+    "builtin.copy_unreadable",
+    "0A000",
+    "retrace: this COPY could not be read to see how its data is written",
+    "Send COPY as a statement of its own, with the documented options of the formats text, csv or binary; \
            nothing of it was executed.",
-};
+);
 
 /// COPY beside other statements in one simple query, which may change how its data is written.
-pub const COPY_AMONG_OTHERS: Denial = Denial {
-    rule: "builtin.copy_among_others",
-    sqlstate: "0A000",
-    message: "retrace: this target has masks, and COPY to or from the client must be the only statement of its query",
-    hint: "Send the statements one by one; nothing of them was executed.",
-};
+pub const COPY_AMONG_OTHERS: Denial = Denial::fixed(
+    "builtin.copy_among_others",
+    "0A000",
+    "retrace: this target has masks, and COPY to or from the client must be the only statement of its query",
+    "Send the statements one by one; nothing of them was executed.",
+);
 
 /// COPY of a file or program on the server.
-pub const COPY_ON_SERVER: Denial = Denial {
-    rule: "builtin.copy_on_server",
-    sqlstate: "42501",
-    message: "retrace: COPY to or from a file or program of the server moves data past this gate",
-    hint: "Use STDIN or STDOUT (\\copy in psql); nothing of this command was executed.",
-};
+pub const COPY_ON_SERVER: Denial = Denial::fixed(
+    "builtin.copy_on_server",
+    "42501",
+    "retrace: COPY to or from a file or program of the server moves data past this gate",
+    "Use STDIN or STDOUT (\\copy in psql); nothing of this command was executed.",
+);
 
 /// Binary COPY to the client where something may have to be masked.
-pub const COPY_BINARY: Denial = Denial {
-    rule: "builtin.copy_binary",
-    sqlstate: "0A000",
-    message: "retrace: this target has masks, and binary COPY data does not say what it holds",
-    hint: "Use the format text or csv; nothing of this command was executed.",
-};
+pub const COPY_BINARY: Denial = Denial::fixed(
+    "builtin.copy_binary",
+    "0A000",
+    "retrace: this target has masks, and binary COPY data does not say what it holds",
+    "Use the format text or csv; nothing of this command was executed.",
+);
 
 /// COPY in another encoding where something may have to be masked.
-pub const COPY_ENCODING: Denial = Denial {
-    rule: "builtin.copy_encoding",
-    sqlstate: "0A000",
-    message: "retrace: this target has masks, and they are looked for in UTF8 alone",
-    hint: "Leave out ENCODING or use UTF8; nothing of this command was executed.",
-};
+pub const COPY_ENCODING: Denial = Denial::fixed(
+    "builtin.copy_encoding",
+    "0A000",
+    "retrace: this target has masks, and they are looked for in UTF8 alone",
+    "Leave out ENCODING or use UTF8; nothing of this command was executed.",
+);
 
 /// The function-call message names functions by OID, unseen by any rule.
-pub const FUNCTION_CALL: Denial = Denial {
-    rule: "columns.function_call",
-    sqlstate: "42501",
-    message: "retrace: this target has masked columns, and the function-call message does not say what it reads",
-    hint: "Call the function with SELECT; nothing of this command was executed.",
-};
+pub const FUNCTION_CALL: Denial = Denial::fixed(
+    "columns.function_call",
+    "42501",
+    "retrace: this target has masked columns, and the function-call message does not say what it reads",
+    "Call the function with SELECT; nothing of this command was executed.",
+);
 
 /// The catalogue by which masked columns are known cannot be had.
-pub const CATALOGUE: Denial = Denial {
-    rule: "columns.catalogue",
-    sqlstate: "57P03",
-    message: "retrace: this target has masked columns, and its catalogue could not be read or lacks one of them",
-    hint: "Try again; if this goes on, ask whoever runs the gate, whose log says which. Nothing of this command was executed.",
-};
+pub const CATALOGUE: Denial = Denial::fixed(
+    "columns.catalogue",
+    "57P03",
+    "retrace: this target has masked columns, and its catalogue could not be read or lacks one of them",
+    "Try again; if this goes on, ask whoever runs the gate, whose log says which. Nothing of this command was executed.",
+);
+
+/// A setting that would have the target read later statements otherwise than the rules do.
+pub const LEXING: Denial = Denial::fixed(
+    "policy.lexing",
+    "42501",
+    "retrace: rules decide here about statements, which must be read as the target reads them",
+    "Keep standard_conforming_strings on and client_encoding at UTF8; nothing of this command was executed.",
+);
+
+/// The catalogue by which rules know what names mean cannot be had.
+pub const NAMES: Denial = Denial::fixed(
+    "policy.catalogue",
+    "57P03",
+    "retrace: rules decide here by the target's catalogue, which could not be read",
+    "Try again; if this goes on, ask whoever runs the gate, whose log says why. Nothing of this command was executed.",
+);
+
+/// A command that a rule holds, where nobody can be asked.
+pub const HELD: Denial = Denial::fixed(
+    "policy.held",
+    "42501",
+    "retrace: a rule holds this for a review, which cannot be asked for here",
+    "Ask whoever runs the gate; nothing of this command was executed.",
+);
 
 /// More literals were compared with masked columns than an hour allows.
-pub const GUESSES_SPENT: Denial = Denial {
-    rule: "columns.guesses_spent",
-    sqlstate: "54000",
-    message: "retrace: too many values were compared with masked columns of this target within the hour",
-    hint: "Try again later, or look for the rows by another column; nothing of this command was executed.",
-};
+pub const GUESSES_SPENT: Denial = Denial::fixed(
+    "columns.guesses_spent",
+    "54000",
+    "retrace: too many values were compared with masked columns of this target within the hour",
+    "Try again later, or look for the rows by another column; nothing of this command was executed.",
+);
 
 /// Prepared statements whose texts would take more memory than a session may.
-pub const STATEMENTS_TOO_LARGE: Denial = Denial {
-    rule: "builtin.prepared_statements",
-    sqlstate: "54000",
-    message: "retrace: the prepared statements and bound values of this session are too large",
-    hint: "Close prepared statements that are no longer needed.",
-};
+pub const STATEMENTS_TOO_LARGE: Denial = Denial::fixed(
+    "builtin.prepared_statements",
+    "54000",
+    "retrace: the prepared statements and bound values of this session are too large",
+    "Close prepared statements that are no longer needed.",
+);
 
 /// Whether a text may hold a COPY, so that its facts are needed to decide about it.
 ///

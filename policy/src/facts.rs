@@ -10,6 +10,7 @@
 //! The parser reads string constants as `standard_conforming_strings = on` does and names as UTF-8. A session whose target
 //! reads them otherwise needs the care that [`crate::columns`] takes.
 
+mod condition;
 mod copy;
 mod expression;
 mod from;
@@ -24,6 +25,7 @@ mod write;
 
 use std::fmt;
 
+pub use condition::Condition;
 pub use kind::{SettingFacts, StatementKind};
 
 pub use copy::{CopyDirection, CopyEndpoint, CopyFacts, CopyFormat, CopyHeader, ForceColumns};
@@ -64,6 +66,8 @@ pub struct Facts {
     pub statements: Vec<StatementFacts>,
     /// Whether a backslash stands in a string constant that `standard_conforming_strings = off` would read otherwise.
     pub backslash_matters: bool,
+    /// Whether every character is one of ASCII.
+    pub is_ascii: bool,
 }
 
 /// The facts of one statement.
@@ -143,6 +147,10 @@ pub struct Level {
     pub distinct: bool,
     /// FOR UPDATE and its like.
     pub locks_rows: bool,
+    /// How far WHERE narrows its rows, or ON those of MERGE.
+    pub condition: Condition,
+    /// Whether it has LIMIT or FETCH FIRST with another count than ALL.
+    pub limited: bool,
     /// What it writes, if it writes.
     pub write: Option<Write>,
 }
@@ -205,6 +213,8 @@ pub struct FromItem {
     pub alias: Option<String>,
     /// Whether a list renames its columns.
     pub columns_renamed: bool,
+    /// Whether it stands for the rows that are written: `excluded`, `old`, `new`.
+    pub of_target: bool,
     /// What it is.
     pub source: Source,
 }
@@ -329,6 +339,8 @@ pub enum Usage {
 pub struct Write {
     /// The written relation's place in `from`.
     pub target: usize,
+    /// What it does to rows: INSERT, UPDATE, DELETE; MERGE may do several.
+    pub commands: Vec<&'static str>,
     /// Whether every column may be written: INSERT without a list of columns.
     pub all_columns: bool,
     /// The columns written, each with what is written.
@@ -391,7 +403,7 @@ impl Facts {
         }
         let parsed = pg_query::parse(sql, 0).map_err(|_| Unparsable::Syntax)?;
         let statements = parsed.protobuf.stmts.iter().map(|raw| utility::statement(sql, raw)).collect();
-        Ok(Self { statements, backslash_matters: words::backslash_matters(sql) })
+        Ok(Self { statements, backslash_matters: words::backslash_matters(sql), is_ascii: sql.is_ascii() })
     }
 
     /// Whether what the text does depends on what its session named before: EXECUTE and FETCH.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use retrace_proxy_core::postgres::Analysed;
+use retrace_proxy_core::postgres::{Analysed, SessionRules};
 
 use crate::catalogue::Keeper;
 use crate::gateway::Gateway;
@@ -15,13 +15,17 @@ use crate::session::Entrance;
 pub(crate) struct Analyst {
     gateway: Arc<Gateway>,
     parser: Arc<Parser>,
-    /// Keeps the catalogue, where the target has masked columns.
+    /// Keeps the catalogue, where statements are judged by it.
     keeper: Option<Arc<Keeper>>,
 }
 
 impl Analyst {
     pub(crate) fn new(gateway: &Arc<Gateway>, entrance: &Entrance) -> Self {
-        let keeper = entrance.loaded.keepers.get(&entrance.target.name).filter(|_| entrance.is_judged);
+        let by_rules = |rules: &SessionRules| !rules.scope.is_open() && rules.scope.reads().names();
+        let rules = entrance.rules.as_ref();
+        let needs_catalogue =
+            rules.is_some_and(|rules| !entrance.target.columns.is_empty() || by_rules(rules));
+        let keeper = entrance.loaded.keepers.get(&entrance.target.name).filter(|_| needs_catalogue);
         Self { gateway: gateway.clone(), parser: gateway.parser.clone(), keeper: keeper.cloned() }
     }
 

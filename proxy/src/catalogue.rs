@@ -228,7 +228,7 @@ impl Keeper {
             client_address: String::new(),
             tls_version: String::new(),
             protocol_minor: 0,
-            is_judged: false,
+            rules: None,
         };
         let (mut ours, theirs) = tokio::io::duplex(PIPE_BYTES_MAX);
         let gateway = gateway.clone();

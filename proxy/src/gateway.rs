@@ -10,6 +10,7 @@ use retrace_access::{
 use retrace_eventlog::{Append, EventLog, InstanceStream};
 use retrace_policy::catalogue::ColumnMask;
 use retrace_policy::mask::{FingerprintKey, Masker};
+use retrace_policy::rules::Policy;
 use retrace_proto::wire::{self, Durability, RetentionClass, login_refused};
 use retrace_proto::{Event, Masked, Subject};
 use retrace_proxy_core::Guesses;
@@ -157,6 +158,8 @@ pub struct GatewayParts {
     pub instance: Arc<InstanceStream>,
     /// The name of this process start.
     pub proxy_id: String,
+    /// The rules, over these principals and targets.
+    pub policy: Policy,
     /// Hash of the configuration that decides.
     pub policy_version: String,
     /// The control topic.
@@ -180,6 +183,8 @@ pub struct Reload {
     pub principals: Principals,
     /// Where to.
     pub targets: Vec<Target>,
+    /// The rules, over these principals and targets.
+    pub policy: Policy,
     /// Hash of the configuration that decides.
     pub policy_version: String,
     /// The TLS of the client side.
@@ -227,7 +232,12 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: GatewayParts) -> Self {
         Self {
-            latest: Latest::new(Loaded::new(parts.targets, parts.policy_version, parts.source_limits)),
+            latest: Latest::new(Loaded::new(
+                parts.targets,
+                parts.policy,
+                parts.policy_version,
+                parts.source_limits,
+            )),
             parser: Parser::start(),
             guesses: Mutex::default(),
             masks_nothing: Arc::new(Masker::new(&[], parts.fingerprint_key.clone())),
@@ -253,9 +263,9 @@ impl Gateway {
 
     /// From now on this counts. Sessions that are open keep what they began with, but for the pace of their principal.
     pub fn reload(&self, reload: Reload) {
-        let Reload { principals, targets, policy_version, tls, source_limits } = reload;
+        let Reload { principals, targets, policy, policy_version, tls, source_limits } = reload;
         self.tls.replace(tls);
-        let next = Loaded::new(targets, policy_version, source_limits);
+        let next = Loaded::new(targets, policy, policy_version, source_limits);
         self.latest.replace(next, &self.directory, principals);
         self.buckets.adopt(&self.directory, clock::now().monotonic_us);
     }

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ async fn connection(
         client_address: address.ip().to_canonical().to_string(),
         tls_version: tls_version(&stream),
         protocol_minor: login.startup.spoken_minor(),
-        is_judged: true,
+        rules: Some(login.rules),
     };
     session::run(&gateway, *stream, entrance, dialled, stages).await;
     drop(seat);
@@ -161,7 +161,7 @@ async fn log_in(
     gateway.metrics.limited(Limit::LoginsWaitingPerSource, shown_out);
     let admitted = tokio::select! {
         biased;
-        admitted = admit(gateway, stream, source) => admitted,
+        admitted = admit(gateway, stream, address.ip()) => admitted,
         () = sleep(gateway.limits.login_wait_max) => Err((Refusal::new(Reason::Deadline, None), None)),
         () = visit.must_leave() => Err((Refusal::new(Reason::Deadline, None), None)),
         // Nothing has begun that would have to end well.
@@ -188,13 +188,13 @@ async fn no_time_to_log_in(stages: watch::Receiver<Stage>) {
 async fn admit(
     gateway: &Gateway,
     stream: TcpStream,
-    source: Source,
+    address: IpAddr,
 ) -> Result<Option<(Box<TlsStream<TcpStream>>, Login)>, (Refusal, Option<Unadmitted>)> {
     let (mut stream, tls, startup) = match login::open(gateway, stream).await? {
         Opened::Login(stream, tls, startup) => (stream, tls, startup),
         Opened::Cancelled => return Ok(None),
     };
-    match login::authenticate(gateway, &mut stream, &tls, startup, source).await {
+    match login::authenticate(gateway, &mut stream, &tls, startup, address).await {
         Ok(login) => Ok(Some((stream, login))),
         Err(refusal) => Err((refusal, Some(stream))),
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use retrace_access::{Authenticated, Directory, Principals};
+use retrace_policy::rules::Policy;
 
 use crate::catalogue::Keeper;
 use crate::gateway::Target;
@@ -13,7 +14,9 @@ use crate::limits::SourceLimits;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) targets: HashMap<String, Arc<Target>>,
-    /// The catalogues of targets with masked columns.
+    /// The rules.
+    pub(crate) policy: Policy,
+    /// The catalogues of targets with masked columns, or with rules that name what is in them.
     pub(crate) keepers: HashMap<String, Arc<Keeper>>,
     /// Hash of the configuration.
     pub(crate) policy_version: String,
@@ -22,12 +25,18 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    pub(crate) fn new(targets: Vec<Target>, policy_version: String, source_limits: SourceLimits) -> Self {
+    pub(crate) fn new(
+        targets: Vec<Target>,
+        policy: Policy,
+        policy_version: String,
+        source_limits: SourceLimits,
+    ) -> Self {
         let targets = targets.into_iter().map(|target| (target.name.clone(), Arc::new(target)));
         let targets: HashMap<_, _> = targets.collect();
-        let masked = targets.iter().filter(|(_, target)| !target.columns.is_empty());
-        let keepers = masked.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
-        Self { keepers: keepers.collect(), targets, policy_version, source_limits }
+        let named = |target: &Target| policy.reads_names_at(&target.name);
+        let read = targets.iter().filter(|(_, target)| !target.columns.is_empty() || named(target));
+        let keepers = read.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
+        Self { keepers: keepers.collect(), targets, policy, policy_version, source_limits }
     }
 }
 

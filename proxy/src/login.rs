@@ -3,18 +3,22 @@
 mod limited;
 mod prove;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use retrace_access::{Authenticated, CurrentTls};
+use retrace_policy::rules::{Action, Question, Ruling};
 use retrace_proto::Masked;
 use retrace_proto::wire::{Asserted, login_refused::Reason};
+use retrace_proxy_core::postgres::SessionRules;
 use retrace_proxy_core::postgres::message::{Severity, error_response};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::clock;
 use crate::gateway::{ALPN, Gateway, Target};
 use crate::loaded::Loaded;
 use crate::refusals::Kind;
@@ -35,6 +39,7 @@ pub(crate) struct Login {
     pub(crate) who: Authenticated,
     pub(crate) loaded: Arc<Loaded>,
     pub(crate) target: Arc<Target>,
+    pub(crate) rules: SessionRules,
     pub(crate) startup: StartupParameters,
     pub(crate) asserted: Masked<Vec<Asserted>>,
 }
@@ -189,8 +194,9 @@ pub(crate) async fn authenticate(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     tls: &CurrentTls,
     startup: StartupParameters,
-    source: Source,
+    address: IpAddr,
 ) -> Result<Login, Refusal> {
+    let source = Source::of(address);
     let asserted = asserted(gateway, &startup);
     let user = startup.value("user").unwrap_or_default().to_owned();
     let database = startup.value("database").unwrap_or(&user).to_owned();
@@ -215,8 +221,8 @@ pub(crate) async fn authenticate(
     let Some((loaded, who)) = gateway.latest.admit(who, &gateway.directory) else {
         return Err(with(prove::wrong_credential(&user)));
     };
-    let target = loaded.targets.get(&database).filter(|target| who.principal.may_use(&target.name));
-    let Some(target) = target.cloned() else {
+    let target = loaded.targets.get(&database);
+    let Some((target, rules)) = target.and_then(|target| may_connect(&loaded, &who, target, address)) else {
         // The same answer whether there is no such target or it is not this principal's.
         let refusal = Refusal::told(
             Reason::Target,
@@ -226,7 +232,22 @@ pub(crate) async fn authenticate(
         );
         return Err(Refusal { principal: Some(Box::new(who.to_wire())), ..with(refusal) });
     };
-    Ok(Login { who, loaded, target, startup, asserted })
+    Ok(Login { who, loaded, target, rules, startup, asserted })
+}
+
+/// The target with the rules that concern the session, if they let it begin.
+fn may_connect(
+    loaded: &Loaded,
+    who: &Authenticated,
+    target: &Arc<Target>,
+    address: IpAddr,
+) -> Option<(Arc<Target>, SessionRules)> {
+    let client_address = Some(address.to_canonical());
+    let scope = loaded.policy.scope(&who.principal.name, &target.name);
+    let moment = scope.moment(clock::unix_us());
+    let ruling = scope.decide(Action::Connect, &Question { client_address, moment, statement: None });
+    let rules = SessionRules { scope: Arc::new(scope), client_address };
+    (ruling == Ruling::Allow).then(|| (target.clone(), rules))
 }
 
 /// Answers a client that speaks a newer minor version or asks for options: what is spoken here, and none of them.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use retrace_proto::wire::{self, Asserted, RecordResponses};
 use retrace_proto::{Event, Id, Masked, StreamWriter, Subject};
-use retrace_proxy_core::postgres::{Greeting, Opening, Recording, Session};
+use retrace_proxy_core::postgres::{Greeting, Opening, Recording, Session, SessionRules};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -32,8 +32,8 @@ pub(crate) struct Entrance {
     pub(crate) tls_version: String,
     /// The minor version of protocol 3 that the client speaks.
     pub(crate) protocol_minor: u16,
-    /// Whether statements are judged by the target's catalogue, where it has masked columns.
-    pub(crate) is_judged: bool,
+    /// The rules that statements are decided by; `None` for the catalogue's reader, which is not judged by columns either.
+    pub(crate) rules: Option<SessionRules>,
 }
 
 /// Runs a session in a task of its own, so that if it panics it ends alone.
@@ -102,7 +102,8 @@ fn opening(
     let target = entrance.target;
     let mut limits = gateway.limits.session;
     limits.command_recorded_bytes_max = target.command_recorded_bytes_max;
-    let (masker, recording) = if entrance.is_judged {
+    let is_judged = entrance.rules.is_some();
+    let (masker, recording) = if is_judged {
         (target.masker.clone(), target.recording.clone())
     } else {
         // A catalogue holds names alone, and what is judged by it must be what the target said.
@@ -113,7 +114,8 @@ fn opening(
         stream: StreamWriter::new(session_id, wire::StreamKind::Session),
         masker,
         recording,
-        has_column_masks: entrance.is_judged && !target.columns.is_empty(),
+        has_column_masks: is_judged && !target.columns.is_empty(),
+        rules: entrance.rules,
         guesses: gateway.guesses(&entrance.principal.name, &target.name),
         buckets: gateway.buckets.of(&entrance.principal.name, &gateway.directory, clock::now().monotonic_us),
         opened: wire::SessionOpened {

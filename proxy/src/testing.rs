@@ -13,6 +13,7 @@ use retrace_access::{
 use retrace_eventlog::{ControlFollower, ControlOrigin, ControlWriter, EventLog, InstanceStream, MemoryLog};
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
+use retrace_policy::rules::{Policy, TimeZone, World};
 use retrace_proto::log::{Topic, TopicPartition};
 use retrace_proto::wire::{
     self, Durability, PrincipalKind, RecordResponses, RetentionClass, envelope::Payload,
@@ -172,6 +173,7 @@ impl Gate {
         let writer = ControlWriter::new(events.clone(), origin, true, unsigned);
         let gateway = Gateway::new(GatewayParts {
             control: Control { writer: Arc::new(writer), lag },
+            policy: open_policy(),
             directory: Directory::new(vec![dev], tokens, keys.mock.clone()).unwrap(),
             targets: vec![target],
             log: events,
@@ -250,11 +252,17 @@ impl Gate {
 }
 
 /// A principal that may use every target.
+/// Rules by which everybody may do everything.
+fn open_policy() -> Policy {
+    Policy::load("permit(principal, action, resource);", &World::default(), TimeZone::UTC).unwrap()
+}
+
 pub(crate) fn principal(name: &str) -> Principal {
     Principal {
         name: name.to_owned(),
         kind: PrincipalKind::Human,
         on_behalf_of: None,
+        groups: Vec::new(),
         targets: vec!["*".to_owned()],
         evidence: EvidenceRight::None,
         evidence_fingerprint: false,

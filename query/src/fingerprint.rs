@@ -288,6 +288,7 @@ mod tests {
             name: "auditor".to_owned(),
             kind: PrincipalKind::Human,
             on_behalf_of: None,
+            groups: Vec::new(),
             targets: Vec::new(),
             evidence: EvidenceRight::All,
             evidence_fingerprint,

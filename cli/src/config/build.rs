@@ -16,7 +16,7 @@ use super::place::{ConfigError, Source};
 use super::{
     COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, DRAIN_GRACE_MS_DEFAULT, DRAIN_MS_MAX,
     DRAIN_WAIT_MS_DEFAULT, HEALTH_LISTEN_EXAMPLE, Mask, PROXY_LISTEN_DEFAULT, QUERY_LISTEN_DEFAULT, Record,
-    Target, credential, fixed, form, lake, limits, link, log, policy_version, retention, vault,
+    Target, credential, fixed, form, lake, limits, link, log, policy, policy_version, retention, vault,
 };
 use crate::services::Drain;
 
@@ -54,8 +54,12 @@ pub(super) fn build(
     let masks = form.mask.into_iter().map(|it| mask(it, &names, source));
     let vault = form.vault.map(|it| vault::vault(it, &dir, source)).transpose()?;
     let targets = form.target.into_iter().map(|it| target(it, &dir, vault.is_some(), source));
+    let principals: Vec<_> = principals.collect::<Result<_, _>>()?;
+    let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
+    let rules = policy::read(&form.policy, &dir, source)?;
     Ok(Config {
-        policy_version: policy_version(source.text),
+        policy: policy::policy(&rules, &principals, &targets)?,
+        policy_version: policy_version(source.text, &rules.text),
         fixed: fixed(source.text),
         proxy_listen,
         query_listen,
@@ -67,9 +71,9 @@ pub(super) fn build(
         retention: retention::retention(&form.retention, source)?,
         dead_letters_below: dead_letters_below(form.ingest, source)?,
         source_limits: limits::of_sources(&form.limits),
-        principals: principals.collect::<Result<_, _>>()?,
+        principals,
         masks: masks.collect::<Result<_, _>>()?,
-        targets: targets.collect::<Result<_, _>>()?,
+        targets,
         vault,
         file: file.to_owned(),
         dir,
@@ -179,6 +183,7 @@ fn principal(
     source: &Source<'_>,
 ) -> Result<Principal, ConfigError> {
     Ok(Principal {
+        groups: it.groups.into_iter().map(|name| group(name, source)).collect::<Result<_, _>>()?,
         limits: limits::of_one(&it.limits, of_all, source)?,
         targets: known_targets(it.targets, targets, source)?,
         name: it.name.into_inner(),
@@ -204,6 +209,19 @@ fn principal(
             form::Hold::All => HoldRight::All,
         },
     })
+}
+
+/// Rules list reviewers by their groups, with commas between.
+fn group(name: Spanned<String>, source: &Source<'_>) -> Result<String, ConfigError> {
+    let text = name.as_ref();
+    let is_name = !text.is_empty() && text.len() <= NAME_BYTES_MAX;
+    if !is_name || text.trim() != text || text.chars().any(|c| c.is_control() || c == ',') {
+        let problem = format!(
+            "`{text}` is no name of a group; allowed: 1 to {NAME_BYTES_MAX} bytes, no commas, no blanks around it"
+        );
+        return Err(source.error(name.span(), problem));
+    }
+    Ok(name.into_inner())
 }
 
 fn mask(it: form::Mask, targets: &[String], source: &Source<'_>) -> Result<Mask, ConfigError> {
@@ -291,6 +309,7 @@ fn target(
             form::RetentionClass::Short => wire::RetentionClass::Short,
             form::RetentionClass::Long => wire::RetentionClass::Long,
         },
+        labels: it.labels,
     })
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Form {
     #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
+    pub(super) policy: Policy,
+    #[serde(default)]
     pub(super) principal: Vec<Principal>,
     #[serde(default)]
     pub(super) target: Vec<Spanned<Target>>,
@@ -115,6 +117,14 @@ pub(super) struct Ingest {
     pub(super) dead_letters_below: BTreeMap<Spanned<String>, u64>,
 }
 
+/// The rules, in a file of their own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) file: Option<Spanned<PathBuf>>,
+    pub(super) time_zone: Option<Spanned<String>>,
+}
+
 /// What nobody may have too much of: 0 is no limit. The first four are each principal's, unless its own say otherwise.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,6 +195,9 @@ pub(super) struct Principal {
     pub(super) name: Spanned<String>,
     pub(super) kind: PrincipalKind,
     pub(super) on_behalf_of: Option<String>,
+    #[serde(default)]
+    pub(super) groups: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(super) targets: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) evidence: Evidence,
@@ -261,6 +274,8 @@ pub(super) struct Target {
     pub(super) max_protocol_version: ProtocolVersion,
     #[serde(default)]
     pub(super) retention_class: RetentionClass,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

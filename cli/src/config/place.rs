@@ -2,6 +2,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use retrace_policy::rules::Problem;
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -25,6 +27,12 @@ pub(crate) enum ConfigError {
         /// Which.
         file: PathBuf,
     },
+    /// Rules that cannot be.
+    #[error("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Rules {
+        /// Everything that is wrong with them.
+        problems: Vec<RuleProblem>,
+    },
     /// A value that is not allowed.
     #[error("{}:{line}: {place}{problem}", file.display())]
     Value {
@@ -37,6 +45,14 @@ pub(crate) enum ConfigError {
         /// What is wrong, and what is allowed.
         problem: String,
     },
+}
+
+/// What is wrong with a file of rules.
+#[derive(Debug, thiserror::Error)]
+#[error("{}:{}:{}: {}; {}", file.display(), problem.line, problem.column, problem.problem, problem.remedy)]
+pub(crate) struct RuleProblem {
+    pub(super) file: PathBuf,
+    pub(super) problem: Problem,
 }
 
 /// A configuration's text, for errors that say where they are.

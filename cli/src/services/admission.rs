@@ -97,6 +97,7 @@ impl Process {
             log: Arc::clone(&self.log),
             proxy_id: self.name.clone(),
             instance: Arc::clone(&self.instance),
+            policy: self.config.policy.clone(),
             policy_version: self.config.policy_version().to_owned(),
             control: Control { writer, lag },
             cancel_key: admission.keys.cancel.clone(),

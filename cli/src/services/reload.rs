@@ -133,7 +133,8 @@ impl Reloader {
         match (gate, &self.directory) {
             (Some((gateway, targets, tls)), _) => {
                 let source_limits = next.source_limits;
-                gateway.reload(Reload { principals, targets, policy_version, tls, source_limits });
+                let policy = next.policy.clone();
+                gateway.reload(Reload { principals, targets, policy, policy_version, tls, source_limits });
             }
             (None, Some(directory)) => directory.replace(principals),
             (None, None) => {}

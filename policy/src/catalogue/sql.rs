@@ -9,9 +9,9 @@ pub enum CatalogueTable {
     Columns,
     /// Kind, from and to of each link between relations.
     Links,
-    /// Schema, name and harmlessness of functions.
+    /// Schema, name, harmlessness and volatility of functions.
     Functions,
-    /// The same of operators.
+    /// Schema, name and harmlessness of operators.
     Operators,
     /// The same of types, as far as casts to or from them may run code.
     Types,
@@ -87,7 +87,8 @@ ORDER BY 1, 2, 3";
 /// A function that is immutable by contract reads no table; one that is written in SQL or a procedural language may break
 /// the contract, one that is compiled was written by who administers the server.
 const FUNCTIONS: &str = "\
-SELECT n.nspname, p.proname, pg_catalog.bool_and(p.provolatile = 'i' AND l.lanname IN ('internal', 'c'))
+SELECT n.nspname, p.proname, pg_catalog.bool_and(p.provolatile = 'i' AND l.lanname IN ('internal', 'c')),
+pg_catalog.bool_or(p.provolatile = 'v')
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang
 GROUP BY n.nspname, p.proname

@@ -3,7 +3,7 @@
 use crate::decide::Denial;
 
 const fn denial(rule: &'static str, message: &'static str, hint: &'static str) -> Denial {
-    Denial { rule, sqlstate: "42501", message, hint }
+    Denial::fixed(rule, "42501", message, hint)
 }
 
 /// There are no facts, or a node is unknown.

@@ -46,6 +46,22 @@ pub(super) fn function_kind(catalogue: &Catalogue, name: &Name) -> FunctionKind 
     if harmless { FunctionKind::Harmless } else { FunctionKind::Unknown }
 }
 
+/// Whether a function may run SQL that is given as text, or read a relation given by name.
+pub(crate) fn calls_sql_in_text(catalogue: &Catalogue, name: &Name) -> bool {
+    function_kind(catalogue, name) == FunctionKind::Dynamic
+}
+
+/// Whether a function of the system has no effect though it is declared volatile.
+pub(crate) fn without_effect(name: &str) -> bool {
+    lists(WITHOUT_EFFECT, name)
+}
+
+const WITHOUT_EFFECT: &str = "\
+    clock_timestamp currval gen_random_uuid lastval pg_blocking_pids pg_database_size pg_export_snapshot pg_indexes_size \
+    pg_is_in_backup pg_is_in_recovery pg_is_wal_replay_paused pg_last_wal_receive_lsn pg_last_wal_replay_lsn \
+    pg_last_xact_replay_timestamp pg_relation_filenode pg_relation_size pg_safe_snapshot_blocking_pids pg_table_size \
+    pg_tablespace_size pg_total_relation_size random random_normal timeofday uuidv4 uuidv7";
+
 /// Whether a name is that of any function, so that `row.name` may call it.
 pub(super) fn is_function(catalogue: &Catalogue, name: &str) -> bool {
     catalogue.functions_named(None, name).next().is_some()

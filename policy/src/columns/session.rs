@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::deny::LEXED_OTHERWISE;
 use super::{Allowance, Diagnostics, GUESSES_PER_STATEMENT_MAX, UnknownOrigins};
 use crate::decide::Denial;
-use crate::facts::{Level, SettingFacts, Source, StatementFacts, StatementKind, Words};
+use crate::facts::{FunctionUse, Level, SettingFacts, Source, StatementFacts, StatementKind, Words};
 use crate::statement::Backslash;
 
 /// Names of prepared statements and cursors that a session is remembered to have made. Those beyond are as unknown as those
@@ -127,6 +127,22 @@ pub(super) fn may_configure(arguments: &[Option<String>]) -> bool {
         [None, Some(value), ..] => folded(value).len() > 15,
         _ => false,
     }
+}
+
+/// Whether the target reads what comes after a statement as it read what came before.
+#[must_use]
+pub fn keeps_lexing(statement: &StatementFacts) -> bool {
+    let sets = match &statement.kind {
+        StatementKind::Set(setting) => may_set(setting).is_err(),
+        _ => false,
+    };
+    let configures =
+        |function: &FunctionUse| function.name.name == "set_config" && !may_configure(&function.texts);
+    let defines = |words: &Words| words.unreadable || words.called.iter().any(|name| name == "set_config");
+    !sets
+        && !statement.functions.iter().any(configures)
+        && !writes_settings(statement)
+        && !statement.words.as_ref().is_some_and(defines)
 }
 
 /// Whether a statement writes to the view that a rule of the system turns into calls of set_config, or makes a view over it

@@ -38,15 +38,18 @@ struct Target<'a> {
 fn by_kind(kind: &StatementKind, facts: &StatementFacts, target: Target<'_>) -> Result<Allowance, Denial> {
     match kind {
         StatementKind::Unknown => Err(UNPARSED),
-        StatementKind::Do | StatementKind::Call | StatementKind::Code | StatementKind::SystemSetting => {
-            Err(CODE)
-        }
+        // What a prepared statement reads is not known when a table is made of it.
+        StatementKind::Do
+        | StatementKind::Call
+        | StatementKind::Code
+        | StatementKind::CreateTableAsExecute { .. }
+        | StatementKind::SystemSetting => Err(CODE),
         StatementKind::Set(setting) => session::may_set(setting).map(|()| Allowance::pass()),
         StatementKind::Transaction
         | StatementKind::ResetAll
         | StatementKind::Show
         | StatementKind::Deallocate { .. }
-        | StatementKind::Move
+        | StatementKind::Move { .. }
         | StatementKind::ClosePortal
         | StatementKind::Listen
         | StatementKind::Notify

@@ -29,7 +29,10 @@ fn judged(sql: &str) -> Judgement {
 
 fn found(sql: &str) -> Expect {
     match judged(sql) {
-        Judgement::Deny(denial) => Expect::Deny(denial.rule),
+        Judgement::Deny(denial) => match denial.rule {
+            std::borrow::Cow::Borrowed(rule) => Expect::Deny(rule),
+            std::borrow::Cow::Owned(rule) => panic!("{rule} is a rule of nobody"),
+        },
         Judgement::Allow(allowance) => match allowance.unknown_origins {
             UnknownOrigins::Pass => {
                 assert_eq!(allowance.guesses, 0, "guesses only where a masked column is named: {sql}");

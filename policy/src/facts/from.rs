@@ -63,7 +63,8 @@ impl Walk {
         }
         let columns_renamed = alias.is_some_and(|alias| !alias.colnames.is_empty());
         let alias = alias.map(|alias| alias.aliasname.as_str()).filter(|alias| !alias.is_empty()).or(own);
-        self.levels[level].from.push(FromItem { alias: alias.map(str::to_owned), columns_renamed, source });
+        let alias = alias.map(str::to_owned);
+        self.levels[level].from.push(FromItem { alias, columns_renamed, of_target: false, source });
     }
 
     /// A bare name is the CTE of that name that is in scope, if one is; only CTEs entered so far are.

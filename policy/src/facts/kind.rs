@@ -60,7 +60,10 @@ pub enum StatementKind {
         name: String,
     },
     /// MOVE.
-    Move,
+    Move {
+        /// The cursor's name.
+        name: String,
+    },
     /// CLOSE.
     ClosePortal,
     /// LISTEN.
@@ -92,6 +95,11 @@ pub enum StatementKind {
     Definition,
     /// CREATE TABLE AS, SELECT INTO, CREATE MATERIALIZED VIEW from a query.
     CreateTableAs,
+    /// CREATE TABLE AS EXECUTE.
+    CreateTableAsExecute {
+        /// The prepared statement's name.
+        name: String,
+    },
     /// What makes the target run code or reach elsewhere: functions, triggers, rules, extensions, foreign servers, publications.
     Code,
     /// What sets how sessions to come behave: ALTER ROLE … SET, ALTER SYSTEM.

@@ -5,8 +5,8 @@ use pg_query::protobuf::{Node, SelectStmt, SetOperation, WithClause, a_const::Va
 
 use super::expression::At;
 use super::{
-    CTES_PER_STATEMENT_MAX, Clause, Cte, FunctionPlace, FunctionUse, Level, Name, Output, OutputValue, Place,
-    QUERY_DEPTH_LEVELS_MAX, Shape,
+    CTES_PER_STATEMENT_MAX, Clause, Condition, Cte, FunctionPlace, FunctionUse, Level, Name, Output,
+    OutputValue, Place, QUERY_DEPTH_LEVELS_MAX, Shape,
 };
 
 /// What the walk has found so far.
@@ -38,6 +38,8 @@ impl Walk {
             ordinals: Vec::new(),
             distinct: false,
             locks_rows: false,
+            condition: Condition::Absent,
+            limited: false,
             write: None,
         });
         self.levels.len() - 1
@@ -86,9 +88,7 @@ impl Walk {
         }
         self.enter_from(level, &select.from_clause);
         self.outputs(level, &select.target_list);
-        if let Some(condition) = select.where_clause.as_deref() {
-            self.condition(At::new(level, Clause::Where), condition);
-        }
+        self.narrowed_by(level, select.where_clause.as_deref());
         self.by_output(At::new(level, Clause::Group), &select.group_clause);
         self.maybe(At::new(level, Clause::Having), select.having_clause.as_deref());
         for window in &select.window_clause {
@@ -103,7 +103,19 @@ impl Walk {
         self.maybe(limit, select.limit_offset.as_deref());
         self.maybe(limit, select.limit_count.as_deref());
         self.levels[level].locks_rows = !select.locking_clause.is_empty();
+        self.levels[level].limited = select.limit_count.as_deref().is_some_and(is_a_count);
         level
+    }
+
+    /// WHERE.
+    pub(super) fn narrowed_by(&mut self, level: usize, condition: Option<&Node>) {
+        // Beside other items of FROM, only what is said of the written one narrows what is written.
+        let from = &self.levels[level].from;
+        let written = from.first().and_then(|item| item.alias.clone()).filter(|_| from.len() > 1);
+        self.levels[level].condition = Condition::of(condition, written.as_deref());
+        if let Some(condition) = condition {
+            self.condition(At::new(level, Clause::Where), condition);
+        }
     }
 
     /// The branches of a set operation. A chain of them is one level, however long, unless a bracket brings clauses of its own.
@@ -255,4 +267,9 @@ impl Walk {
     pub(super) fn call_by_name(&mut self, name: Name, place: FunctionPlace) {
         self.functions.push(FunctionUse { name, place, texts: Vec::new() });
     }
+}
+
+/// A number. Anything else may come to NULL, which is no limit.
+fn is_a_count(limit: &Node) -> bool {
+    matches!(&limit.node, Some(NodeEnum::AConst(constant)) if matches!(constant.val, Some(Val::Ival(_) | Val::Fval(_))))
 }

@@ -102,7 +102,7 @@ fn verbs_and_kinds_tell_what_a_statement_does() {
         ("deallocate all", "DEALLOCATE", Kind::Deallocate { name: None }),
         ("declare p cursor for select 1", "DECLARE CURSOR", Kind::DeclareCursor { name: name() }),
         ("fetch 5 from p", "FETCH", Kind::Fetch { name: name() }),
-        ("move 5 from p", "MOVE", Kind::Move),
+        ("move 5 from p", "MOVE", Kind::Move { name: "p".to_owned() }),
         ("close p", "CLOSE", Kind::ClosePortal),
         ("notify p, 'x'", "NOTIFY", Kind::Notify),
         ("do 'x'", "DO", Kind::Do),

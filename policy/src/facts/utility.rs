@@ -18,6 +18,8 @@ pub(super) fn statement(sql: &str, raw: &RawStmt) -> StatementFacts {
         kind,
         StatementKind::Definition
             | StatementKind::CreateTableAs
+            | StatementKind::CreateTableAsExecute { .. }
+            | StatementKind::Code
             | StatementKind::Housekeeping
             | StatementKind::Vacuum { .. }
             | StatementKind::Lock
@@ -109,8 +111,8 @@ impl Walk {
             }
             NodeEnum::CreateTableAsStmt(create) => match self.inner(create.query.as_deref()).as_ref() {
                 StatementKind::Select => StatementKind::CreateTableAs,
-                // CREATE TABLE AS EXECUTE: what the prepared statement reads is not known here.
-                _ => StatementKind::Code,
+                StatementKind::Execute { name } => StatementKind::CreateTableAsExecute { name: name.clone() },
+                _ => StatementKind::Unknown,
             },
             NodeEnum::ViewStmt(view) => match self.inner(view.query.as_deref()).as_ref() {
                 StatementKind::Select => StatementKind::CreateTableAs,
@@ -129,7 +131,9 @@ impl Walk {
             NodeEnum::DeallocateStmt(deallocate) => StatementKind::Deallocate {
                 name: (!deallocate.isall && !deallocate.name.is_empty()).then(|| deallocate.name.clone()),
             },
-            NodeEnum::FetchStmt(fetch) if fetch.ismove => StatementKind::Move,
+            NodeEnum::FetchStmt(fetch) if fetch.ismove => {
+                StatementKind::Move { name: fetch.portalname.clone() }
+            }
             NodeEnum::FetchStmt(fetch) => StatementKind::Fetch { name: fetch.portalname.clone() },
             NodeEnum::ClosePortalStmt(_) => StatementKind::ClosePortal,
             NodeEnum::ListenStmt(_) => StatementKind::Listen,

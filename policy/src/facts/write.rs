@@ -2,19 +2,19 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    DeleteStmt, InsertStmt, MergeStmt, MergeWhenClause, Node, OnConflictClause, RangeVar, ResTarget,
-    ReturningClause, SelectStmt, SetOperation, UpdateStmt,
+    CmdType, DeleteStmt, InsertStmt, MergeMatchKind, MergeStmt, MergeWhenClause, Node, OnConflictClause,
+    RangeVar, ResTarget, ReturningClause, SelectStmt, SetOperation, UpdateStmt,
 };
 
 use super::expression::{At, column, is_literal, text};
 use super::query::Walk;
-use super::{Clause, Place, Shape, Source, Usage, Write, WriteValue};
+use super::{Clause, Condition, Place, Shape, Source, Usage, Write, WriteValue};
 
 impl Walk {
     pub(super) fn insert(&mut self, parent: Option<usize>, place: Place, insert: &InsertStmt) -> usize {
         let level = self.level(parent, place, Shape::Insert);
         self.with(level, insert.with_clause.as_ref());
-        let mut write = self.target(level, insert.relation.as_ref());
+        let mut write = self.target(level, insert.relation.as_ref(), "INSERT");
         let names = self.target_names(level, &insert.cols);
         let mut values = Vec::new();
         match insert.select_stmt.as_deref().map(|source| &source.node) {
@@ -39,6 +39,7 @@ impl Walk {
         write.positions = if write.all_columns { values } else { Vec::new() };
         if let Some(conflict) = insert.on_conflict_clause.as_deref() {
             write.on_conflict = true;
+            write.commands.extend((!conflict.target_list.is_empty()).then_some("UPDATE"));
             self.conflict(level, conflict, &mut write);
         }
         self.levels[level].write = Some(write);
@@ -49,12 +50,10 @@ impl Walk {
     pub(super) fn update(&mut self, parent: Option<usize>, place: Place, update: &UpdateStmt) -> usize {
         let level = self.level(parent, place, Shape::Update);
         self.with(level, update.with_clause.as_ref());
-        let mut write = self.target(level, update.relation.as_ref());
+        let mut write = self.target(level, update.relation.as_ref(), "UPDATE");
         self.enter_from(level, &update.from_clause);
         self.assignments(At::new(level, Clause::Assignment), &update.target_list, &mut write);
-        if let Some(condition) = update.where_clause.as_deref() {
-            self.condition(At::new(level, Clause::Where), condition);
-        }
+        self.narrowed_by(level, update.where_clause.as_deref());
         self.levels[level].write = Some(write);
         self.returning(level, update.returning_clause.as_ref());
         level
@@ -63,11 +62,9 @@ impl Walk {
     pub(super) fn delete(&mut self, parent: Option<usize>, place: Place, delete: &DeleteStmt) -> usize {
         let level = self.level(parent, place, Shape::Delete);
         self.with(level, delete.with_clause.as_ref());
-        let write = self.target(level, delete.relation.as_ref());
+        let write = self.target(level, delete.relation.as_ref(), "DELETE");
         self.enter_from(level, &delete.using_clause);
-        if let Some(condition) = delete.where_clause.as_deref() {
-            self.condition(At::new(level, Clause::Where), condition);
-        }
+        self.narrowed_by(level, delete.where_clause.as_deref());
         self.levels[level].write = Some(write);
         self.returning(level, delete.returning_clause.as_ref());
         level
@@ -76,11 +73,12 @@ impl Walk {
     pub(super) fn merge(&mut self, parent: Option<usize>, place: Place, merge: &MergeStmt) -> usize {
         let level = self.level(parent, place, Shape::Merge);
         self.with(level, merge.with_clause.as_ref());
-        let mut write = self.target(level, merge.relation.as_ref());
+        let mut write = self.target(level, merge.relation.as_ref(), "MERGE");
         match merge.source_relation.as_deref() {
             Some(source) => self.enter_item(level, source),
             None => self.unknown = true,
         }
+        self.levels[level].condition = condition_of_merge(merge);
         self.maybe(At::new(level, Clause::Join), merge.join_condition.as_deref());
         for when in &merge.merge_when_clauses {
             match &when.node {
@@ -95,6 +93,12 @@ impl Walk {
 
     fn when(&mut self, level: usize, when: &MergeWhenClause, write: &mut Write) {
         self.maybe(At::new(level, Clause::When), when.condition.as_deref());
+        write.commands.extend(match when.command_type() {
+            CmdType::CmdInsert => Some("INSERT"),
+            CmdType::CmdUpdate => Some("UPDATE"),
+            CmdType::CmdDelete => Some("DELETE"),
+            _ => None,
+        });
         let at = At::new(level, Clause::Assignment);
         if when.values.is_empty() {
             self.assignments(at, &when.target_list, write);
@@ -112,7 +116,7 @@ impl Walk {
     }
 
     /// The written relation. It is never a CTE, whatever its name.
-    fn target(&mut self, level: usize, relation: Option<&RangeVar>) -> Write {
+    fn target(&mut self, level: usize, relation: Option<&RangeVar>, command: &'static str) -> Write {
         let target = self.levels[level].from.len();
         match relation {
             Some(relation) => {
@@ -123,6 +127,7 @@ impl Walk {
         }
         Write {
             target,
+            commands: vec![command],
             all_columns: false,
             columns: Vec::new(),
             rows: None,
@@ -235,6 +240,23 @@ impl Walk {
 
     fn alias_of_target(&mut self, level: usize, alias: &str, source: Source) {
         self.item(level, None, Some(alias), source);
+        if let Some(item) = self.levels[level].from.last_mut() {
+            item.of_target = true;
+        }
+    }
+}
+
+/// What is not matched by the source is everything else, however narrow ON is.
+fn condition_of_merge(merge: &MergeStmt) -> Condition {
+    let by_source = |when: &Node| match &when.node {
+        Some(NodeEnum::MergeWhenClause(when)) => {
+            when.match_kind() == MergeMatchKind::MergeWhenNotMatchedBySource
+        }
+        _ => true,
+    };
+    match merge.merge_when_clauses.iter().any(by_source) {
+        true => Condition::Absent,
+        false => Condition::of(merge.join_condition.as_deref(), None),
     }
 }
 

@@ -18,5 +18,5 @@ mod session;
 pub use message::CancelKey;
 pub use session::{
     Analysed, Beyond, Columns, Greeting, Input, Leave, LogFailure, Opening, Output, Recording, Session,
-    SessionLimits, Slowed, Tally,
+    SessionLimits, SessionRules, Slowed, Tally,
 };

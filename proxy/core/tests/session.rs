@@ -23,3 +23,5 @@ mod masks;
 mod pacing;
 #[path = "session/refusing.rs"]
 mod refusing;
+#[path = "session/rules.rs"]
+mod rules;

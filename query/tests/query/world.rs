@@ -214,6 +214,7 @@ fn principal(name: &str, evidence: EvidenceRight) -> Principal {
         name: name.to_owned(),
         kind: wire::PrincipalKind::Human,
         on_behalf_of: None,
+        groups: Vec::new(),
         targets: vec!["*".to_owned()],
         evidence,
         kill: match evidence {

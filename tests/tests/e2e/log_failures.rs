@@ -18,6 +18,7 @@ use retrace_eventlog::{
 };
 use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
+use retrace_policy::rules::{Policy, TimeZone, World};
 use retrace_proto::log::{OffsetRange, Record, Topic, TopicPartition};
 use retrace_proto::wire::{ControlSignature, Durability, PrincipalKind, RecordResponses, RetentionClass};
 use retrace_proto::{Envelope, Id};
@@ -119,6 +120,7 @@ impl Proxy {
             name: "dev".to_owned(),
             kind: PrincipalKind::Human,
             on_behalf_of: None,
+            groups: Vec::new(),
             targets: vec!["*".to_owned()],
             evidence: EvidenceRight::None,
             evidence_fingerprint: false,
@@ -138,6 +140,8 @@ impl Proxy {
         let control = Control { writer: Arc::new(writer), lag: lag.clone() };
         let gateway = Gateway::new(GatewayParts {
             control,
+            policy: Policy::load("permit(principal, action, resource);", &World::default(), TimeZone::UTC)
+                .expect("rules"),
             directory: Directory::new(vec![principal], tokens, keys.mock.clone()).expect("a directory"),
             targets: vec![target(database)],
             log: shared,

@@ -37,6 +37,7 @@ mod reload;
 mod replay;
 mod retention;
 mod rights;
+mod rules;
 mod scale_out;
 mod services;
 mod shell;

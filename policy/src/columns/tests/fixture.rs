@@ -68,10 +68,10 @@ pub(super) fn catalogue() -> Catalogue {
         row(CatalogueTable::Links, &[kind, from, to]);
     }
     for name in HARMLESS.split_whitespace() {
-        row(CatalogueTable::Functions, &["pg_catalog", name, "t"]);
+        row(CatalogueTable::Functions, &["pg_catalog", name, "t", "f"]);
     }
     for name in NOT_IMMUTABLE.split_whitespace() {
-        row(CatalogueTable::Functions, &["pg_catalog", name, "f"]);
+        row(CatalogueTable::Functions, &["pg_catalog", name, "f", "f"]);
     }
     for (schema, name, harmless) in [
         ("public", "ssn_of", "f"),
@@ -82,7 +82,7 @@ pub(super) fn catalogue() -> Catalogue {
         ("app", "abs", "f"),
         ("information_schema", "_pg_expandarray", "f"),
     ] {
-        row(CatalogueTable::Functions, &[schema, name, harmless]);
+        row(CatalogueTable::Functions, &[schema, name, harmless, "f"]);
     }
     row(CatalogueTable::Operators, &["public", "===", "f"]);
     row(CatalogueTable::Operators, &["public", "<->", "t"]);

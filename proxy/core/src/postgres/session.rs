@@ -13,6 +13,7 @@ mod refuse;
 mod reply;
 mod roll;
 mod rows;
+mod rules;
 mod tally;
 mod target;
 mod understand;
@@ -32,6 +33,7 @@ use self::gate::Gate;
 use self::omit::Omitted;
 use self::pacing::Pacing;
 use self::refuse::Fault;
+use self::rules::RuleState;
 use self::understand::ColumnState;
 use super::frame::{CLIENT_FRAME_BYTES_MAX, Frame, Framer, TARGET_FRAME_BYTES_MAX};
 use super::types::Settings;
@@ -42,6 +44,7 @@ use crate::guesses::Guesses;
 pub use self::interface::{Input, Leave, LogFailure, Output};
 pub use self::omit::{Beyond, Recording};
 pub use self::opening::{Greeting, Opening, SessionLimits};
+pub use self::rules::SessionRules;
 pub use self::tally::{Slowed, Tally};
 pub use self::understand::{Analysed, Columns};
 
@@ -133,6 +136,7 @@ pub struct Session {
     opened_us: u64,
     roll_asked: bool,
     columns: ColumnState,
+    rules: RuleState,
     guesses: Arc<Guesses>,
     pacing: Pacing,
     encoding_is_utf8: bool,
@@ -186,6 +190,7 @@ impl Session {
             opened_us: now.monotonic_us,
             roll_asked: false,
             columns: ColumnState::new(opening.has_column_masks),
+            rules: RuleState::new(opening.rules),
             guesses: opening.guesses,
             pacing: Pacing::new(opening.buckets, now.monotonic_us, &mut tally),
             encoding_is_utf8: true,

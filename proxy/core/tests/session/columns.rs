@@ -21,7 +21,7 @@ fn masked() -> Bench {
     add(CatalogueTable::Relations, &["16400", "public", "t", "r"]);
     add(CatalogueTable::Columns, &["16400", "1", "id", "23", ""]);
     add(CatalogueTable::Columns, &["16400", "2", "ssn", "25", ""]);
-    add(CatalogueTable::Functions, &["pg_catalog", "upper", "t"]);
+    add(CatalogueTable::Functions, &["pg_catalog", "upper", "t", "f"]);
     let catalogue = catalogue.finish();
     let mask = ColumnMask {
         name: "ssn".to_owned(),

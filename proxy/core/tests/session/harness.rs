@@ -67,6 +67,7 @@ impl Bench {
                 key: HashKey::new(b"key"),
             },
             has_column_masks: false,
+            rules: None,
             guesses: Arc::default(),
             buckets: Arc::default(),
             greeting: Greeting {

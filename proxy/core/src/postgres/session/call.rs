@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use retrace_policy::decide::{FUNCTION_CALL, Verdict};
+use retrace_policy::facts::Unparsable;
 use retrace_policy::mask::command::{ParameterIn, ParameterText};
 use retrace_policy::mask::{Cell, ClientText, ColumnText};
 use retrace_proto::wire::{WireFormat, command_received::Kind};
@@ -11,6 +12,7 @@ use super::Session;
 use super::expect::{Copied, Expect, Expected, Ran, Redefined};
 use super::record::{Command, is_printable};
 use super::refuse::Fault;
+use super::rules::Run;
 use super::understand::Terms;
 use crate::Now;
 use crate::postgres::frame::Frame;
@@ -24,14 +26,18 @@ impl Session {
         let parameters: Vec<_> =
             arguments.map(|(index, value)| argument(*value, call.formats.of(index))).collect();
         let statement = format!("function {}", call.function_oid);
-        let verdict = if self.has_column_masks() { Verdict::Deny(FUNCTION_CALL) } else { Verdict::Allow };
+        let verdict = match self.has_column_masks() {
+            true => Verdict::Deny(FUNCTION_CALL),
+            // A function by its OID, which no rule knows.
+            false => self.ruled(now, Err(Unparsable::Syntax), Run::Now),
+        };
         let command = Command {
             kind: Kind::FunctionCall,
             statement: statement.as_bytes(),
             statement_name: b"",
             portal_name: b"",
             parameters: &parameters,
-            verdict,
+            verdict: &verdict,
             bytes: frame.wire_len(),
             row_limit: 0,
         };
@@ -46,6 +52,7 @@ impl Session {
             redefined: Redefined::default(),
             terms: Arc::new(Terms::STRICTEST),
             copied: Copied { chunks: self.chunks_since(command_seq), ..Copied::default() },
+            moves: self.rules.moves(None),
             is_function_call: true,
         };
         let expects = vec![Expected {

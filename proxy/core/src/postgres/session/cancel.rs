@@ -83,7 +83,7 @@ impl Session {
         execute: &Execute<'_>,
         bytes: usize,
     ) -> Result<(), Fault> {
-        let command_seq = self.record_execute(now, portal, execute, (bytes, Verdict::Allow))?;
+        let command_seq = self.record_execute(now, portal, execute, (bytes, &Verdict::Allow))?;
         self.refuse_cancelled(now, command_seq, false)
     }
 

@@ -162,14 +162,14 @@ impl Session {
         self.flush_pending(now)?;
         let sql = message::query(frame.body()).map_err(|_| Fault::ClientMessage)?;
         let understood = self.understand(sql);
-        let verdict = self.weigh_guesses(now, &understood);
+        let verdict = self.may_run(now, &understood);
         let command = Command {
             kind: Kind::SimpleQuery,
             statement: sql,
             statement_name: b"",
             portal_name: b"",
             parameters: &[],
-            verdict,
+            verdict: &verdict,
             bytes: frame.wire_len(),
             row_limit: 0,
         };
@@ -182,8 +182,9 @@ impl Session {
                 self.remember_names(&understood);
                 let ran = Ran {
                     redefined: redefined_names(sql, self.backslash).into(),
-                    terms: understood.terms,
+                    terms: understood.terms.clone(),
                     copied: Copied { chunks: self.chunks_since(command_seq), ..Copied::default() },
+                    moves: self.rules.moves(understood.facts.as_ref().ok()),
                     is_function_call: false,
                 };
                 let expects = vec![Expected {
@@ -211,11 +212,11 @@ impl Session {
         }
         let bytes = frame.wire_len();
         let understood = self.understand(parse.sql);
-        let mut verdict = understood.verdict;
+        let mut verdict = self.may_prepare(now, &understood);
         if self.confirmed.bytes() + bytes > self.limits.kept_bytes_max {
             verdict = Verdict::Deny(STATEMENTS_TOO_LARGE);
         }
-        if let Verdict::Deny(denial) = verdict {
+        if let Verdict::Deny(denial) = &verdict {
             self.flush_pending(now)?;
             let command = Command {
                 kind: Kind::Prepare,
@@ -223,12 +224,12 @@ impl Session {
                 statement_name: parse.name,
                 portal_name: b"",
                 parameters: &[],
-                verdict,
+                verdict: &verdict,
                 bytes,
                 row_limit: 0,
             };
             let command_seq = self.record_command(now, &command)?;
-            return self.refuse_extended(now, command_seq, &denial);
+            return self.refuse_extended(now, command_seq, denial);
         }
         self.remember_parsed(parse.name, &understood);
         let statement = Statement {
@@ -302,7 +303,7 @@ impl Session {
         }
         let statement = portal.as_ref().and_then(|portal| portal.statement.clone());
         let understood = self.understood_now(portal.as_deref());
-        if let Verdict::Deny(denial) = self.weigh_guesses(now, &understood) {
+        if let Verdict::Deny(denial) = self.may_run(now, &understood) {
             return self.deny_execute(now, portal.as_deref(), &execute, &denial);
         }
         if std::mem::take(&mut self.withdrawn) {
@@ -314,13 +315,14 @@ impl Session {
         self.describe_unless_asked(execute.portal);
         let command_seq = {
             let bytes = self.pending_bytes + frame.wire_len();
-            self.record_execute(now, portal.as_deref(), &execute, (bytes, Verdict::Allow))?
+            self.record_execute(now, portal.as_deref(), &execute, (bytes, &Verdict::Allow))?
         };
         self.pending.push(frame.into_bytes());
         let ran = Ran {
             redefined,
-            terms: understood.terms,
+            terms: understood.terms.clone(),
             copied: Copied { chunks: self.chunks_since(command_seq), ..Copied::default() },
+            moves: self.rules.moves(understood.facts.as_ref().ok()),
             is_function_call: false,
         };
         self.pending_expects.push(Expected {
@@ -341,7 +343,7 @@ impl Session {
         denial: &Denial,
     ) -> Result<(), Fault> {
         self.flush_pending(now)?;
-        let command_seq = self.record_execute(now, portal, execute, (0, Verdict::Deny(*denial)))?;
+        let command_seq = self.record_execute(now, portal, execute, (0, &Verdict::Deny(denial.clone())))?;
         self.refuse_extended(now, command_seq, denial)
     }
 
@@ -469,7 +471,7 @@ impl Session {
         }
         let execute = Execute::decode(frame.body()).map_err(|_| Fault::ClientMessage)?;
         // Its Bind was skipped too, so nothing is known of what it would have run.
-        let command_seq = self.record_execute(now, None, &execute, (frame.wire_len(), Verdict::Allow))?;
+        let command_seq = self.record_execute(now, None, &execute, (frame.wire_len(), &Verdict::Allow))?;
         self.record_refused(now, command_seq, wire::command_refused::Reason::Skipped, ("", ""))?;
         Ok(())
     }
@@ -478,7 +480,7 @@ impl Session {
         find_statement(self.newest_first(), &self.confirmed, name)
     }
 
-    fn portal_named(&self, name: &[u8]) -> Option<Arc<Portal>> {
+    pub(super) fn portal_named(&self, name: &[u8]) -> Option<Arc<Portal>> {
         find_portal(self.newest_first(), &self.confirmed, name)
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::rules::Moves;
 use super::understand::{Terms, Understood};
 
 /// A prepared statement.
@@ -60,6 +61,8 @@ pub(super) struct Ran {
     pub(super) terms: Arc<Terms>,
     /// What its text, its parameters and the data of its COPYs took so far.
     pub(super) copied: Copied,
+    /// What it may change for the rules' view of what comes behind it.
+    pub(super) moves: Moves,
     /// Whether it is a function-call message instead.
     pub(super) is_function_call: bool,
 }

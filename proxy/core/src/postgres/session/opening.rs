@@ -7,6 +7,7 @@ use retrace_policy::mask::Masker;
 use retrace_proto::{Masked, StreamWriter, Subject, wire};
 
 use super::omit::Recording;
+use super::rules::SessionRules;
 use crate::buckets::Buckets;
 use crate::guesses::Guesses;
 use crate::postgres::message::CancelKey;
@@ -63,6 +64,8 @@ pub struct Opening {
     pub recording: Recording,
     /// Whether the target has masked columns, so that statements are judged by its catalogue.
     pub has_column_masks: bool,
+    /// The rules that statements are decided by; `None` for what the gate itself asks.
+    pub rules: Option<SessionRules>,
     /// What may be compared with masked columns, shared by the sessions of one principal at one target.
     pub guesses: Arc<Guesses>,
     /// What it may use up, shared by the sessions of one principal.

@@ -21,7 +21,7 @@ pub(super) struct Command<'a> {
     pub(super) statement_name: &'a [u8],
     pub(super) portal_name: &'a [u8],
     pub(super) parameters: &'a [ParameterIn<'a>],
-    pub(super) verdict: Verdict,
+    pub(super) verdict: &'a Verdict,
     pub(super) bytes: usize,
     pub(super) row_limit: u32,
 }
@@ -32,7 +32,7 @@ impl Session {
         now: Now,
         portal: Option<&Portal>,
         execute: &Execute<'_>,
-        (bytes, verdict): (usize, Verdict),
+        (bytes, verdict): (usize, &Verdict),
     ) -> Result<u64, Fault> {
         let statement = portal.and_then(|portal| portal.statement.as_deref());
         let mut printed = Vec::new();
@@ -76,7 +76,7 @@ impl Session {
                 .map_or(&b""[..], |name| name),
             portal_name: portal.map_or(&b""[..], |portal| &portal.name),
             parameters: &parameters,
-            verdict: Verdict::Allow,
+            verdict: &Verdict::Allow,
             bytes,
             row_limit: 0,
         };
@@ -127,7 +127,9 @@ impl Session {
         });
         let (effect, rule, reason) = match command.verdict {
             Verdict::Allow => (wire::decision::Effect::Allow, "", ""),
-            Verdict::Deny(Denial { rule, message, .. }) => (wire::decision::Effect::Deny, rule, message),
+            Verdict::Deny(Denial { rule, message, .. }) => {
+                (wire::decision::Effect::Deny, &**rule, &**message)
+            }
         };
         let facts = CommandReceived {
             kind: command.kind,

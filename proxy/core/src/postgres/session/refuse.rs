@@ -155,9 +155,9 @@ impl Session {
             "54000" => command_refused::Reason::LimitExceeded,
             _ => command_refused::Reason::Denied,
         };
-        let end = self.record_refused(now, command_seq, reason, (denial.sqlstate, denial.rule))?;
+        let end = self.record_refused(now, command_seq, reason, (denial.sqlstate, &denial.rule))?;
         self.reply_needs = end;
-        Ok(error_response(Severity::Error, denial.sqlstate, denial.message, denial.hint))
+        Ok(error_response(Severity::Error, denial.sqlstate, &denial.message, &denial.hint))
     }
 
     /// Records that a command was refused after a part of it was forwarded.

@@ -12,6 +12,7 @@ use retrace_proto::{Event, Masked};
 use super::expect::{Expect, Expected};
 use super::gate::Unit;
 use super::refuse::Fault;
+use super::rules::Moves;
 use super::{Greeting, InFlight, Session, State, rows};
 use crate::Now;
 use crate::postgres::frame::{Frame, Reader};
@@ -274,7 +275,11 @@ impl Session {
         match self.expected.front().map(|expected| &expected.expect) {
             Some(Expect::Query(_)) => Ok(()),
             Some(Expect::Execute(_)) => {
-                let ends = self.pop_expected().is_some_and(|expected| expected.ends_command);
+                let answered = self.pop_expected();
+                if let Some(Expect::Execute(ran)) = answered.as_ref().map(|answered| &answered.expect) {
+                    self.rules.note_executed(ran.moves);
+                }
+                let ends = answered.is_some_and(|answered| answered.ends_command);
                 if ends { self.complete(now, status, "") } else { Ok(()) }
             }
             _ => Err(Fault::TargetMessage),
@@ -289,6 +294,11 @@ impl Session {
             _ => return Err(Fault::TargetMessage),
         };
         let answered = self.pop_expected().map(|expected| expected.expect);
+        let moved = match &answered {
+            Some(Expect::Query(ran)) => ran.moves,
+            _ => Moves::default(),
+        };
+        self.rules.note_ready(status == "I", moved);
         if status == "I" {
             self.note_transaction_end();
             self.confirmed.clear_portals();

@@ -16,6 +16,7 @@ use retrace_proto::wire::CopyFormat;
 
 use super::expect::{Expect, Portal};
 use super::refuse::Fault;
+use super::rules::Run;
 use super::{Output, Session};
 use crate::Now;
 use crate::postgres::copy::{CopyDirection, CopyForm};
@@ -130,8 +131,8 @@ impl Terms {
 pub(super) struct Understood {
     pub(super) verdict: Verdict,
     pub(super) terms: Arc<Terms>,
-    /// Its facts, to be judged again when the catalogue changes.
-    pub(super) facts: Option<Arc<Facts>>,
+    /// Its facts, to be judged again when it runs, or why there are none.
+    pub(super) facts: Result<Arc<Facts>, Unparsable>,
     /// What it gives a name, with the terms that hold when the name is used.
     names: Vec<(SessionName, columns::Terms)>,
 }
@@ -141,12 +142,12 @@ impl Understood {
         Self {
             verdict: Verdict::Deny(denial),
             terms: Arc::new(Terms::STRICTEST),
-            facts: None,
+            facts: Err(Unparsable::Syntax),
             names: Vec::new(),
         }
     }
 
-    fn allowed(terms: Terms, facts: Option<Arc<Facts>>) -> Self {
+    fn allowed(terms: Terms, facts: Result<Arc<Facts>, Unparsable>) -> Self {
         Self { verdict: Verdict::Allow, terms: Arc::new(terms), facts, names: Vec::new() }
     }
 }
@@ -156,13 +157,23 @@ impl Session {
         self.columns.has_masks
     }
 
+    /// Whether nothing may run whose facts are not known.
+    fn needs_facts(&self) -> bool {
+        self.columns.has_masks || self.rules.govern()
+    }
+
+    /// Whether nothing may run without knowing what the target's names mean.
+    fn needs_catalogue(&self) -> bool {
+        self.columns.has_masks || self.rules.needs_names
+    }
+
     /// Takes in what the shell found out.
     pub(super) fn handle_analysed(&mut self, now: Now, analysed: Analysed) {
         self.columns.asked = false;
         self.columns.facts = analysed.facts;
         let is_old = std::mem::take(&mut self.columns.old_since_asked);
         self.columns.read_us = (!is_old).then_some(now.monotonic_us);
-        if self.columns.has_masks {
+        if self.needs_catalogue() {
             let version = |columns: &Option<Arc<Columns>>| columns.as_ref().map(|it| it.version.clone());
             if version(&self.columns.now) != version(&analysed.columns) {
                 self.columns.names.forget();
@@ -176,6 +187,9 @@ impl Session {
         for (name, terms) in &understood.names {
             self.columns.names.remember_name(name, *terms);
         }
+        if let Ok(facts) = &understood.facts {
+            self.rules.remember_text(facts);
+        }
     }
 
     /// Remembers what a Parse message gives a name: SQL can execute it too.
@@ -188,6 +202,7 @@ impl Session {
             let terms = columns::Terms { unknown_origins, diagnostics, guesses };
             self.columns.names.remember_name(&SessionName::Prepared(name.to_owned()), terms);
         }
+        self.rules.remember_parsed(name, understood.facts.as_ref().ok());
         self.remember_names(understood);
     }
 
@@ -199,19 +214,18 @@ impl Session {
         let sql = match frame.tag() {
             b'Q' => Some(message::query(frame.body()).map_err(|_| Fault::ClientMessage)?),
             b'P' => Some(Parse::sql(frame.body()).map_err(|_| Fault::ClientMessage)?),
-            b'B' | b'E' | b'F' if self.columns.has_masks => None,
+            b'B' | b'E' | b'F' if self.needs_catalogue() => None,
             _ => return Ok(false),
         };
         let has_facts =
             sql.is_some_and(|sql| self.columns.facts.as_ref().is_some_and(|(known, _)| known == sql));
-        let needs_facts =
-            !has_facts && sql.is_some_and(|sql| self.columns.has_masks || decide::may_copy(sql));
+        let needs_facts = !has_facts && sql.is_some_and(|sql| self.needs_facts() || decide::may_copy(sql));
         let fresh = self
             .columns
             .read_us
             .is_some_and(|read_us| now.monotonic_us.saturating_sub(read_us) < CATALOGUE_AGE_US_MAX);
         // Facts come with the catalogue.
-        let needs_catalogue = self.columns.has_masks && !fresh && !has_facts;
+        let needs_catalogue = self.needs_catalogue() && !fresh && !has_facts;
         if !needs_facts && !needs_catalogue {
             return Ok(false);
         }
@@ -231,7 +245,7 @@ impl Session {
             };
         }
         if !decide::may_copy(sql) {
-            return Understood::allowed(Terms::open(Vec::new()), None);
+            return Understood::allowed(Terms::open(Vec::new()), facts.unwrap_or(Err(Unparsable::Syntax)));
         }
         let facts = facts.unwrap_or(Err(Unparsable::Syntax));
         let masks = self.content.masks_anything();
@@ -241,7 +255,7 @@ impl Session {
             }
             Err(denial) => Understood::denied(denial),
             Ok(copies) => match copies.into_iter().map(|copy| form(copy).map(Arc::new)).collect() {
-                Some(forms) => Understood::allowed(Terms::open(forms), None),
+                Some(forms) => Understood::allowed(Terms::open(forms), facts),
                 None => Understood::denied(decide::COPY_UNREADABLE),
             },
         }
@@ -282,7 +296,7 @@ impl Session {
             copy_columns,
             ..Terms::open(copies)
         };
-        Understood { names: allowance.names, ..Understood::allowed(terms, Some(facts.clone())) }
+        Understood { names: allowance.names, ..Understood::allowed(terms, Ok(facts.clone())) }
     }
 
     /// What is understood of a prepared statement, by the catalogue as it is now. One that SQL prepared, or a cursor, is not
@@ -291,20 +305,34 @@ impl Session {
         let statement = portal.and_then(|portal| portal.statement.as_ref());
         match statement.map(|statement| &statement.understood) {
             // A cursor's guesses were counted when it was declared.
-            None if portal.is_none() => Understood::allowed(Terms { guesses: 0, ..Terms::STRICTEST }, None),
-            None => Understood::allowed(Terms::STRICTEST, None),
-            Some(Understood { facts: Some(facts), .. }) if self.columns.has_masks => self.judge(facts),
+            None if portal.is_none() => {
+                Understood::allowed(Terms { guesses: 0, ..Terms::STRICTEST }, Err(Unparsable::Syntax))
+            }
+            None => Understood::allowed(Terms::STRICTEST, Err(Unparsable::Syntax)),
+            Some(Understood { facts: Ok(facts), .. }) if self.columns.has_masks => self.judge(facts),
             Some(understood) => understood.clone(),
         }
     }
 
-    /// The verdict, with the literals counted that the statement compares with masked columns.
-    pub(super) fn weigh_guesses(&self, now: Now, understood: &Understood) -> Verdict {
-        let allowed = self.columns.has_masks && understood.verdict == Verdict::Allow;
+    /// Whether a statement that is to be prepared may be.
+    pub(super) fn may_prepare(&self, now: Now, understood: &Understood) -> Verdict {
+        match &understood.verdict {
+            Verdict::Allow => self.ruled(now, understood.facts.as_ref().map_err(|why| *why), Run::Later),
+            denied @ Verdict::Deny(_) => denied.clone(),
+        }
+    }
+
+    /// Whether a statement may run now, with the literals counted that it compares with masked columns.
+    pub(super) fn may_run(&self, now: Now, understood: &Understood) -> Verdict {
+        let verdict = match &understood.verdict {
+            Verdict::Allow => self.ruled(now, understood.facts.as_ref().map_err(|why| *why), Run::Now),
+            denied @ Verdict::Deny(_) => denied.clone(),
+        };
+        let allowed = self.columns.has_masks && verdict == Verdict::Allow;
         if allowed && !self.guesses.try_take(now.monotonic_us, understood.terms.guesses) {
             return Verdict::Deny(decide::GUESSES_SPENT);
         }
-        understood.verdict
+        verdict
     }
 
     /// The terms of the Execute or query that answers next.
@@ -339,7 +367,7 @@ impl Session {
 
     /// A statement ended with this tag. One that may have changed a definition makes the catalogue old.
     pub(super) fn note_tag(&mut self, tag: &[u8]) {
-        if self.columns.has_masks && !LEAVES_CATALOGUE.iter().any(|verb| tag.starts_with(verb)) {
+        if self.needs_catalogue() && !LEAVES_CATALOGUE.iter().any(|verb| tag.starts_with(verb)) {
             self.columns.defines = true;
             self.catalogue_is_old();
         }
