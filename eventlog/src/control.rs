@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,13 @@ impl ControlLag {
         if self.current_at.wait_for(|at| is_recent(*at, self.lag_max)).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Resolves once every control record is known that was durable before now; `false` if that is not so within `wait_max`.
+    pub async fn current_as_of_now(mut self, wait_max: Duration) -> bool {
+        let asked_at = Instant::now();
+        let is_known = |at: &Option<Instant>| at.is_some_and(|at| at >= asked_at);
+        matches!(timeout(wait_max, self.current_at.wait_for(is_known)).await, Ok(Ok(_)))
     }
 
     /// Resolves once it is so, however much there is to read; `false` if nothing was read for `stuck_after`.
@@ -207,7 +215,8 @@ pub type ControlSign = Box<dyn Fn(u32, &[u8]) -> ControlSignature + Send + Sync>
 
 /// Writes the control records of one process start, signed.
 ///
-/// They are a stream of their own. If a record of it fails, the next one begins another stream.
+/// They are a stream of their own, and one more in each partition in which records must stand in one order with those of
+/// others. If a record of a stream fails, the next one begins another stream.
 pub struct ControlWriter {
     log: Arc<dyn EventLog>,
     instance: String,
@@ -216,7 +225,16 @@ pub struct ControlWriter {
     /// Whether it writes cancels, and nothing else.
     for_cancels: bool,
     sign: ControlSign,
-    stream: Mutex<Option<InstanceStream>>,
+    streams: Mutex<HashMap<Order, InstanceStream>>,
+}
+
+/// Among which records the order of one matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Order {
+    /// Its writer's own, whatever they are about.
+    OfWriter,
+    /// All of this partition.
+    OfPartition(u32),
 }
 
 /// The process start that writes control records.
@@ -235,29 +253,40 @@ impl ControlWriter {
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>, origin: ControlOrigin, for_cancels: bool, sign: ControlSign) -> Self {
         let ControlOrigin { instance, clock, new_id } = origin;
-        Self { log, instance, clock, new_id, for_cancels, sign, stream: Mutex::new(None) }
+        Self { log, instance, clock, new_id, for_cancels, sign, streams: Mutex::default() }
     }
 
-    fn place(&self, stream_id: Id) -> TopicPartition {
-        let partition = match self.log.partitions(Topic::Control) {
+    /// The partition of what has this id, among those that have orders or among those that have cancels.
+    fn partition_of(&self, id: Id) -> u32 {
+        match self.log.partitions(Topic::Control) {
             1 => 0,
             partitions if self.for_cancels => partitions - 1,
-            partitions => partition_for(stream_id, partitions - 1),
-        };
-        TopicPartition { topic: Topic::Control, partition }
+            partitions => partition_for(id, partitions - 1),
+        }
     }
 
     /// Seals, signs and queues a control record. Returns where its offset counts.
     pub fn record(&self, about: Subject, event: Event) -> (TopicPartition, Append) {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_usable = stream.as_ref().is_some_and(|stream| !stream.is_poisoned());
-        if !is_usable {
-            *stream = None;
-        }
-        let stream = stream.get_or_insert_with(|| {
+        self.record_in(Order::OfWriter, about, event)
+    }
+
+    /// The same in the partition where all records of `review` stand in one order, whoever writes them.
+    pub fn record_of(&self, review: Id, about: Subject, event: Event) -> (TopicPartition, Append) {
+        self.record_in(Order::OfPartition(self.partition_of(review)), about, event)
+    }
+
+    fn record_in(&self, order: Order, about: Subject, event: Event) -> (TopicPartition, Append) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|_, stream| !stream.is_poisoned());
+        let stream = streams.entry(order).or_insert_with(|| {
             let (log, instance) = (Arc::clone(&self.log), self.instance.clone());
             let stream_id = (self.new_id)();
-            InstanceStream::open_at(self.place(stream_id), log, instance, self.clock, stream_id)
+            let partition = match order {
+                Order::OfWriter => self.partition_of(stream_id),
+                Order::OfPartition(partition) => partition,
+            };
+            let at = TopicPartition { topic: Topic::Control, partition };
+            InstanceStream::open_at(at, log, instance, self.clock, stream_id)
         });
         let at = stream.topic_partition();
         (at, stream.record_signed(about, event, &|unsigned| (self.sign)(at.partition, unsigned)))
@@ -276,7 +305,27 @@ impl ControlWriter {
         about: Subject,
         event: Event,
     ) -> Result<(TopicPartition, u64), AppendError> {
-        let (at, append) = self.record(about, event);
+        Self::settle(wait_max, self.record(about, event)).await
+    }
+
+    /// The same of [`ControlWriter::record_of`].
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn record_of_within(
+        &self,
+        wait_max: Duration,
+        review: Id,
+        about: Subject,
+        event: Event,
+    ) -> Result<(TopicPartition, u64), AppendError> {
+        Self::settle(wait_max, self.record_of(review, about, event)).await
+    }
+
+    async fn settle(
+        wait_max: Duration,
+        (at, append): (TopicPartition, Append),
+    ) -> Result<(TopicPartition, u64), AppendError> {
         let recording = tokio::spawn(append);
         match timeout(wait_max, recording).await {
             Ok(Ok(outcome)) => outcome.map(|offset| (at, offset)),
@@ -293,195 +342,4 @@ impl std::fmt::Debug for ControlWriter {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use retrace_proto::{Envelope, Masked};
-    use tokio::sync::{mpsc, oneshot};
-
-    use super::*;
-    use crate::{MemoryLog, WatchedLog};
-
-    const CONTROL: TopicPartition = TopicPartition { topic: Topic::Control, partition: 0 };
-
-    #[test]
-    fn orders_may_be_everywhere_in_the_control_topic_but_among_cancels() {
-        let may =
-            |topic, partition, partitions| may_have_orders(TopicPartition { topic, partition }, partitions);
-        assert!(may(Topic::Control, 0, 1), "everything is in the only one");
-        assert!(may(Topic::Control, 0, 3) && may(Topic::Control, 1, 3) && !may(Topic::Control, 2, 3));
-        assert!(!may(Topic::Events, 0, 3));
-    }
-
-    async fn append(log: &MemoryLog, value: &'static [u8]) {
-        log.append(CONTROL, Bytes::new(), Bytes::from_static(value)).await.unwrap();
-    }
-
-    /// A follower of a log, what it hands over, and what ends it.
-    struct Following {
-        lag: ControlLag,
-        obeyed: mpsc::UnboundedReceiver<Bytes>,
-        ended: tokio::task::JoinHandle<Result<(), ReadError>>,
-        stop: oneshot::Sender<()>,
-    }
-
-    fn follow(log: &MemoryLog, periods: Option<Periods>) -> Following {
-        let mut follower = ControlFollower::new(Arc::new(log.clone()));
-        follower.periods = periods.unwrap_or(follower.periods);
-        let lag = follower.lag();
-        let (hand_over, obeyed) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let obey = move |_at, record: &Record| hand_over.send(record.value.clone()).unwrap();
-        let ended = tokio::spawn(follower.run(obey, async { drop(stopped.await) }));
-        Following { lag, obeyed, ended, stop }
-    }
-
-    #[tokio::test]
-    async fn it_is_current_once_everything_was_handed_over_and_goes_on_as_the_topic_grows() {
-        let log = MemoryLog::new();
-        append(&log, b"a").await;
-        let mut following = follow(&log, None);
-        assert!(!following.lag.is_current());
-        following.lag.clone().current().await;
-        assert_eq!(following.obeyed.try_recv().unwrap(), "a");
-        append(&log, b"b").await;
-        assert_eq!(following.obeyed.recv().await.unwrap(), "b");
-        following.stop.send(()).unwrap();
-        assert_eq!(following.ended.await.unwrap(), Ok(()));
-        assert!(following.obeyed.recv().await.is_none(), "nothing twice");
-    }
-
-    #[tokio::test]
-    async fn it_is_current_while_nothing_comes_and_not_while_the_log_does_not_answer() {
-        let log = MemoryLog::new();
-        let [lag_max, confirm, retry] = [500, 5, 5].map(Duration::from_millis);
-        let following = follow(&log, Some(Periods { lag_max, confirm, retry }));
-        following.lag.clone().current().await;
-        let first = following.lag.current_at.borrow().unwrap();
-        let mut current_at = following.lag.current_at.clone();
-        current_at.wait_for(|at| at.unwrap() > first + lag_max).await.unwrap();
-        assert!(following.lag.is_current(), "though no record came for as long as it may lag");
-
-        // At one in 5 ms they outlast by far what it may lag.
-        log.faults().fail_next_reads(400, ReadError::Unavailable);
-        while following.lag.is_current() {
-            tokio::task::yield_now().await;
-        }
-        following.lag.clone().current().await;
-        assert!(following.lag.is_current(), "once the log answers again");
-    }
-
-    #[tokio::test]
-    async fn cancels_are_read_from_now_on_and_everything_else_from_the_beginning() {
-        let log = MemoryLog::with_partitions(1, 3);
-        let at = |partition| TopicPartition { topic: Topic::Control, partition };
-        let new_id = || Id::from_parts(1, [0; 10]);
-        let writer = |for_cancels| {
-            let origin = ControlOrigin { instance: "test".to_owned(), clock: || 5, new_id };
-            let unsigned = Box::new(|_, _: &[u8]| ControlSignature::default());
-            ControlWriter::new(Arc::new(log.clone()), origin, for_cancels, unsigned)
-        };
-        let (orders, cancels) = (writer(false), writer(true));
-        let write = async |writer: &ControlWriter| {
-            let event = Event::token_revoked("abcd".to_owned(), Masked::default());
-            let (at, append) = writer.record(Subject::default(), event);
-            append.await.unwrap();
-            at
-        };
-        assert_eq!(write(&cancels).await, at(2));
-        assert!(write(&orders).await != at(2));
-        let mut following = follow(&log, None);
-        assert!(following.lag.clone().current_unless_stuck(Duration::from_secs(30)).await);
-        let first = Envelope::open(following.obeyed.recv().await.unwrap()).unwrap();
-        assert_eq!(first.header().stream_seq, 0);
-        assert!(following.obeyed.try_recv().is_err(), "the cancel of before is not read");
-        write(&cancels).await;
-        let next = Envelope::open(following.obeyed.recv().await.unwrap()).unwrap();
-        assert_eq!(next.header().stream_seq, 1);
-    }
-
-    #[tokio::test]
-    async fn a_log_that_gives_nothing_is_told_from_one_that_has_much() {
-        let log = MemoryLog::new();
-        log.faults().fail_next_reads(100_000, ReadError::Unavailable);
-        let following = follow(&log, None);
-        assert!(!following.lag.clone().current_unless_stuck(Duration::from_millis(50)).await);
-    }
-
-    #[tokio::test]
-    async fn a_log_that_has_lost_its_end_ends_it() {
-        let log = MemoryLog::new();
-        append(&log, b"a").await;
-        let mut follower = ControlFollower::new(Arc::new(log));
-        follower.positions[0].1 = 2;
-        let ended = follower.run(|_, _| {}, std::future::pending()).await;
-        assert_eq!(ended, Err(ReadError::AboveEnd { end: 1 }));
-    }
-
-    #[tokio::test]
-    async fn a_record_that_took_too_long_waits_no_more_once_it_is_decided() {
-        let inner = MemoryLog::new();
-        let log = Arc::new(WatchedLog::new(Arc::new(inner.clone())));
-        let origin =
-            ControlOrigin { instance: "test".to_owned(), clock: || 5, new_id: || Id::from_parts(1, [0; 10]) };
-        let unsigned = Box::new(|_, _: &[u8]| ControlSignature::default());
-        let writer = ControlWriter::new(log.clone(), origin, false, unsigned);
-        let record = |wait_max| {
-            let event = Event::token_revoked("abcd".to_owned(), Masked::default());
-            writer.record_within(wait_max, Subject::default(), event)
-        };
-        assert_eq!(record(Duration::from_secs(60)).await, Ok((CONTROL, 0)));
-        let held = inner.faults().hold();
-        assert_eq!(record(Duration::from_millis(1)).await, Err(AppendError::Unknown));
-        let mut registry = Registry::default();
-        log.watch().register(&mut registry);
-        let nothing_waits = || {
-            let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-            text.contains("\nretrace_log_waiting_bytes 0\n")
-        };
-        assert!(!nothing_waits());
-        held.open();
-        let decided = async {
-            while !nothing_waits() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(30), decided).await.expect("nobody asks for it, and it is decided");
-        assert_eq!(record(Duration::from_secs(60)).await, Ok((CONTROL, 2)));
-    }
-
-    #[tokio::test]
-    async fn control_records_are_one_signed_stream_until_one_fails() {
-        let log = MemoryLog::new();
-        let sign = |partition: u32, unsigned: &[u8]| ControlSignature {
-            key_id: format!("{partition} {}", unsigned.len()),
-            ..ControlSignature::default()
-        };
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        let new_id = || Id::from_parts(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed), [0; 10]);
-        let origin = ControlOrigin { instance: "test".to_owned(), clock: || 5, new_id };
-        let writer = ControlWriter::new(Arc::new(log.clone()), origin, false, Box::new(sign));
-        let record = || {
-            let event = Event::token_revoked("abcd".to_owned(), Masked::default());
-            writer.record(Subject::default(), event)
-        };
-        for offset in 0..2 {
-            let (at, append) = record();
-            assert_eq!((at, append.await), (CONTROL, Ok(offset)));
-        }
-        log.faults().fail_next(1, AppendError::Unknown);
-        assert_eq!(record().1.await, Err(AppendError::Unknown));
-        assert_eq!(record().1.await, Ok(2));
-        let records = log.read(CONTROL, 0, usize::MAX).await.unwrap();
-        let opened: Vec<_> =
-            records.into_iter().map(|record| Envelope::open(record.value).unwrap()).collect();
-        let places =
-            opened.iter().map(|event| (event.stream_id().unix_ms().unwrap(), event.header().stream_seq));
-        assert_eq!(places.collect::<Vec<_>>(), [(1, 0), (1, 1), (2, 0)]);
-        for event in &opened {
-            let expected = format!("0 {}", event.unsigned_bytes().len());
-            assert_eq!(event.signature().unwrap().key_id, expected);
-            assert_eq!(event.header().proxy_id, "test");
-        }
-    }
-}
+mod tests;

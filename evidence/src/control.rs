@@ -13,6 +13,7 @@ use retrace_proto::wire::{self, KeyRole};
 use retrace_proto::{Id, Recorded};
 
 use crate::key::{SigningKey, TrustedKeys};
+use crate::reviews::{ReviewDecision, ReviewRequest, Run};
 
 /// What begins the bytes that are signed, so that the signature means nothing anywhere else.
 const SIGNED_CONTEXT: &[u8] = b"retrace control v1\0";
@@ -116,6 +117,22 @@ pub enum Order {
     LiftHold {
         /// Which hold.
         hold_id: Id,
+    },
+    /// Have a command decided about.
+    RequestReview(Box<ReviewRequest>),
+    /// Count a decision.
+    DecideReview(ReviewDecision),
+    /// Take no further decision, and let what was granted count no more.
+    WithdrawReview {
+        /// Which review.
+        review_id: Id,
+    },
+    /// Give a grant that is good for one run to this one.
+    UseGrant {
+        /// Of which review.
+        review_id: Id,
+        /// Whose.
+        run: Run,
     },
 }
 
@@ -276,6 +293,23 @@ pub(crate) fn order(recorded: &Recorded) -> Result<(Order, &'static [KeyRole]), 
         Payload::LegalHoldLifted(hold) => {
             let hold_id = Id::from_slice(&hold.hold_id).map_err(|_| NotObeyed::NoOrder)?;
             Ok((Order::LiftHold { hold_id }, &[KeyRole::Query]))
+        }
+        Payload::ReviewRequested(requested) => {
+            let request = ReviewRequest::read(requested).ok_or(NotObeyed::NoOrder)?;
+            Ok((Order::RequestReview(Box::new(request)), &[KeyRole::Proxy]))
+        }
+        Payload::ReviewDecided(decided) => {
+            let decision = ReviewDecision::read(decided).ok_or(NotObeyed::NoOrder)?;
+            Ok((Order::DecideReview(decision), &[KeyRole::Query]))
+        }
+        Payload::ReviewWithdrawn(withdrawn) => {
+            let review_id = Id::from_slice(&withdrawn.review_id).map_err(|_| NotObeyed::NoOrder)?;
+            Ok((Order::WithdrawReview { review_id }, &[KeyRole::Proxy, KeyRole::Query]))
+        }
+        Payload::GrantUsed(used) => {
+            let id = |bytes| Id::from_slice(bytes).map_err(|_| NotObeyed::NoOrder);
+            let run = Run { stream_id: id(&used.stream_id)?, command_seq: used.command_seq };
+            Ok((Order::UseGrant { review_id: id(&used.review_id)?, run }, &[KeyRole::Proxy]))
         }
         _ => Err(NotObeyed::NoOrder),
     }

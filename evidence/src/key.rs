@@ -55,7 +55,7 @@ impl PublicKey {
     }
 
     /// Strict, so that no second signature of the same message passes for the first.
-    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature)
             .is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())
     }
@@ -92,7 +92,7 @@ pub enum KeyError {
     Seed,
     /// Not a public key.
     #[error(
-        "not an Ed25519 public key: 64 hexadecimal digits are expected, as `retrace heads-key` prints them"
+        "not an Ed25519 public key: 64 hexadecimal digits are expected, as `retrace heads-key` and `retrace review-key` print them"
     )]
     Public,
 }

@@ -183,6 +183,15 @@ fn copy_content(payload: &Payload) -> Content {
         Payload::RetentionApplied(applied) => {
             content.row_count = Some(long(applied.rows_removed));
         }
+        Payload::ReviewRequested(requested) => {
+            content.decision_rule = requested.terms.first().and_then(|terms| filled(&terms.rule));
+        }
+        Payload::ReviewDecided(decided) => {
+            content.decision = name_of::<wire::review_decided::Verdict>(decided.verdict);
+        }
+        Payload::ReviewApplied(applied) => {
+            content.status = name_of::<wire::review_applied::Outcome>(applied.outcome);
+        }
         Payload::EvidenceReadCompleted(read) => {
             content.status = name_of::<wire::evidence_read_completed::Status>(read.status);
             content.row_count = Some(long(read.rows));
@@ -201,6 +210,8 @@ fn statement_mut(payload: &mut Payload) -> Option<&mut String> {
         Payload::EvidenceRead(read) => Some(&mut read.statement),
         Payload::KillRequested(kill) => Some(&mut kill.reason),
         Payload::TokenRevoked(revoked) => Some(&mut revoked.reason),
+        Payload::ReviewDecided(decided) => Some(&mut decided.reason),
+        Payload::ReviewWithdrawn(withdrawn) => Some(&mut withdrawn.reason),
         Payload::LegalHoldSet(hold) => Some(&mut hold.reason),
         Payload::LegalHoldLifted(hold) => Some(&mut hold.reason),
         _ => None,

@@ -41,6 +41,8 @@ named! {
     retrace_proto::wire::command_refused::Reason => "REASON_",
     retrace_proto::wire::command_refused::Forwarded => "FORWARDED_",
     retrace_proto::wire::command_completed::Status => "STATUS_",
+    retrace_proto::wire::review_decided::Verdict => "VERDICT_",
+    retrace_proto::wire::review_applied::Outcome => "OUTCOME_",
     retrace_proto::wire::evidence_read::Kind => "KIND_",
     retrace_proto::wire::evidence_read_completed::Status => "STATUS_",
 }

@@ -211,6 +211,38 @@ impl Event {
         Self(Payload::LegalHoldLifted(wire::LegalHoldLifted { hold_id, reason }))
     }
 
+    /// A command waits for people to decide. A control record.
+    pub fn review_requested(facts: wire::ReviewRequested) -> Self {
+        Self(Payload::ReviewRequested(facts))
+    }
+
+    /// Somebody decided. A control record.
+    pub fn review_decided(mut facts: wire::ReviewDecided, reason: Masked<String>) -> Self {
+        facts.reason = reason.into_inner();
+        Self(Payload::ReviewDecided(facts))
+    }
+
+    /// A session does what was decided.
+    pub fn review_applied(facts: wire::ReviewApplied) -> Self {
+        Self(Payload::ReviewApplied(facts))
+    }
+
+    /// Nobody may decide any more, and what was approved and not used counts no more. A control record.
+    pub fn review_withdrawn(
+        review: Id,
+        cause: wire::review_withdrawn::Cause,
+        reason: Masked<String>,
+    ) -> Self {
+        let (review_id, reason) = (review.to_bytes(), reason.into_inner());
+        Self(Payload::ReviewWithdrawn(wire::ReviewWithdrawn { review_id, cause: cause.into(), reason }))
+    }
+
+    /// The command of this stream takes a grant that is good for one run. A control record.
+    pub fn grant_used(review: Id, stream: Id, command_seq: u64) -> Self {
+        let (review_id, stream_id) = (review.to_bytes(), stream.to_bytes());
+        Self(Payload::GrantUsed(wire::GrantUsed { review_id, stream_id, command_seq }))
+    }
+
     /// Expired events are about to be removed from the table.
     pub fn retention_applied(facts: wire::RetentionApplied) -> Self {
         Self(Payload::RetentionApplied(facts))
@@ -280,6 +312,11 @@ impl Event {
             | Payload::StreamHeads(_)
             | Payload::StreamAborted(_) => 1,
             Payload::LegalHoldSet(_) | Payload::LegalHoldLifted(_) | Payload::RetentionApplied(_) => 2,
+            Payload::ReviewRequested(_)
+            | Payload::ReviewDecided(_)
+            | Payload::ReviewApplied(_)
+            | Payload::ReviewWithdrawn(_)
+            | Payload::GrantUsed(_) => 3,
         }
     }
 
@@ -302,6 +339,11 @@ pub fn event_type(payload: &Payload) -> &'static str {
         Payload::CommandChunk(_) => "command_chunk",
         Payload::CommandRefused(_) => "command_refused",
         Payload::CommandOmitted(_) => "command_omitted",
+        Payload::ReviewRequested(_) => "review_requested",
+        Payload::ReviewDecided(_) => "review_decided",
+        Payload::ReviewApplied(_) => "review_applied",
+        Payload::ReviewWithdrawn(_) => "review_withdrawn",
+        Payload::GrantUsed(_) => "grant_used",
         Payload::ResponseChunk(_) => "response_chunk",
         Payload::CommandCompleted(_) => "command_completed",
         Payload::ResponseOmitted(_) => "response_omitted",

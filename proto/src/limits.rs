@@ -9,4 +9,4 @@ pub const CHUNK_BYTES_MAX: usize = 160 * 1024;
 
 /// The newest schema version that this code reads; it reads every earlier one. Each event names the lowest whose readers
 /// understand it, so that what has not changed is read by an earlier release as well.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;

@@ -4,6 +4,9 @@
 //! ever changes. `RETRACE_BLESS=1` writes the file anew, for adding only.
 #![allow(clippy::disallowed_methods, reason = "a test vouches for its own values")]
 
+#[path = "golden/reviews.rs"]
+mod reviews;
+
 use bytes::Bytes;
 use retrace_proto::limits::SCHEMA_VERSION;
 use retrace_proto::wire::{self, envelope::Payload, legal_hold_set::On, response_part::Part};
@@ -359,6 +362,13 @@ fn sealed() -> Vec<Envelope> {
         let sealed = Envelope::seal(&mut stream, &subject(), command_seq, occurred_at(index), event);
         all.push(sealed.expect("small events"));
     }
+    for (index, event) in (all.len()..).zip(reviews::reviews()) {
+        let sealed = Envelope::seal_signed(&mut stream, &subject(), occurred_at(index), event, &sign);
+        all.push(sealed.expect("small events"));
+    }
+    let at = occurred_at(all.len());
+    let sealed = Envelope::seal(&mut stream, &subject(), Some(1), at, reviews::review_applied());
+    all.push(sealed.expect("small events"));
     all
 }
 

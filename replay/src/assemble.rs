@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use retrace_proto::wire::{self, envelope::Payload};
+use retrace_proto::wire::{self, envelope::Payload, review_applied::Outcome};
 use retrace_proto::{Recorded, event_type};
 
 use crate::response::Joiner;
@@ -213,6 +213,15 @@ fn note_text(event: &Recorded) -> String {
         Payload::KillApplied(wire::KillApplied { control: Some(control) }) => {
             let wire::ControlReference { topic, partition, offset, .. } = control;
             format!("the session ends, as the record at {topic}[{partition}] {offset} orders")
+        }
+        Payload::ReviewApplied(applied) => {
+            let review = retrace_proto::Id::from_slice(&applied.review_id).map(|id| id.to_string());
+            let review = review.unwrap_or_else(|_| "without an id".to_owned());
+            match applied.outcome() {
+                Outcome::Granted => format!("the command was approved by review {review}, and runs"),
+                Outcome::Rejected => format!("the command was rejected by review {review}"),
+                Outcome::Unspecified => format!("something was decided by review {review}"),
+            }
         }
         Payload::CommandCompleted(_) => "a second end of a command that had ended before".to_owned(),
         Payload::CatalogueChanged(changed) => {

@@ -7,21 +7,19 @@ pub struct Envelope {
     #[prost(message, optional, tag = "2")]
     pub signature: ::core::option::Option<ControlSignature>,
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
-    /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
-    /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
-    /// 29 FileTransferred     32 TokenIssued
+    /// 26 TerminalOutput      27 TerminalInput      28 TerminalResized     29 FileTransferred
+    /// 32 TokenIssued
     #[prost(
         oneof = "envelope::Payload",
-        tags = "10, 11, 12, 13, 14, 15, 16, 22, 23, 24, 25, 30, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 30, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45"
     )]
     pub payload: ::core::option::Option<envelope::Payload>,
 }
 /// Nested message and enum types in `Envelope`.
 pub mod envelope {
     /// Tags 10 to 99 are payloads. Those not yet written are taken all the same:
-    /// 17 ReviewRequested     18 ReviewDecided       19 ReviewApplied      20 ReviewWithdrawn
-    /// 21 GrantUsed           26 TerminalOutput      27 TerminalInput      28 TerminalResized
-    /// 29 FileTransferred     32 TokenIssued
+    /// 26 TerminalOutput      27 TerminalInput      28 TerminalResized     29 FileTransferred
+    /// 32 TokenIssued
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Payload {
         #[prost(message, tag = "10")]
@@ -38,6 +36,16 @@ pub mod envelope {
         CommandRefused(super::CommandRefused),
         #[prost(message, tag = "16")]
         CommandOmitted(super::CommandOmitted),
+        #[prost(message, tag = "17")]
+        ReviewRequested(super::ReviewRequested),
+        #[prost(message, tag = "18")]
+        ReviewDecided(super::ReviewDecided),
+        #[prost(message, tag = "19")]
+        ReviewApplied(super::ReviewApplied),
+        #[prost(message, tag = "20")]
+        ReviewWithdrawn(super::ReviewWithdrawn),
+        #[prost(message, tag = "21")]
+        GrantUsed(super::GrantUsed),
         #[prost(message, tag = "22")]
         ResponseChunk(super::ResponseChunk),
         #[prost(message, tag = "23")]
@@ -613,6 +621,8 @@ pub mod command_refused {
         Cancelled = 9,
         /// after an error, up to the next Sync
         Skipped = 10,
+        /// by a reviewer
+        Rejected = 11,
     }
     impl Reason {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -632,6 +642,7 @@ pub mod command_refused {
                 Self::Killed => "REASON_KILLED",
                 Self::Cancelled => "REASON_CANCELLED",
                 Self::Skipped => "REASON_SKIPPED",
+                Self::Rejected => "REASON_REJECTED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -648,6 +659,7 @@ pub mod command_refused {
                 "REASON_KILLED" => Some(Self::Killed),
                 "REASON_CANCELLED" => Some(Self::Cancelled),
                 "REASON_SKIPPED" => Some(Self::Skipped),
+                "REASON_REJECTED" => Some(Self::Rejected),
                 _ => None,
             }
         }
@@ -691,6 +703,284 @@ pub mod command_refused {
             }
         }
     }
+}
+/// A control record: a command waits for people to decide about it. The header says whose it is, in which session and at
+/// which target. All records of one review stand in one partition of the control topic.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReviewRequested {
+    /// UUIDv7
+    #[prost(bytes = "bytes", tag = "1")]
+    pub review_id: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub command: ::core::option::Option<ReviewedCommand>,
+    /// what a grant is for: principal, target, texts, parameters, and what gives them their meaning
+    #[prost(message, optional, tag = "3")]
+    pub bound_to: ::core::option::Option<KeyedHash>,
+    /// all of them must be satisfied
+    #[prost(message, repeated, tag = "4")]
+    pub terms: ::prost::alloc::vec::Vec<ReviewTerms>,
+    /// how long the command waits in its client's connection
+    #[prost(uint64, tag = "5")]
+    pub wait_us: u64,
+    /// how long it may be decided, from when the log took this
+    #[prost(uint64, tag = "6")]
+    pub open_us: u64,
+    /// how long an approval is good, from when the log took the last one that was needed
+    #[prost(uint64, tag = "7")]
+    pub grant_us: u64,
+    /// an approval is good for one run
+    #[prost(bool, tag = "8")]
+    pub once: bool,
+    /// the client keeps a transaction open meanwhile, or may
+    #[prost(bool, tag = "9")]
+    pub in_transaction: bool,
+    /// as in CommandReceived
+    #[prost(string, tag = "10")]
+    pub policy_version: ::prost::alloc::string::String,
+    /// commands of the same stream before it that may give it another meaning, the first ones;
+    #[prost(uint64, repeated, tag = "11")]
+    pub said_seqs: ::prost::alloc::vec::Vec<u64>,
+    /// 0 if something of the kind was said at the login
+    ///
+    /// how many there were
+    #[prost(uint64, tag = "12")]
+    pub said: u64,
+}
+/// A command of a session, and what proves that it is the one that was asked about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReviewedCommand {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub stream_id: ::prost::bytes::Bytes,
+    /// stream_seq of its CommandReceived
+    #[prost(uint64, tag = "2")]
+    pub command_seq: u64,
+    /// CommandChunk events that follow it
+    #[prost(uint32, tag = "3")]
+    pub chunks: u32,
+    /// SHA-256 of the last of these envelopes
+    #[prost(bytes = "bytes", tag = "4")]
+    pub last_hash: ::prost::bytes::Bytes,
+}
+/// What one rule asks for.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReviewTerms {
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// what it says to who waits and who decides
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub reviewers: ::prost::alloc::vec::Vec<Reviewer>,
+    /// of so many different people
+    #[prost(uint32, tag = "4")]
+    pub approvals: u32,
+    #[prost(bool, tag = "5")]
+    pub reason_required: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reviewer {
+    #[prost(oneof = "reviewer::Who", tags = "1, 2")]
+    pub who: ::core::option::Option<reviewer::Who>,
+}
+/// Nested message and enum types in `Reviewer`.
+pub mod reviewer {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Who {
+        #[prost(string, tag = "1")]
+        Group(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Principal(::prost::alloc::string::String),
+    }
+}
+/// A control record: the principal of the header decided.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReviewDecided {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub review_id: ::prost::bytes::Bytes,
+    /// SHA-256 of the ReviewRequested it is about, as sealed
+    #[prost(bytes = "bytes", tag = "2")]
+    pub requested_hash: ::prost::bytes::Bytes,
+    #[prost(enumeration = "review_decided::Verdict", tag = "3")]
+    pub verdict: i32,
+    /// masked
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// where the principal has a key of its own
+    #[prost(message, optional, tag = "5")]
+    pub signature: ::core::option::Option<ReviewerSignature>,
+}
+/// Nested message and enum types in `ReviewDecided`.
+pub mod review_decided {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Verdict {
+        Unspecified = 0,
+        Approve = 1,
+        Reject = 2,
+    }
+    impl Verdict {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "VERDICT_UNSPECIFIED",
+                Self::Approve => "VERDICT_APPROVE",
+                Self::Reject => "VERDICT_REJECT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+                "VERDICT_APPROVE" => Some(Self::Approve),
+                "VERDICT_REJECT" => Some(Self::Reject),
+                _ => None,
+            }
+        }
+    }
+}
+/// By the key that only the person has who decides, so that nobody decides in their name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReviewerSignature {
+    #[prost(string, tag = "1")]
+    pub key_id: ::prost::alloc::string::String,
+    /// Ed25519 (RFC 8032), over what the evidence crate says
+    #[prost(bytes = "bytes", tag = "2")]
+    pub signature: ::prost::bytes::Bytes,
+}
+/// The session does what was decided about a command of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReviewApplied {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub review_id: ::prost::bytes::Bytes,
+    #[prost(enumeration = "review_applied::Outcome", tag = "2")]
+    pub outcome: i32,
+    /// the ReviewDecided that settled it
+    #[prost(message, optional, tag = "3")]
+    pub decision: ::core::option::Option<ControlReference>,
+    /// the GrantUsed by which this run has the grant, where it is good for one
+    #[prost(message, optional, tag = "4")]
+    pub used: ::core::option::Option<ControlReference>,
+}
+/// Nested message and enum types in `ReviewApplied`.
+pub mod review_applied {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Outcome {
+        Unspecified = 0,
+        Granted = 1,
+        Rejected = 2,
+    }
+    impl Outcome {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "OUTCOME_UNSPECIFIED",
+                Self::Granted => "OUTCOME_GRANTED",
+                Self::Rejected => "OUTCOME_REJECTED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+                "OUTCOME_GRANTED" => Some(Self::Granted),
+                "OUTCOME_REJECTED" => Some(Self::Rejected),
+                _ => None,
+            }
+        }
+    }
+}
+/// A control record: nobody may decide any more, and what was approved and not used counts no more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReviewWithdrawn {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub review_id: ::prost::bytes::Bytes,
+    #[prost(enumeration = "review_withdrawn::Cause", tag = "2")]
+    pub cause: i32,
+    /// masked
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `ReviewWithdrawn`.
+pub mod review_withdrawn {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Cause {
+        Unspecified = 0,
+        /// the client cancelled the command while it waited
+        Cancelled = 1,
+        /// the header's principal asked for it
+        Asked = 2,
+    }
+    impl Cause {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "CAUSE_UNSPECIFIED",
+                Self::Cancelled => "CAUSE_CANCELLED",
+                Self::Asked => "CAUSE_ASKED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+                "CAUSE_CANCELLED" => Some(Self::Cancelled),
+                "CAUSE_ASKED" => Some(Self::Asked),
+                _ => None,
+            }
+        }
+    }
+}
+/// A control record: a run takes a grant that is good for one. The first such record of a review has it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GrantUsed {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub review_id: ::prost::bytes::Bytes,
+    /// of the session that runs it
+    #[prost(bytes = "bytes", tag = "2")]
+    pub stream_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "3")]
+    pub command_seq: u64,
 }
 /// Where masking put something else. Ranges are bytes of the masked text.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1138,6 +1428,8 @@ pub mod evidence_read {
         Sql = 1,
         Session = 2,
         Tail = 3,
+        /// a command that waits, by who may decide about it
+        Review = 4,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -1150,6 +1442,7 @@ pub mod evidence_read {
                 Self::Sql => "KIND_SQL",
                 Self::Session => "KIND_SESSION",
                 Self::Tail => "KIND_TAIL",
+                Self::Review => "KIND_REVIEW",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1159,6 +1452,7 @@ pub mod evidence_read {
                 "KIND_SQL" => Some(Self::Sql),
                 "KIND_SESSION" => Some(Self::Session),
                 "KIND_TAIL" => Some(Self::Tail),
+                "KIND_REVIEW" => Some(Self::Review),
                 _ => None,
             }
         }
