@@ -39,6 +39,7 @@ use crate::facts::{CopyFacts, Facts};
 use crate::statement::Backslash;
 
 pub use deny::*;
+pub use harmless::is_plain_function;
 pub(crate) use harmless::{calls_sql_in_text, without_effect};
 pub use session::{NAMES_PER_SESSION_MAX, Session, SessionName, Terms, keeps_lexing};
 

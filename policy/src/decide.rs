@@ -2,8 +2,10 @@
 //! forms of COPY that would move data past the gate.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::facts::{CopyDirection, CopyEndpoint, CopyFacts, Facts, StatementKind, Unparsable};
+use crate::rules::HoldTerms;
 use crate::statement::{Backslash, first_words};
 
 /// What is decided about a command.
@@ -13,6 +15,27 @@ pub enum Verdict {
     Allow,
     /// It may not.
     Deny(Denial),
+    /// It may once people have approved it, as all of these ask for; at least one does.
+    Hold(Vec<Arc<HoldTerms>>),
+}
+
+impl Verdict {
+    /// What holds for two things that may only be done together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (denied @ Self::Deny(_), _) | (_, denied @ Self::Deny(_)) => denied,
+            (Self::Allow, other) | (other, Self::Allow) => other,
+            (Self::Hold(mut terms), Self::Hold(others)) => {
+                for other in others {
+                    if !terms.contains(&other) {
+                        terms.push(other);
+                    }
+                }
+                Self::Hold(terms)
+            }
+        }
+    }
 }
 
 /// Why a command is denied, in the words its client gets.
@@ -107,7 +130,8 @@ pub const LEXING: Denial = Denial::fixed(
     "policy.lexing",
     "42501",
     "retrace: rules decide here about statements, which must be read as the target reads them",
-    "Keep standard_conforming_strings on and client_encoding at UTF8; nothing of this command was executed.",
+    "Keep standard_conforming_strings on and client_encoding at UTF8, and send SQL itself, not as text for a function to run; \
+           nothing of this command was executed.",
 );
 
 /// The catalogue by which rules know what names mean cannot be had.
@@ -122,8 +146,16 @@ pub const NAMES: Denial = Denial::fixed(
 pub const HELD: Denial = Denial::fixed(
     "policy.held",
     "42501",
-    "retrace: a rule holds this for a review, which cannot be asked for here",
-    "Ask whoever runs the gate; nothing of this command was executed.",
+    "retrace: a rule holds this for a review, and what runs so cannot wait for one",
+    "Send the statement itself, not by FETCH of a portal and not as a function call; nothing of this command was executed.",
+);
+
+/// What was approved is not what would run.
+pub const CHANGED: Denial = Denial::fixed(
+    "policy.changed",
+    "42501",
+    "retrace: the rules changed while this waited for its review, and ask for more than was approved",
+    "Send it again for another review; nothing of this command was executed.",
 );
 
 /// More literals were compared with masked columns than an hour allows.

@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use retrace_proto::wire::KeyedHash;
 use sha2::Sha256;
 
-/// The key of hashes over omitted bytes, and its name. It does not print.
+/// The key of hashes over bytes of one sort, and its name. It does not print.
 #[derive(Clone)]
 pub struct HashKey {
     mac: Hmac<Sha256>,
@@ -15,18 +15,28 @@ pub struct HashKey {
 }
 
 impl HashKey {
-    /// Derives the key and its name from a gateway's key, of any length.
+    /// Derives the key of hashes over omitted bytes, and its name, from a gateway's key, of any length.
     #[must_use]
     pub fn new(gateway_key: &[u8]) -> Self {
-        let derive = |purpose: &[u8]| {
+        Self::derived(gateway_key, "retrace omitted bytes")
+    }
+
+    /// The key of hashes over what a grant is for.
+    #[must_use]
+    pub fn of_grants(gateway_key: &[u8]) -> Self {
+        Self::derived(gateway_key, "retrace grants")
+    }
+
+    fn derived(gateway_key: &[u8], purpose: &str) -> Self {
+        let derive = |purpose: &str| {
             let mut mac =
                 Hmac::<Sha256>::new_from_slice(gateway_key).expect("HMAC takes a key of any length");
-            mac.update(purpose);
+            mac.update(purpose.as_bytes());
             mac.finalize().into_bytes()
         };
-        let key = derive(b"retrace omitted bytes");
+        let key = derive(purpose);
         let id =
-            derive(b"retrace omitted bytes: key id")[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            derive(&format!("{purpose}: key id"))[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         Self { mac: Hmac::new_from_slice(&key).expect("HMAC takes a key of any length"), id }
     }
 
@@ -57,6 +67,12 @@ impl KeyedHasher {
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
+    }
+
+    /// Takes in a field: its length, then its bytes, so that no two rows of fields are the same bytes.
+    pub fn field(&mut self, bytes: &[u8]) {
+        self.update(&(bytes.len() as u64).to_be_bytes());
+        self.update(bytes);
     }
 }
 

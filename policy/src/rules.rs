@@ -32,7 +32,7 @@ mod world;
 pub use jiff::tz::TimeZone;
 
 pub use context::{Moment, Weekday};
-pub use decide::{Question, Ruling, Why};
+pub use decide::{Question, Ruling, Why, of_policy};
 pub use hold::{HoldTerms, Reviewer};
 pub use load::{Policy, Problem};
 pub use reads::Reads;

@@ -103,7 +103,21 @@ WHERE n.nspname <> 'pg_catalog'
 GROUP BY n.nspname, o.oprname
 ORDER BY n.nspname, o.oprname";
 
+/// Types to or from which a cast may run code, and domains whose CHECK does, with what is made of them.
 const TYPES: &str = "\
+WITH RECURSIVE checked (oid) AS (
+SELECT k.contypid FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_depend d
+ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = k.oid
+AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.refobjid >= 16384
+WHERE k.contypid <> 0
+UNION
+SELECT t.oid FROM checked c JOIN pg_catalog.pg_type t ON t.typbasetype = c.oid OR t.typelem = c.oid
+OR t.typrelid IN (SELECT a.attrelid FROM pg_catalog.pg_attribute a WHERE a.atttypid = c.oid AND a.attnum > 0)
+)
+SELECT n.nspname, t.typname, false
+FROM checked c JOIN pg_catalog.pg_type t ON t.oid = c.oid
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+UNION
 SELECT DISTINCT n.nspname, t.typname, false
 FROM pg_catalog.pg_cast k JOIN pg_catalog.pg_proc p ON p.oid = k.castfunc
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang

@@ -51,6 +51,28 @@ pub(crate) fn calls_sql_in_text(catalogue: &Catalogue, name: &Name) -> bool {
     function_kind(catalogue, name) == FunctionKind::Dynamic
 }
 
+/// Whether a function of this name runs SQL that is given as text, or a portal by its name, within the session itself.
+pub(super) fn runs_text(name: &str) -> bool {
+    lists(RUNS_TEXT, name) || name.starts_with("crosstab")
+}
+
+const RUNS_TEXT: &str = "\
+    query_to_xml query_to_xmlschema query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema ts_stat ts_rewrite \
+    xpath_table connectby";
+
+/// Whether a function is one of the system's that reads no table and sets nothing, wherever it may be called.
+#[must_use]
+pub fn is_plain_function(name: &str) -> bool {
+    lists(SYSTEM_FUNCTIONS, name) && name != "set_config" || lists(PLAIN, name)
+}
+
+/// Functions that compute, of those that every client calls.
+const PLAIN: &str = "\
+    abs avg ceil coalesce concat concat_ws count current_date date_part date_trunc extract floor format generate_series \
+    greatest json_agg json_build_object jsonb_agg jsonb_build_object least left length lower ltrim max min mod now nullif \
+    power random replace right round row_number row_to_json rtrim split_part string_agg substr substring sum \
+    to_char to_date to_json to_jsonb to_number to_timestamp trim trunc unnest upper array_agg btrim timezone";
+
 /// Whether a function of the system has no effect though it is declared volatile.
 pub(crate) fn without_effect(name: &str) -> bool {
     lists(WITHOUT_EFFECT, name)

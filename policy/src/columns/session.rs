@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::deny::LEXED_OTHERWISE;
+use super::harmless::runs_text;
 use super::{Allowance, Diagnostics, GUESSES_PER_STATEMENT_MAX, UnknownOrigins};
 use crate::decide::Denial;
 use crate::facts::{FunctionUse, Level, SettingFacts, Source, StatementFacts, StatementKind, Words};
@@ -129,7 +130,8 @@ pub(super) fn may_configure(arguments: &[Option<String>]) -> bool {
     }
 }
 
-/// Whether the target reads what comes after a statement as it read what came before.
+/// Whether the target reads what comes after a statement as it read what came before. A function that runs SQL given as text
+/// may have it read otherwise.
 #[must_use]
 pub fn keeps_lexing(statement: &StatementFacts) -> bool {
     let sets = match &statement.kind {
@@ -138,8 +140,15 @@ pub fn keeps_lexing(statement: &StatementFacts) -> bool {
     };
     let configures =
         |function: &FunctionUse| function.name.name == "set_config" && !may_configure(&function.texts);
-    let defines = |words: &Words| words.unreadable || words.called.iter().any(|name| name == "set_config");
+    let sets_by_code = |name: &str| name == "set_config" || runs_text(name);
+    let defines = |words: &Words| words.unreadable || words.called.iter().any(|name| sets_by_code(name));
+    let from = statement.levels.iter().flat_map(|level| &level.from).flat_map(|item| match &item.source {
+        Source::Functions(names) => names.as_slice(),
+        _ => &[],
+    });
+    let called = statement.functions.iter().map(|function| &function.name).chain(from);
     !sets
+        && !called.into_iter().any(|function| runs_text(&function.name))
         && !statement.functions.iter().any(configures)
         && !writes_settings(statement)
         && !statement.words.as_ref().is_some_and(defines)

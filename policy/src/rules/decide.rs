@@ -100,7 +100,8 @@ impl Why {
 }
 
 /// How the record names a rule of the policy.
-fn of_policy(rule: &str) -> String {
+#[must_use]
+pub fn of_policy(rule: &str) -> String {
     format!("policy:{rule}")
 }
 

@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use cedar_policy::Policy;
+use retrace_proto::wire::PrincipalKind;
 
-use super::World;
+use super::{World, WorldPrincipal};
 
 /// How long a command waits for a decision if the rule does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
@@ -58,16 +59,18 @@ pub struct HoldTerms {
     pub open: Duration,
     /// How long an approval is good, from the decision on.
     pub grant: Duration,
-    /// Whether a decision must come with a reason.
+    /// Whether an approval is good for one run. If not, it is for each within that time.
+    pub once: bool,
+    /// Whether an approval must come with a reason.
     pub reason_required: bool,
 }
 
 /// The annotations that say something.
-pub(super) const ANNOTATIONS: [&str; 9] =
-    ["id", "advice", "hold", "reviewers", "approvals", "wait", "open", "grant", "reason"];
+pub(super) const ANNOTATIONS: [&str; 10] =
+    ["id", "advice", "hold", "reviewers", "approvals", "wait", "open", "grant", "runs", "reason"];
 
 /// Those that say something of a `@hold` alone.
-pub(super) const OF_HOLDS: [&str; 6] = ["reviewers", "approvals", "wait", "open", "grant", "reason"];
+pub(super) const OF_HOLDS: [&str; 7] = ["reviewers", "approvals", "wait", "open", "grant", "runs", "reason"];
 
 /// What is wrong with the annotations of a rule, and what to do.
 pub(super) type Wrong = (String, String);
@@ -98,8 +101,9 @@ pub(super) fn terms(policy: &Policy, rule: &str, world: &World) -> Result<HoldTe
     let people = people(&reviewers, world);
     if people < approvals as usize {
         return Err((
-            format!("@approvals asks for {approvals} people, and {people} may review"),
-            "ask for fewer, or name more reviewers".to_owned(),
+            format!("it asks for {approvals} to approve, and of its reviewers {people} are people"),
+            "ask for fewer, or name more people: agents and services do not decide, and accounts of one `person` are one"
+                .to_owned(),
         ));
     }
     Ok(HoldTerms {
@@ -110,17 +114,22 @@ pub(super) fn terms(policy: &Policy, rule: &str, world: &World) -> Result<HoldTe
         wait: duration(policy, "wait", WAIT_DEFAULT, WAIT_MAX)?,
         open: duration(policy, "open", OPEN_DEFAULT, LIFETIME_MAX)?,
         grant: duration(policy, "grant", GRANT_DEFAULT, LIFETIME_MAX)?,
-        reason_required: match policy.annotation("reason") {
-            None | Some("optional") => false,
-            Some("required") => true,
-            Some(_) => {
-                return Err((
-                    "@reason says neither \"required\" nor \"optional\"".to_owned(),
-                    "say one of them, or leave it out, which is \"optional\"".to_owned(),
-                ));
-            }
-        },
+        once: !either(policy, "runs", ["once", "many"])?,
+        reason_required: either(policy, "reason", ["optional", "required"])?,
     })
+}
+
+/// Whether an annotation says the second of two words. The first is what it says if it is left out.
+fn either(policy: &Policy, name: &str, [default, other]: [&str; 2]) -> Result<bool, Wrong> {
+    match policy.annotation(name) {
+        None => Ok(false),
+        Some(given) if given == default => Ok(false),
+        Some(given) if given == other => Ok(true),
+        Some(_) => Err((
+            format!("@{name} says neither \"{default}\" nor \"{other}\""),
+            format!("say one of them, or leave it out, which is \"{default}\""),
+        )),
+    }
 }
 
 fn reviewers(given: Option<&str>, world: &World) -> Result<BTreeSet<Reviewer>, Wrong> {
@@ -160,15 +169,17 @@ fn reviewers(given: Option<&str>, world: &World) -> Result<BTreeSet<Reviewer>, W
     Ok(reviewers)
 }
 
-/// How many principals may decide.
+/// How many people may decide.
 fn people(reviewers: &BTreeSet<Reviewer>, world: &World) -> usize {
-    let may = |name: &str, groups: &[String]| {
+    let may = |principal: &&WorldPrincipal| {
         reviewers.iter().any(|reviewer| match reviewer {
-            Reviewer::Group(group) => groups.contains(group),
-            Reviewer::Principal(principal) => principal == name,
+            Reviewer::Group(group) => principal.groups.contains(group),
+            Reviewer::Principal(name) => *name == principal.name,
         })
     };
-    world.principals.iter().filter(|principal| may(&principal.name, &principal.groups)).count()
+    let is_human = |principal: &&WorldPrincipal| principal.kind == PrincipalKind::Human;
+    let people = world.principals.iter().filter(is_human).filter(may).map(|principal| &principal.person);
+    people.collect::<BTreeSet<_>>().len()
 }
 
 fn duration(policy: &Policy, name: &str, default: Duration, max: Duration) -> Result<Duration, Wrong> {

@@ -299,9 +299,9 @@ fn known(literal: &EntityUid, world: &World) -> String {
         "Target" => world.targets.iter().map(|target| target.name.as_str()).collect(),
         _ => world.principals.iter().map(|principal| principal.name.as_str()).collect(),
     };
-    const LISTED_MAX: usize = 20;
-    let more = if names.len() > LISTED_MAX { ", …" } else { "" };
-    let listed = names.iter().take(LISTED_MAX).copied().collect::<Vec<_>>().join(", ");
+    const NAMES_MAX: usize = 20;
+    let more = if names.len() > NAMES_MAX { ", …" } else { "" };
+    let listed = names.iter().take(NAMES_MAX).copied().collect::<Vec<_>>().join(", ");
     match listed.is_empty() {
         true => "retrace.toml has none".to_owned(),
         false => format!("retrace.toml has {listed}{more}"),

@@ -19,6 +19,7 @@ fn world() -> World {
     let principal = |name: &str, kind, groups: &[&str]| WorldPrincipal {
         name: name.to_owned(),
         kind,
+        person: if kind == PrincipalKind::Agent { "ann" } else { name }.to_owned(),
         on_behalf_of: (kind == PrincipalKind::Agent).then(|| "ann".to_owned()),
         groups: groups.iter().map(ToString::to_string).collect(),
         targets: Vec::new(),

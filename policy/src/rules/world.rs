@@ -22,6 +22,8 @@ pub struct WorldPrincipal {
     pub name: String,
     /// Human, agent or service.
     pub kind: PrincipalKind,
+    /// Who it is: the same for all accounts of one person.
+    pub person: String,
     /// For whom it acts.
     pub on_behalf_of: Option<String>,
     /// What it is a member of.

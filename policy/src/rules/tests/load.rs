@@ -90,7 +90,7 @@ fn each_annotation_that_cannot_be_is_told() {
         (
             "@hold(\"x\") @reviewers(\"group dba\") @approvals(\"3\") forbid(principal, action, resource);",
             (1, 1),
-            "3 people, and 2 may review",
+            "asks for 3 to approve, and of its reviewers 2 are people",
             "fewer",
         ),
         (
@@ -157,4 +157,22 @@ fn names_are_taken_as_they_are() {
     world.principals[0].targets = vec!["*".to_owned()];
     let policy = Policy::load("", &world, TimeZone::UTC).expect("it loads");
     assert_eq!(decide(&policy, name, "shop", "select 1"), Ruling::Allow);
+}
+
+#[test]
+fn people_decide_for_one_run_or_many() {
+    check(&[
+        (
+            "@hold(\"x\") @reviewers(\"group agents, principal bot\") forbid(principal, action, resource);",
+            (1, 1),
+            "of its reviewers 0 are people",
+            "agents and services do not decide",
+        ),
+        (
+            "@hold(\"x\") @reviewers(\"group dba\") @runs(\"twice\") forbid(principal, action, resource);",
+            (1, 1),
+            "neither \"once\" nor \"many\"",
+            "\"once\"",
+        ),
+    ]);
 }
