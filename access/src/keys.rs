@@ -126,6 +126,16 @@ impl Keys {
         create(&heads_path(dir)).map(drop)
     }
 
+    /// Makes a reviewer's own key, which is none of the gateway's, in a file of its own. One that is there already stays.
+    pub fn create_review(file: &Path) -> Result<(), KeyError> {
+        create(file).map(drop)
+    }
+
+    /// Reads a reviewer's own key.
+    pub fn load_review(file: &Path) -> Result<Secret, KeyError> {
+        load(file)
+    }
+
     fn each(dir: &Path, key: impl Fn(&Path) -> Result<Secret, KeyError>) -> Result<Self, KeyError> {
         let folder = folder(dir);
         Ok(Self {

@@ -47,6 +47,11 @@ pub struct Principal {
     pub kind: wire::PrincipalKind,
     /// For an agent: the principal it acts for, as configured and never as the client says.
     pub on_behalf_of: Option<String>,
+    /// Who it is: the same for all accounts of one person, and for an agent the person it acts for. Nobody decides about what
+    /// is their own, by whichever account.
+    pub person: String,
+    /// The key that its decisions about others' commands must be signed by: an Ed25519 public key in hexadecimal.
+    pub review_key: Option<String>,
     /// What it is a member of, for rules to name.
     pub groups: Vec<String>,
     /// The targets it may use, by name; `*` stands for every target.
@@ -114,6 +119,8 @@ mod tests {
             name: "bot".into(),
             kind: wire::PrincipalKind::Agent,
             on_behalf_of: Some("ann".into()),
+            person: "ann".into(),
+            review_key: None,
             groups: Vec::new(),
             targets: Vec::new(),
             evidence: EvidenceRight::default(),

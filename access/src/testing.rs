@@ -16,6 +16,8 @@ pub(crate) fn principal(name: &str) -> Principal {
         name: name.into(),
         kind: PrincipalKind::Agent,
         on_behalf_of: None,
+        person: name.into(),
+        review_key: None,
         groups: Vec::new(),
         targets: vec!["*".into()],
         evidence: EvidenceRight::Own,

@@ -211,6 +211,7 @@ impl Bench {
                 // A session that is not given its next stream stays in the one it has.
                 Output::WantsStream | Output::BeginStream(_) => {}
                 Output::ForwardCancel | Output::CatalogueIsOld => {}
+                Output::AskReview(_) | Output::LeaveReview | Output::WithdrawReview => {}
                 Output::Close => self.closed = true,
             }
         }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use retrace_proxy_core::postgres::{Analysed, SessionRules};
 
 use crate::catalogue::Keeper;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Target};
+use crate::loaded::Loaded;
 use crate::parser::Parser;
 use crate::session::Entrance;
 
@@ -15,18 +16,39 @@ use crate::session::Entrance;
 pub(crate) struct Analyst {
     gateway: Arc<Gateway>,
     parser: Arc<Parser>,
+    target: Arc<Target>,
     /// Keeps the catalogue, where statements are judged by it.
     keeper: Option<Arc<Keeper>>,
 }
 
+fn go_by_names(rules: &SessionRules) -> bool {
+    !rules.scope.is_open() && rules.scope.reads().names()
+}
+
 impl Analyst {
     pub(crate) fn new(gateway: &Arc<Gateway>, entrance: &Entrance) -> Self {
-        let by_rules = |rules: &SessionRules| !rules.scope.is_open() && rules.scope.reads().names();
         let rules = entrance.rules.as_ref();
         let needs_catalogue =
-            rules.is_some_and(|rules| !entrance.target.columns.is_empty() || by_rules(rules));
+            rules.is_some_and(|rules| !entrance.target.columns.is_empty() || go_by_names(rules));
         let keeper = entrance.loaded.keepers.get(&entrance.target.name).filter(|_| needs_catalogue);
-        Self { gateway: gateway.clone(), parser: gateway.parser.clone(), keeper: keeper.cloned() }
+        Self {
+            gateway: gateway.clone(),
+            parser: gateway.parser.clone(),
+            target: entrance.target.clone(),
+            keeper: keeper.cloned(),
+        }
+    }
+
+    /// Goes by other rules. Who had no catalogue and needs one takes that of the configuration they came with, unless the name of
+    /// the target means another database there; then there is none, and what goes by names is refused.
+    pub(crate) fn adopt(&mut self, rules: &SessionRules, loaded: &Loaded) {
+        let is_same = |target: &Target| {
+            (&target.address, &target.database) == (&self.target.address, &self.target.database)
+        };
+        let same = loaded.targets.get(&self.target.name).is_some_and(|target| is_same(target));
+        if self.keeper.is_none() && go_by_names(rules) && same {
+            self.keeper = loaded.keepers.get(&self.target.name).cloned();
+        }
     }
 
     /// The answer, if it is at hand.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use retrace_eventlog::{ControlLag, ControlWriter};
-use retrace_evidence::Order;
-use retrace_proto::wire::{ControlReference, Protocol};
+use retrace_evidence::{Order, Written};
+use retrace_proto::wire::Protocol;
 use retrace_proto::{Event, Id, Subject};
 use retrace_proxy_core::postgres::CancelKey;
 
@@ -25,8 +25,10 @@ const RECORD_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A gateway's part of the control topic.
 #[derive(Debug)]
 pub struct Control {
-    /// Writes records, signed as a proxy.
+    /// Writes cancels, signed as a proxy.
     pub writer: Arc<ControlWriter>,
+    /// Writes what belongs to reviews, signed as a proxy.
+    pub reviews: Arc<ControlWriter>,
     /// How far this process has read it. While it lags, no session is told that its records are durable.
     pub lag: ControlLag,
 }
@@ -50,7 +52,8 @@ impl CancelsPassed {
 
 impl Gateway {
     /// Does what a control record orders, as far as it concerns this process.
-    pub fn obey(&self, order: Order, control: ControlReference) {
+    pub fn obey(&self, order: Order, written: Written) {
+        let control = written.control.clone();
         match order {
             Order::Kill { session_id, only_principal } => {
                 self.registry.kill(session_id, only_principal.as_deref(), &control);
@@ -62,6 +65,10 @@ impl Gateway {
             Order::Cancel { process_id, connection_id } => {
                 self.registry.cancel(process_id, connection_id, control);
             }
+            Order::RequestReview(_)
+            | Order::DecideReview(_)
+            | Order::WithdrawReview { .. }
+            | Order::UseGrant { .. } => self.reviews.read(&order, written),
             Order::SetHold { .. } | Order::LiftHold { .. } => {}
         }
     }

@@ -29,6 +29,8 @@ use crate::leaving::Leaving;
 use crate::metrics::SessionCounters;
 use crate::outbox::{Outbox, Progress};
 use crate::registry::{SessionOrder, SessionPlace};
+use crate::reviews::Asking;
+use crate::ruling::Ruling;
 use crate::session;
 
 /// How much is read from a socket at once, in bytes.
@@ -76,6 +78,10 @@ pub(crate) struct Driver {
     pub(crate) analyst: Analyst,
     /// An answer that is being found out.
     pub(crate) analysis: Option<Analysis>,
+    /// What becomes of the command that waits for people.
+    pub(crate) asking: Option<Asking>,
+    /// Tells it of other rules.
+    pub(crate) ruling: Ruling,
     pub(crate) counters: SessionCounters,
 }
 
@@ -250,6 +256,15 @@ impl Driver {
                     Some(analysed) => self.tell(Input::Analysed(analysed)),
                     None => self.analysis = Some(Box::pin(self.analyst.clone().analyse(sql))),
                 },
+                Output::AskReview(command) => {
+                    self.asking = Some(Asking::start(&self.gateway, *command, self.about.clone()));
+                }
+                Output::WithdrawReview => {
+                    if let Some(asking) = &self.asking {
+                        asking.withdraw(&self.gateway);
+                    }
+                }
+                Output::LeaveReview => self.asking = None,
                 Output::WantsStream => {
                     let stream = StreamWriter::new(clock::new_id(), wire::StreamKind::Session);
                     self.tell(Input::NextStream(stream));
@@ -312,6 +327,10 @@ impl Driver {
             self.tell(input);
             return Poll::Ready(());
         }
+        if let Some(input) = self.ruling.news(&self.gateway, &mut self.analyst) {
+            self.tell(input);
+            return Poll::Ready(());
+        }
         let knows_orders = self.gateway.control.lag.is_current();
         if knows_orders != self.knows_orders {
             self.knows_orders = knows_orders;
@@ -323,6 +342,12 @@ impl Driver {
                 SessionOrder::Cancel(control) => Input::CancelRequested(control),
                 SessionOrder::Kill(control) => Input::Killed(control),
             });
+            return Poll::Ready(());
+        }
+        if let Some(asking) = &mut self.asking
+            && let Poll::Ready(Some(reviewed)) = asking.told.poll_recv(context)
+        {
+            self.tell(Input::Reviewed(reviewed));
             return Poll::Ready(());
         }
         if self.outbox.is_waiting()

@@ -9,6 +9,7 @@ use retrace_access::{
 };
 use retrace_eventlog::{Append, EventLog, InstanceStream};
 use retrace_policy::catalogue::ColumnMask;
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::{FingerprintKey, Masker};
 use retrace_policy::rules::Policy;
 use retrace_proto::wire::{self, Durability, RetentionClass, login_refused};
@@ -28,6 +29,7 @@ use crate::metrics::ProxyMetrics;
 use crate::parser::Parser;
 use crate::refusals::{Counted, Refusals};
 use crate::registry::Registry;
+use crate::reviews::Book;
 use crate::seats::Seats;
 use crate::streams::OpenStreams;
 
@@ -168,6 +170,8 @@ pub struct GatewayParts {
     pub cancel_key: Secret,
     /// The key of fingerprints.
     pub fingerprint_key: FingerprintKey,
+    /// The key of hashes over what grants are for, the same at every proxy of the gateway.
+    pub grants_key: HashKey,
     /// The TLS of the client side.
     pub tls: ServerTls,
     /// Limits.
@@ -202,6 +206,8 @@ pub struct Gateway {
     pub(crate) proxy_id: String,
     pub(crate) control: Control,
     pub(crate) registry: Registry,
+    pub(crate) reviews: Book,
+    pub(crate) grants_key: HashKey,
     pub(crate) cancels_passed: CancelsPassed,
     pub(crate) streams: OpenStreams,
     /// For what a client says of itself before there is a target.
@@ -247,6 +253,8 @@ impl Gateway {
             proxy_id: parts.proxy_id,
             control: parts.control,
             registry: Registry::new(parts.cancel_key),
+            reviews: Book::default(),
+            grants_key: parts.grants_key,
             cancels_passed: CancelsPassed::default(),
             streams: OpenStreams::default(),
             masks_everything: Masker::everything(parts.fingerprint_key),
@@ -261,7 +269,8 @@ impl Gateway {
         }
     }
 
-    /// From now on this counts. Sessions that are open keep what they began with, but for the pace of their principal.
+    /// From now on this counts. Sessions that are open keep what they began with, but for the pace of their principal and the
+    /// rules, which count from the next command on.
     pub fn reload(&self, reload: Reload) {
         let Reload { principals, targets, policy, policy_version, tls, source_limits } = reload;
         self.tls.replace(tls);

@@ -5,7 +5,8 @@
 //! target; `limits` is what nobody may have too much of, counted by `attempts`, `seats` and the buckets of sessions, for each
 //! principal and `source`; `refusals` counts who is not let in; `dial` opens the target with the gate's credential; `session` runs what they
 //! begin, on one of the `workers`; `driver` moves bytes between the two sockets, the machine and the log; `outbox` is the
-//! log's end of it; `registry` finds the session that an order means, and `control` obeys those that come by the log;
+//! log's end of it; `registry` finds the session that an order means, and `control` obeys those that come by the log; `reviews` asks people about a command
+//! that waits, by the log too;
 //! `streams` knows how far each stream is durable, and `heads` signs it; `leaving` tells a session that its
 //! process or its credential is on the way out; `metrics` counts. `analyst` answers what a machine
 //! asks about statements, from `parser` and `catalogue`.
@@ -30,6 +31,8 @@ mod outbox;
 mod parser;
 mod refusals;
 mod registry;
+mod reviews;
+mod ruling;
 mod seats;
 mod session;
 mod socket;

@@ -1,6 +1,7 @@
-//! What of a gate's configuration may change while it runs: sessions keep what they began with.
+//! What of a gate's configuration may change while it runs: sessions keep what they began with, but for rules.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use retrace_access::{Authenticated, Directory, Principals};
@@ -20,6 +21,8 @@ pub(crate) struct Loaded {
     pub(crate) keepers: HashMap<String, Arc<Keeper>>,
     /// Hash of the configuration.
     pub(crate) policy_version: String,
+    /// How often it was read before.
+    pub(crate) generation: u64,
     /// What may come from one source.
     pub(crate) source_limits: SourceLimits,
 }
@@ -36,7 +39,7 @@ impl Loaded {
         let named = |target: &Target| policy.reads_names_at(&target.name);
         let read = targets.iter().filter(|(_, target)| !target.columns.is_empty() || named(target));
         let keepers = read.map(|(name, target)| (name.clone(), Arc::new(Keeper::new(target.clone()))));
-        Self { keepers: keepers.collect(), targets, policy, policy_version, source_limits }
+        Self { keepers: keepers.collect(), targets, policy, policy_version, generation: 0, source_limits }
     }
 }
 
@@ -44,17 +47,28 @@ impl Loaded {
 #[derive(Debug)]
 pub(crate) struct Latest {
     loaded: RwLock<Arc<Loaded>>,
+    /// That of `loaded`, for who only wants to know whether it is another one.
+    generation: AtomicU64,
     /// Those who keep the catalogue for sessions that began before.
     retired: Mutex<Vec<Weak<Keeper>>>,
 }
 
 impl Latest {
     pub(crate) fn new(loaded: Loaded) -> Self {
-        Self { loaded: RwLock::new(Arc::new(loaded)), retired: Mutex::default() }
+        Self {
+            loaded: RwLock::new(Arc::new(loaded)),
+            generation: AtomicU64::new(0),
+            retired: Mutex::default(),
+        }
     }
 
     pub(crate) fn now(&self) -> Arc<Loaded> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often the configuration was read before: whoever has seen one number need not look again before it is another.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// What counts now, and who somebody is by it who has just proved who they are; `None` if it names them no more. Never
@@ -73,6 +87,8 @@ impl Latest {
     pub(crate) fn replace(&self, next: Loaded, directory: &Directory, principals: Principals) {
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         directory.replace(principals);
+        let next = Loaded { generation: loaded.generation + 1, ..next };
+        self.generation.store(next.generation, Ordering::Release);
         let before = std::mem::replace(&mut *loaded, Arc::new(next));
         drop(loaded);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);

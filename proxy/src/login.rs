@@ -222,7 +222,9 @@ pub(crate) async fn authenticate(
         return Err(with(prove::wrong_credential(&user)));
     };
     let target = loaded.targets.get(&database);
-    let Some((target, rules)) = target.and_then(|target| may_connect(&loaded, &who, target, address)) else {
+    let Some((target, rules)) =
+        target.and_then(|target| may_connect(gateway, &loaded, &who, target, address))
+    else {
         // The same answer whether there is no such target or it is not this principal's.
         let refusal = Refusal::told(
             Reason::Target,
@@ -237,6 +239,7 @@ pub(crate) async fn authenticate(
 
 /// The target with the rules that concern the session, if they let it begin.
 fn may_connect(
+    gateway: &Gateway,
     loaded: &Loaded,
     who: &Authenticated,
     target: &Arc<Target>,
@@ -246,7 +249,8 @@ fn may_connect(
     let scope = loaded.policy.scope(&who.principal.name, &target.name);
     let moment = scope.moment(clock::unix_us());
     let ruling = scope.decide(Action::Connect, &Question { client_address, moment, statement: None });
-    let rules = SessionRules { scope: Arc::new(scope), client_address };
+    let rules =
+        SessionRules { scope: Arc::new(scope), client_address, grants_key: gateway.grants_key.clone() };
     (ruling == Ruling::Allow).then(|| (target.clone(), rules))
 }
 

@@ -19,6 +19,7 @@ use crate::leaving::Leaving;
 use crate::loaded::Loaded;
 use crate::outbox::{Outbox, Progress};
 use crate::registry::Entrant;
+use crate::ruling::Ruling;
 use crate::stage::Stage;
 
 /// Who begins a session, and through what.
@@ -55,6 +56,7 @@ pub(crate) async fn run(
     let about = subject(gateway, session_id, &entrance);
     let analyst = Analyst::new(gateway, &entrance);
     let target = entrance.target.clone();
+    let ruling = Ruling::of(&entrance);
     let greeting = Greeting { settings: dialled.ready.settings, cancel_key: place.key() };
     let loan = dialled.loan;
     let opening = opening(gateway, about.clone(), entrance, loan.credential().user.clone(), greeting);
@@ -78,6 +80,8 @@ pub(crate) async fn run(
         durable_end: durable_end.clone(),
         analyst,
         analysis: None,
+        asking: None,
+        ruling,
         counters,
     };
     let ended = tokio::spawn(driver.run(client, dialled.ready.stream)).await;

@@ -170,9 +170,9 @@ impl Gate {
         let unsigned = Box::new(|_, _: &[u8]| wire::ControlSignature::default());
         let origin =
             ControlOrigin { instance: "test".to_owned(), clock: clock::unix_us, new_id: clock::new_id };
-        let writer = ControlWriter::new(events.clone(), origin, true, unsigned);
+        let writer = Arc::new(ControlWriter::new(events.clone(), origin, true, unsigned));
         let gateway = Gateway::new(GatewayParts {
-            control: Control { writer: Arc::new(writer), lag },
+            control: Control { reviews: writer.clone(), writer, lag },
             policy: open_policy(),
             directory: Directory::new(vec![dev], tokens, keys.mock.clone()).unwrap(),
             targets: vec![target],
@@ -182,6 +182,7 @@ impl Gate {
             policy_version: String::new(),
             cancel_key: keys.cancel.clone(),
             fingerprint_key: FingerprintKey::new(keys.mask.expose()),
+            grants_key: HashKey::of_grants(keys.mask.expose()),
             tls: tls::server_tls(&identity.certificate, &identity.key).unwrap(),
             limits,
             source_limits,
@@ -262,6 +263,8 @@ pub(crate) fn principal(name: &str) -> Principal {
         name: name.to_owned(),
         kind: PrincipalKind::Human,
         on_behalf_of: None,
+        person: name.to_owned(),
+        review_key: None,
         groups: Vec::new(),
         targets: vec!["*".to_owned()],
         evidence: EvidenceRight::None,

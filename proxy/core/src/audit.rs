@@ -1,4 +1,4 @@
-use retrace_proto::{Envelope, Event, Id, SealError, StreamWriter, Subject};
+use retrace_proto::{Envelope, Event, Hash, Id, SealError, StreamWriter, Subject};
 
 use crate::Now;
 
@@ -17,6 +17,21 @@ impl Audit {
     /// Every event sealed so far has a sequence number below this.
     pub(crate) fn end(&self) -> u64 {
         self.stream.next_seq()
+    }
+
+    /// The stream's id.
+    pub(crate) fn stream_id(&self) -> Id {
+        self.stream.stream_id()
+    }
+
+    /// The hash of what was sealed last.
+    pub(crate) fn last_hash(&self) -> Option<Hash> {
+        self.stream.prev_hash()
+    }
+
+    /// Whom the stream is about.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     /// Goes on with another stream, which is another session on the same connection. Returns the id of the session before.

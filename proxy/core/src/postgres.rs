@@ -17,6 +17,6 @@ mod session;
 
 pub use message::CancelKey;
 pub use session::{
-    Analysed, Beyond, Columns, Greeting, Input, Leave, LogFailure, Opening, Output, Recording, Session,
-    SessionLimits, SessionRules, Slowed, Tally,
+    Analysed, Beyond, Columns, Greeting, HeldCommand, Input, Leave, LogFailure, Opening, Output, Recording,
+    Reviewed, Session, SessionLimits, SessionRules, Slowed, Tally,
 };

@@ -17,6 +17,10 @@ mod draining;
 mod failing;
 #[path = "session/gates.rs"]
 mod gates;
+#[path = "session/holds.rs"]
+mod holds;
+#[path = "session/interleavings.rs"]
+mod interleavings;
 #[path = "session/masks.rs"]
 mod masks;
 #[path = "session/pacing.rs"]

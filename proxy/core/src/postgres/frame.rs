@@ -73,6 +73,11 @@ impl Framer {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Forgets what came and was not cut.
+    pub fn clear(&mut self) {
+        self.buffer = BytesMut::new();
+    }
+
     /// Bytes that are not yet a whole frame.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
@@ -173,6 +178,12 @@ impl<'a> Reader<'a> {
             return Err(MalformedBody);
         }
         Ok(count)
+    }
+
+    /// What was not read yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// The body must end here.

@@ -52,6 +52,14 @@ impl<'a> Bind<'a> {
         reader.c_str()
     }
 
+    /// What stands behind the two names: the values, and in which formats they come and are wanted back.
+    pub(crate) fn behind_names(body: &'a [u8]) -> Result<&'a [u8], MalformedBody> {
+        let mut reader = Reader::new(body);
+        let _portal = reader.c_str()?;
+        let _statement = reader.c_str()?;
+        Ok(reader.rest())
+    }
+
     pub(crate) fn decode(body: &'a [u8]) -> Result<Self, MalformedBody> {
         let mut reader = Reader::new(body);
         let portal = reader.c_str()?;
@@ -292,6 +300,13 @@ pub fn error_response(severity: Severity, sqlstate: &str, message: &str, hint: &
         fields.push((b'H', hint.as_bytes()));
     }
     with_fields(b'E', fields)
+}
+
+/// A NoticeResponse of the gate's own.
+pub(crate) fn notice_response(sqlstate: &str, message: &str, detail: &str, hint: &str) -> Bytes {
+    let texts =
+        [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', sqlstate), (b'M', message), (b'D', detail), (b'H', hint)];
+    with_fields(b'N', texts.map(|(code, text)| (code, text.as_bytes())))
 }
 
 /// A ParameterStatus.

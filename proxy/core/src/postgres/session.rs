@@ -3,7 +3,10 @@ mod cancel;
 mod client;
 mod copy;
 mod expect;
+mod extended;
 mod gate;
+mod grants;
+mod hold;
 mod interface;
 mod omit;
 mod opening;
@@ -30,6 +33,7 @@ use retrace_proto::{Event, Masked};
 use self::copy::Copying;
 use self::expect::{Confirmed, Expected};
 use self::gate::Gate;
+use self::hold::Held;
 use self::omit::Omitted;
 use self::pacing::Pacing;
 use self::refuse::Fault;
@@ -41,6 +45,7 @@ use crate::Now;
 use crate::audit::Audit;
 use crate::guesses::Guesses;
 
+pub use self::hold::{HeldCommand, Reviewed};
 pub use self::interface::{Input, Leave, LogFailure, Output};
 pub use self::omit::{Beyond, Recording};
 pub use self::opening::{Greeting, Opening, SessionLimits};
@@ -137,6 +142,8 @@ pub struct Session {
     roll_asked: bool,
     columns: ColumnState,
     rules: RuleState,
+    /// The command that waits for people, whose message is `client_stalled`.
+    hold: Option<Box<Held>>,
     guesses: Arc<Guesses>,
     pacing: Pacing,
     encoding_is_utf8: bool,
@@ -190,7 +197,8 @@ impl Session {
             opened_us: now.monotonic_us,
             roll_asked: false,
             columns: ColumnState::new(opening.has_column_masks),
-            rules: RuleState::new(opening.rules),
+            rules: RuleState::new(opening.rules, asserted.get()),
+            hold: None,
             guesses: opening.guesses,
             pacing: Pacing::new(opening.buckets, now.monotonic_us, &mut tally),
             encoding_is_utf8: true,
@@ -260,6 +268,11 @@ impl Session {
                 self.handle_analysed(now, analysed);
                 Ok(())
             }
+            Input::Ruled(rules, policy_version) => {
+                self.handle_ruled(rules, policy_version);
+                Ok(())
+            }
+            Input::Reviewed(reviewed) => self.handle_reviewed(now, reviewed),
             Input::NextStream(stream) => {
                 self.handle_next_stream(now, stream);
                 Ok(())
@@ -313,7 +326,8 @@ impl Session {
         let lag = self.gate.lag_deadline_us().filter(|_| self.state == State::Open);
         let roll = (!self.roll_asked && self.is_between_exchanges()).then(|| self.roll_due_us());
         let turn = self.pacing.look_us().filter(|_| self.state == State::Open);
-        log.into_iter().chain(silent).chain(lag).chain(roll).chain(turn).min()
+        let hold = self.hold_deadline_us().filter(|_| self.state == State::Open);
+        log.into_iter().chain(hold).chain(silent).chain(lag).chain(roll).chain(turn).min()
     }
 
     /// Whether the client's bytes are wanted now.
@@ -321,12 +335,20 @@ impl Session {
     pub fn wants_client_bytes(&self) -> bool {
         self.state == State::Open
             && !self.client_done
-            && self.client_stalled.is_none()
+            // While it is held, reading on is how it shows that the client is gone.
+            && (self.client_stalled.is_none() || self.is_held())
             && !self.pacing.owes_bytes()
             && !self.is_behind()
-            && self.gate.to_target_bytes() + self.pending_bytes < CLIENT_QUEUE_BYTES_MAX
+            && self.client_queue_bytes() < CLIENT_QUEUE_BYTES_MAX
             && !self.owes_too_many()
             && self.expected.len() + self.gate.units().len() < EXPECTED_ANSWERS_MAX
+    }
+
+    /// What of the client waits to be taken up or forwarded. Of a message that is not whole any amount may, up to the longest
+    /// that there is.
+    fn client_queue_bytes(&self) -> usize {
+        let behind_hold = if self.is_held() { self.client.pending_bytes() } else { 0 };
+        self.gate.to_target_bytes() + self.pending_bytes + behind_hold
     }
 
     /// Whether the target's bytes are wanted now; `unsent_bytes` is what the shell has not yet written to the client.
@@ -342,7 +364,7 @@ impl Session {
     /// Since when something waits for the log: a unit, a reply, or, where the log is behind, both sides.
     fn log_awaited_since_us(&self) -> Option<u64> {
         let behind = self.gate.undurable_since_us().filter(|_| self.is_behind());
-        self.gate.waiting_since_us().into_iter().chain(behind).min()
+        self.gate.waiting_since_us().into_iter().chain(behind).chain(self.hold_awaits_log_since_us()).min()
     }
 
     /// Whether the log is so far behind that nothing more may be sealed.
@@ -392,6 +414,7 @@ impl Session {
 
     /// Lets go what the gate no longer holds.
     fn release(&mut self, now: Now) {
+        self.ask_once_recorded();
         while let Some(unit) = self.gate.pop_unit() {
             self.forward(now, unit);
         }
@@ -424,13 +447,14 @@ impl Session {
         self.state = State::Closing;
         self.tally.closed.push(reason);
         self.pacing.end(now.monotonic_us, &mut self.tally);
+        let refused = match reason {
+            session_closed::Reason::Killed => wire::command_refused::Reason::Killed,
+            _ => wire::command_refused::Reason::Cancelled,
+        };
+        self.abandon_hold(now, refused)?;
         for unit in self.take_units() {
             if let Some(command_seq) = unit.command_seq {
-                let reason = match reason {
-                    session_closed::Reason::Killed => wire::command_refused::Reason::Killed,
-                    _ => wire::command_refused::Reason::Cancelled,
-                };
-                self.record_refused(now, command_seq, reason, ("", ""))?;
+                self.record_refused(now, command_seq, refused, ("", ""))?;
             }
         }
         while !self.in_flight.is_empty() {

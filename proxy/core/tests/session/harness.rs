@@ -11,7 +11,8 @@ use retrace_proto::wire::{self, MaskAction, envelope::Payload};
 use retrace_proto::{Envelope, Id, Masked, Recorded, StreamWriter, Subject};
 use retrace_proxy_core::Now;
 use retrace_proxy_core::postgres::{
-    Analysed, Beyond, CancelKey, Columns, Greeting, Input, Opening, Output, Recording, Session, SessionLimits,
+    Analysed, Beyond, CancelKey, Columns, Greeting, HeldCommand, Input, Opening, Output, Recording, Session,
+    SessionLimits,
 };
 
 pub(crate) const IMPOSSIBLE: &str = "retrace_refused_test";
@@ -28,6 +29,13 @@ pub(crate) struct Bench {
     /// How many events were appended when each further stream began.
     pub(crate) streams: Vec<usize>,
     pub(crate) cancels: usize,
+    /// What people were asked to decide about.
+    pub(crate) asked: Vec<HeldCommand>,
+    /// The command that people were asked about, while it waits.
+    pub(crate) waits: Option<u64>,
+    /// How often a hold was left, and how often its review was withdrawn.
+    pub(crate) left: usize,
+    pub(crate) withdrawn: usize,
     /// The catalogue that the shell has, on a target with masked columns.
     pub(crate) columns: Option<Arc<Columns>>,
     /// How often the machine said that it is out of date.
@@ -92,6 +100,10 @@ impl Bench {
             to_target: Vec::new(),
             streams: Vec::new(),
             cancels: 0,
+            asked: Vec::new(),
+            waits: None,
+            left: 0,
+            withdrawn: 0,
             columns: None,
             catalogue_reads: 0,
             closed: false,
@@ -101,8 +113,8 @@ impl Bench {
 
     /// Does what the session says until it says nothing more.
     pub(crate) fn settle(&mut self) {
+        let mut appended = false;
         loop {
-            let mut appended = false;
             let mut analysis = None;
             let mut wants_stream = false;
             while let Some(output) = self.session.poll_output() {
@@ -120,6 +132,15 @@ impl Bench {
                     Output::BeginStream(_) => self.streams.push(self.log.len()),
                     Output::CatalogueIsOld => self.catalogue_reads += 1,
                     Output::ForwardCancel => self.cancels += 1,
+                    Output::AskReview(command) => {
+                        self.waits = Some(command.command_seq);
+                        self.asked.push(*command);
+                    }
+                    Output::LeaveReview => {
+                        self.waits = None;
+                        self.left += 1;
+                    }
+                    Output::WithdrawReview => self.withdrawn += 1,
                     Output::Close => self.closed = true,
                 }
             }
@@ -136,6 +157,7 @@ impl Bench {
             if !(appended && self.log_is_healthy) {
                 return;
             }
+            appended = false;
             self.make_durable_quietly();
         }
     }

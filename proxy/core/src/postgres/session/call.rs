@@ -12,7 +12,7 @@ use super::Session;
 use super::expect::{Copied, Expect, Expected, Ran, Redefined};
 use super::record::{Command, is_printable};
 use super::refuse::Fault;
-use super::rules::Run;
+use super::rules::{Run, cannot_wait};
 use super::understand::Terms;
 use crate::Now;
 use crate::postgres::frame::Frame;
@@ -29,7 +29,7 @@ impl Session {
         let verdict = match self.has_column_masks() {
             true => Verdict::Deny(FUNCTION_CALL),
             // A function by its OID, which no rule knows.
-            false => self.ruled(now, Err(Unparsable::Syntax), Run::Now),
+            false => cannot_wait(self.ruled(now, Err(Unparsable::Syntax), Run::Now)),
         };
         let command = Command {
             kind: Kind::FunctionCall,
@@ -48,6 +48,7 @@ impl Session {
         if std::mem::take(&mut self.withdrawn) {
             return self.refuse_cancelled(now, command_seq, true);
         }
+        self.rules.note_run(None, command_seq);
         let ran = Ran {
             redefined: Redefined::default(),
             terms: Arc::new(Terms::STRICTEST),

@@ -22,6 +22,13 @@ impl Session {
         control: Option<wire::ControlReference>,
     ) -> Result<(), Fault> {
         let is_idle = self.expected.is_empty() && self.gate.units().len() == 0;
+        if self.is_of_hold() && (is_idle || self.is_in_batch_that_runs()) {
+            let end = self.append(now, None, Event::cancel_applied(control))?;
+            if !is_idle {
+                self.cancel_needs = self.cancel_needs.or(Some(end));
+            }
+            return self.cancel_hold(now);
+        }
         let withdraws = self.may_withdraw() && (is_idle || self.is_in_batch_that_runs());
         if (self.cancel_needs.is_some() || self.withdrawn) && !withdraws {
             return Ok(());
@@ -43,7 +50,7 @@ impl Session {
     fn may_withdraw(&self) -> bool {
         let stalled = self.client_stalled.as_ref();
         let is_of_command = stalled.is_some_and(|frame| !matches!(frame.tag(), b'd' | b'c' | b'f' | b'X'));
-        is_of_command && !self.client_skips && !self.withdrawn
+        is_of_command && !self.client_skips && !self.withdrawn && !self.is_of_hold()
     }
 
     /// Whether an error of what runs takes with it what waits: no Sync is between them.

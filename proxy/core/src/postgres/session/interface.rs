@@ -5,6 +5,8 @@ use retrace_proto::{Envelope, Id, StreamWriter, wire};
 
 #[cfg(doc)]
 use super::Session;
+use super::hold::{HeldCommand, Reviewed};
+use super::rules::SessionRules;
 use super::understand::Analysed;
 
 /// What happened.
@@ -27,6 +29,10 @@ pub enum Input<'a> {
     LogFailed(LogFailure),
     /// What was found out about the statement, or the catalogue, of [`Output::Analyse`].
     Analysed(Analysed),
+    /// Statements are decided by these rules from now on, whose configuration has this hash.
+    Ruled(SessionRules, String),
+    /// What becomes of the command of [`Output::AskReview`].
+    Reviewed(Reviewed),
     /// The stream of [`Output::WantsStream`].
     NextStream(StreamWriter),
     /// A valid cancel request for this session came in, here or, as this control record says, at another instance.
@@ -80,6 +86,12 @@ pub enum Output {
         /// The statement, if its facts are wanted.
         sql: Option<Bytes>,
     },
+    /// Have people decide about a command, unless they did already. Answered by [`Input::Reviewed`], more than once.
+    AskReview(Box<HeldCommand>),
+    /// The command of [`Output::AskReview`] does not wait any more. Its review stays open.
+    LeaveReview,
+    /// Nobody is to decide about it any more: its client cancelled it. [`Output::LeaveReview`] follows.
+    WithdrawReview,
     /// Make a new stream, for the session to go on in. Answered by [`Input::NextStream`].
     WantsStream,
     /// What is appended from here on is of this stream, and so are the numbers of [`Input::Durable`]. Of the stream before

@@ -166,7 +166,7 @@ impl Session {
     /// Whether a message begins a command, or ends one that it has none of, whose turn has not come.
     pub(super) fn must_await_turn(&mut self, now: Now, frame: &Frame) -> bool {
         let is_of_a_command = match frame.tag() {
-            _ if self.copying_in.is_some() || self.withdrawn => false,
+            _ if self.copying_in.is_some() || self.withdrawn || self.is_of_hold() => false,
             b'E' => true,
             // What is skipped has no record, but for what would run.
             _ if self.client_skips => false,

@@ -1,9 +1,11 @@
 //! The record of a command: its texts, masked, and its facts.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use retrace_policy::decide::{Denial, Verdict};
 use retrace_policy::mask::command::{CommandIn, ParameterIn, ParameterText};
+use retrace_policy::rules::of_policy;
 use retrace_proto::wire::{self, WireFormat, command_received::Kind};
 use retrace_proto::{CommandReceived, Event};
 
@@ -61,7 +63,7 @@ impl Session {
         now: Now,
         statement: Option<Arc<Statement>>,
         portal: Option<&Portal>,
-        bytes: usize,
+        (bytes, verdict): (usize, &Verdict),
     ) -> Result<u64, Fault> {
         let mut printed = Vec::new();
         let values = self.print_parameters(portal, &mut printed)?;
@@ -76,11 +78,32 @@ impl Session {
                 .map_or(&b""[..], |name| name),
             portal_name: portal.map_or(&b""[..], |portal| &portal.name),
             parameters: &parameters,
-            verdict: &Verdict::Allow,
+            verdict,
             bytes,
             row_limit: 0,
         };
         self.record_command(now, &command)
+    }
+
+    /// Whether the bound values stand in the record as what they are: the type of each that came in binary is known, or it is shown
+    /// as bytes.
+    pub(super) fn shows_parameters(&self, portal: Option<&Portal>) -> Result<bool, Fault> {
+        let Some(portal) = portal else { return Ok(true) };
+        let bind = Bind::decode(&portal.bind).map_err(|_| Fault::ClientMessage)?;
+        let mut scratch = Vec::new();
+        let mut is_shown = |(index, value): (usize, Option<&[u8]>)| {
+            let type_oid =
+                portal.statement.as_ref().map_or(0, |statement| statement.parameter_type_oid(index));
+            match (value, bind.formats.of(index)) {
+                (Some(value), WireFormat::Binary) if is_printable(value) => {
+                    scratch.clear();
+                    !matches!(type_oid, 0 | UNKNOWN_OID)
+                        && types::print_binary(type_oid, value, &self.settings, &mut scratch).is_ok()
+                }
+                _ => true,
+            }
+        };
+        Ok(bind.values.iter().copied().enumerate().all(&mut is_shown))
     }
 
     /// Prints the bound values one after the other into `printed`.
@@ -126,16 +149,20 @@ impl Session {
             parameters: command.parameters,
         });
         let (effect, rule, reason) = match command.verdict {
-            Verdict::Allow => (wire::decision::Effect::Allow, "", ""),
+            Verdict::Allow => (wire::decision::Effect::Allow, Cow::Borrowed(""), ""),
             Verdict::Deny(Denial { rule, message, .. }) => {
-                (wire::decision::Effect::Deny, &**rule, &**message)
+                (wire::decision::Effect::Deny, Cow::Borrowed(&**rule), &**message)
+            }
+            Verdict::Hold(terms) => {
+                let first = terms.first().expect("at least one rule holds it");
+                (wire::decision::Effect::Hold, of_policy(&first.rule).into(), first.text.as_str())
             }
         };
         let facts = CommandReceived {
             kind: command.kind,
             decision: wire::Decision {
                 effect: effect.into(),
-                rule: rule.to_owned(),
+                rule: rule.into_owned(),
                 reason: reason.to_owned(),
             },
             policy_version: self.policy_version.clone(),
@@ -154,6 +181,9 @@ impl Session {
         Ok(command_seq)
     }
 }
+
+/// The pseudo-type of literals whose type PostgreSQL infers from their use.
+const UNKNOWN_OID: u32 = 705;
 
 /// A bound value, printed or as sent.
 struct PrintedParameter<'a> {

@@ -125,14 +125,19 @@ fn leaving(leave: Leave) -> (&'static str, String, &'static str, Reason) {
     ("57P01", message.to_owned(), hint, reason)
 }
 
+fn reason_of(denial: &Denial) -> command_refused::Reason {
+    match denial.sqlstate {
+        "0A000" => command_refused::Reason::Unsupported,
+        "54000" => command_refused::Reason::LimitExceeded,
+        _ => command_refused::Reason::Denied,
+    }
+}
+
 impl Session {
     /// Refuses a simple query. The refusal is made real at the target: a Bind that must fail ends a transaction that may
     /// be open, and the Sync behind it brings the target's own transaction status.
     pub(super) fn refuse_simple(&mut self, now: Now, command_seq: u64, denial: &Denial) -> Result<(), Fault> {
-        let error = self.record_denied(now, command_seq, denial)?;
-        let unit = self.refusal_unit(now, self.audit.end(), error, true);
-        self.gate.push_unit(unit);
-        Ok(())
+        self.refuse_recorded(now, command_seq, (reason_of(denial), denial), true)
     }
 
     /// Refuses a message of the extended protocol; what the client sends up to its Sync is skipped.
@@ -142,22 +147,24 @@ impl Session {
         command_seq: u64,
         denial: &Denial,
     ) -> Result<(), Fault> {
-        let error = self.record_denied(now, command_seq, denial)?;
-        let unit = self.refusal_unit(now, self.audit.end(), error, false);
-        self.gate.push_unit(unit);
-        self.client_skips = true;
-        Ok(())
+        self.refuse_recorded(now, command_seq, (reason_of(denial), denial), false)
     }
 
-    fn record_denied(&mut self, now: Now, command_seq: u64, denial: &Denial) -> Result<Bytes, Fault> {
-        let reason = match denial.sqlstate {
-            "0A000" => command_refused::Reason::Unsupported,
-            "54000" => command_refused::Reason::LimitExceeded,
-            _ => command_refused::Reason::Denied,
-        };
+    /// Refuses a command, for this reason and in these words.
+    pub(super) fn refuse_recorded(
+        &mut self,
+        now: Now,
+        command_seq: u64,
+        (reason, denial): (command_refused::Reason, &Denial),
+        simple: bool,
+    ) -> Result<(), Fault> {
         let end = self.record_refused(now, command_seq, reason, (denial.sqlstate, &denial.rule))?;
         self.reply_needs = end;
-        Ok(error_response(Severity::Error, denial.sqlstate, &denial.message, &denial.hint))
+        let error = error_response(Severity::Error, denial.sqlstate, &denial.message, &denial.hint);
+        let unit = self.refusal_unit(now, self.audit.end(), error, simple);
+        self.gate.push_unit(unit);
+        self.client_skips |= !simple;
+        Ok(())
     }
 
     /// Records that a command was refused after a part of it was forwarded.
@@ -213,6 +220,9 @@ impl Session {
         if late {
             return self.log_is_late(now);
         }
+        if self.state == State::Open {
+            self.end_hold_if_due(now)?;
+        }
         let silent = now.monotonic_us >= self.last_target_us + super::SILENCE_US;
         if silent && !self.held.is_empty() && self.state == State::Open {
             return self.cut_chunk(now);
@@ -261,6 +271,16 @@ impl Session {
                 self.gate.push_unit(refusal);
             }
         }
+        if let Some((command_seq, simple)) = self.take_hold() {
+            // It waits for the same log, and nobody was asked about it yet.
+            let reason = command_refused::Reason::LogUnavailable;
+            self.record_refused(now, command_seq, reason, ("57P03", ""))?;
+            if simple || !refused_extended {
+                let refusal = self.refusal_unit(now, self.gate.durable_end(), error.clone(), simple);
+                self.gate.push_unit(refusal);
+            }
+            refused_extended |= !simple;
+        }
         if refused_extended {
             // What was sent ahead of an Execute that will be skipped is skipped with it.
             self.client_skips = true;
@@ -306,7 +326,7 @@ impl Session {
     /// as it is when a server stops fast.
     pub(super) fn end_if_drained(&mut self, now: Now) {
         if let Some(leave) = self.draining
-            && self.is_answered()
+            && (self.is_answered() || self.only_waits_for_people())
         {
             self.fail(now, Fault::Shutdown(leave));
             self.release(now);

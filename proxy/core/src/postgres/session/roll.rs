@@ -37,10 +37,18 @@ impl Session {
         self.client_stalled.is_none() && self.has_no_exchange()
     }
 
+    /// Whether nothing is under way but a command that people are to decide about, which takes longer than an end may.
+    pub(super) fn only_waits_for_people(&self) -> bool {
+        self.is_held() && self.has_nothing_under_way()
+    }
+
     fn has_no_exchange(&self) -> bool {
+        self.pending.is_empty() && self.has_nothing_under_way()
+    }
+
+    fn has_nothing_under_way(&self) -> bool {
         self.state == State::Open
             && !self.client_done
-            && self.pending.is_empty()
             && self.expected.is_empty()
             && self.in_flight.is_empty()
             && self.held.is_empty()

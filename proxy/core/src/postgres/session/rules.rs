@@ -11,11 +11,14 @@ use std::sync::Arc;
 use retrace_policy::columns::keeps_lexing;
 use retrace_policy::decide::{HELD, LEXING, NAMES, Verdict};
 use retrace_policy::facts::{Facts, StatementFacts, StatementKind, Unparsable};
+use retrace_policy::keyed::HashKey;
 use retrace_policy::rules::{Ask, Question, Ruling, Scope, Surroundings};
 use retrace_policy::statement::Backslash;
+use retrace_proto::wire::Asserted;
 
 use super::Session;
 use super::expect::Expect;
+use super::grants::{Said, has_meaning};
 use crate::Now;
 
 /// Names of prepared statements whose meaning is remembered. What further ones mean is not known.
@@ -31,6 +34,8 @@ pub struct SessionRules {
     pub scope: Arc<Scope>,
     /// From where its client came.
     pub client_address: Option<IpAddr>,
+    /// The key of hashes over what a grant is for.
+    pub grants_key: HashKey,
 }
 
 /// One statement of a text.
@@ -58,6 +63,8 @@ pub(super) struct RuleState {
     transaction: Transaction,
     /// Whether a definition of that transaction may have made names mean what the catalogue does not have.
     names_moved: bool,
+    /// What was said that may give a later text another meaning.
+    pub(super) said: Said,
 }
 
 /// Whether a transaction is open.
@@ -88,16 +95,35 @@ pub(super) enum Run {
 }
 
 impl RuleState {
-    pub(super) fn new(rules: Option<SessionRules>) -> Self {
-        let rules = rules.filter(|rules| !rules.scope.is_open());
-        let needs_names = rules.as_ref().is_some_and(|rules| rules.scope.reads().names());
-        Self {
-            rules,
-            needs_names,
+    pub(super) fn new(rules: Option<SessionRules>, asserted: &[Asserted]) -> Self {
+        let mut state = Self {
+            rules: None,
+            needs_names: false,
             prepared: HashMap::new(),
             transaction: Transaction::Closed,
             names_moved: false,
+            said: Said::default(),
+        };
+        state.adopt(rules);
+        if has_meaning(asserted) {
+            state.note(0);
         }
+        state
+    }
+
+    /// Goes by these rules from now on. What was said and prepared while no rule could concern it is not known.
+    fn adopt(&mut self, rules: Option<SessionRules>) {
+        self.rules = rules.filter(|rules| !rules.scope.is_open());
+        self.needs_names = self.rules.as_ref().is_some_and(|rules| rules.scope.reads().names());
+        if self.rules.is_none() {
+            // What names come to mean from now on is not remembered.
+            self.prepared.clear();
+        }
+    }
+
+    /// The key of hashes over what a grant is for, where a rule may hold something.
+    pub(super) fn grants_key(&self) -> Option<&HashKey> {
+        self.rules.as_ref().map(|rules| &rules.grants_key)
     }
 
     /// Whether any rule may say something of a statement.
@@ -183,6 +209,18 @@ fn key(name: &str) -> String {
 }
 
 impl Session {
+    /// The configuration was read again.
+    pub(super) fn handle_ruled(&mut self, rules: SessionRules, policy_version: String) {
+        let governed = self.rules.govern();
+        self.policy_version = policy_version;
+        self.rules.adopt(Some(rules));
+        if self.rules.govern() && !governed {
+            // What was said before is not known.
+            self.rules.note(0);
+        }
+        self.catalogue_is_unread();
+    }
+
     /// What the rules say of a text whose facts are these, or of one that nobody could read.
     pub(super) fn ruled(&self, now: Now, facts: Result<&Arc<Facts>, Unparsable>, run: Run) -> Verdict {
         let Some(rules) = &self.rules.rules else { return Verdict::Allow };
@@ -205,8 +243,29 @@ impl Session {
         }
     }
 
+    /// Whether a transaction is open, or may be.
+    pub(super) fn may_be_in_transaction(&self) -> bool {
+        self.rules.transaction != Transaction::Closed || self.moves_under_way().transaction
+    }
+
+    /// What the rules say of a portal with a name, which SQL may run from now on as long as its transaction lasts, whatever
+    /// becomes of the name here: it must be allowed whether or not that is open when it is bound.
+    pub(super) fn ruled_portal(&self, now: Now, facts: Result<&Arc<Facts>, Unparsable>) -> Verdict {
+        let Some(rules) = &self.rules.rules else { return Verdict::Allow };
+        if self.rules.needs_names && self.columns.now.is_none() {
+            return Verdict::Deny(NAMES);
+        }
+        let names_moved = self.rules.names_moved || self.moves_under_way().names;
+        let asks = Asks { session: self, rules, now, run: Run::Now, names_moved };
+        cannot_wait(match facts {
+            Ok(facts) if self.reads_alike(facts) => asks.text(facts, Transaction::Unknown),
+            Ok(_) => asks.not_understood(Unparsable::Syntax, Transaction::Unknown),
+            Err(why) => asks.not_understood(why, Transaction::Unknown),
+        })
+    }
+
     /// Whether the target reads a text as the parser did.
-    fn reads_alike(&self, facts: &Facts) -> bool {
+    pub(super) fn reads_alike(&self, facts: &Facts) -> bool {
         self.columns.names.backslash == Backslash::Plain || (!facts.backslash_matters && facts.is_ascii)
     }
 
@@ -237,6 +296,7 @@ impl<'a> Asks<'a> {
     /// All statements of a text are decided together: one that is denied denies all.
     fn text(mut self, facts: &'a Facts, mut transaction: Transaction) -> Verdict {
         let mut prepared: Vec<(&str, &StatementFacts)> = Vec::new();
+        let mut verdict = Verdict::Allow;
         for statement in &facts.statements {
             if !keeps_lexing(statement) {
                 return Verdict::Deny(LEXING);
@@ -246,9 +306,9 @@ impl<'a> Asks<'a> {
                 prepared.push((name, statement));
                 self.run = Run::Later;
             }
-            let verdict = self.statement(statement, &prepared, transaction);
+            verdict = verdict.and(self.statement(statement, &prepared, transaction));
             self.run = run;
-            if verdict != Verdict::Allow {
+            if let Verdict::Deny(_) = verdict {
                 return verdict;
             }
             if moves_transaction(&statement.kind) {
@@ -256,7 +316,7 @@ impl<'a> Asks<'a> {
             }
             self.names_moved |= moves_names(statement);
         }
-        Verdict::Allow
+        verdict
     }
 
     /// A statement, and what it runs that was given a name before: it is all that the name may stand for.
@@ -266,17 +326,15 @@ impl<'a> Asks<'a> {
         prepared: &[(&'a str, &'a StatementFacts)],
         transaction: Transaction,
     ) -> Verdict {
-        let verdict = self.asked(statement, transaction);
-        if verdict != Verdict::Allow {
-            return verdict;
-        }
-        match &statement.kind {
-            StatementKind::Fetch { name } | StatementKind::Move { name } => self.fetched(name, transaction),
+        self.asked(statement, transaction).and(match &statement.kind {
+            StatementKind::Fetch { name } | StatementKind::Move { name } => {
+                cannot_wait(self.fetched(name, transaction))
+            }
             kind => match executed(kind) {
                 Some(name) => self.executed(name, prepared, transaction),
                 None => Verdict::Allow,
             },
-        }
+        })
     }
 
     fn executed(
@@ -294,10 +352,7 @@ impl<'a> Asks<'a> {
         if is_forgotten || meanings.peek().is_none() {
             return self.not_understood(Unparsable::Syntax, transaction);
         }
-        meanings
-            .map(|meaning| self.asked(meaning, transaction))
-            .find(|verdict| *verdict != Verdict::Allow)
-            .unwrap_or(Verdict::Allow)
+        meanings.map(|meaning| self.asked(meaning, transaction)).fold(Verdict::Allow, Verdict::and)
     }
 
     /// A cursor that SQL declared was decided about then; what the message Bind made a portal of runs only now.
@@ -327,10 +382,7 @@ impl<'a> Asks<'a> {
         match transaction {
             Transaction::Closed => self.verdict(&ask(false)),
             Transaction::Open => self.verdict(&ask(true)),
-            Transaction::Unknown => match self.verdict(&ask(false)) {
-                Verdict::Allow => self.verdict(&ask(true)),
-                denied @ Verdict::Deny(_) => denied,
-            },
+            Transaction::Unknown => self.verdict(&ask(false)).and(self.verdict(&ask(true))),
         }
     }
 
@@ -345,8 +397,16 @@ impl<'a> Asks<'a> {
             Ruling::Allow => Verdict::Allow,
             Ruling::Deny(why) => Verdict::Deny(why.denial()),
             Ruling::Hold(_) if self.run == Run::Later => Verdict::Allow,
-            Ruling::Hold(_) => Verdict::Deny(HELD),
+            Ruling::Hold(terms) => Verdict::Hold(terms),
         }
+    }
+}
+
+/// What is held is denied, where it cannot wait.
+pub(super) fn cannot_wait(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Hold(_) => Verdict::Deny(HELD),
+        verdict => verdict,
     }
 }
 
@@ -386,7 +446,7 @@ fn moves_names(statement: &StatementFacts) -> bool {
 }
 
 /// The name that a statement executes, if it does.
-fn executed(kind: &StatementKind) -> Option<&str> {
+pub(super) fn executed(kind: &StatementKind) -> Option<&str> {
     match kind {
         StatementKind::Execute { name } | StatementKind::CreateTableAsExecute { name } => Some(name),
         StatementKind::Explain { inner, .. } => executed(inner),

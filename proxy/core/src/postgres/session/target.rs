@@ -468,7 +468,8 @@ impl Session {
     fn skip_to_sync(&mut self, now: Now) -> Result<(), Fault> {
         self.target_skips = true;
         self.layout = None;
-        self.pop_to_sync(now)
+        self.pop_to_sync(now)?;
+        self.skip_hold(now)
     }
 
     fn pop_to_sync(&mut self, now: Now) -> Result<(), Fault> {

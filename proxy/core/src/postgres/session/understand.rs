@@ -318,7 +318,7 @@ impl Session {
     pub(super) fn may_prepare(&self, now: Now, understood: &Understood) -> Verdict {
         match &understood.verdict {
             Verdict::Allow => self.ruled(now, understood.facts.as_ref().map_err(|why| *why), Run::Later),
-            denied @ Verdict::Deny(_) => denied.clone(),
+            verdict => verdict.clone(),
         }
     }
 
@@ -326,8 +326,9 @@ impl Session {
     pub(super) fn may_run(&self, now: Now, understood: &Understood) -> Verdict {
         let verdict = match &understood.verdict {
             Verdict::Allow => self.ruled(now, understood.facts.as_ref().map_err(|why| *why), Run::Now),
-            denied @ Verdict::Deny(_) => denied.clone(),
+            verdict => verdict.clone(),
         };
+        let verdict = self.granted(verdict);
         let allowed = self.columns.has_masks && verdict == Verdict::Allow;
         if allowed && !self.guesses.try_take(now.monotonic_us, understood.terms.guesses) {
             return Verdict::Deny(decide::GUESSES_SPENT);
@@ -379,6 +380,12 @@ impl Session {
         if std::mem::take(&mut self.columns.defines) {
             self.catalogue_is_old();
         }
+    }
+
+    /// The catalogue is asked for anew before anything is decided by it.
+    pub(super) fn catalogue_is_unread(&mut self) {
+        self.columns.read_us = None;
+        self.columns.old_since_asked |= self.columns.asked;
     }
 
     fn catalogue_is_old(&mut self) {
