@@ -114,6 +114,21 @@ Example:
         #[arg(long)]
         create: bool,
     },
+    /// Make a key of your own to sign decisions about reviews by, or print its public half
+    #[command(after_help = "\
+Whoever runs the gate puts the public half into `review_key` of your [[principal]]. From then on nobody decides in your name
+who has not this file, not even who can read your token or has the query service's key.
+
+Example:
+  retrace review-key ~/.retrace-review.key --create")]
+    ReviewKey {
+        /// Where it is
+        #[arg(env = "RETRACE_REVIEW_KEY")]
+        file: PathBuf,
+        /// Make it first
+        #[arg(long)]
+        create: bool,
+    },
     /// End a session, or everything that a token began, whichever proxy has it
     #[command(after_help = "\
 What the session does at its target is cancelled, its client is told 57P01, and both the order and its end are evidence.
@@ -124,6 +139,35 @@ Examples:
   retrace kill 0197a3c2 --reason \"incident 42\"
   retrace kill --token 0a1b2c3d")]
     Kill(Kill),
+    /// List the commands that wait for people, or show one with all that is to be decided
+    #[command(after_help = "\
+Those are listed that you may decide about, and your own. What is shown is what will run, as it is on record, and what its
+principal did within a day before.
+
+Examples:
+  retrace reviews
+  retrace reviews 0197a3c2
+  retrace reviews --all --format json")]
+    Reviews(ShownReviews),
+    /// Let a command that waits run
+    #[command(after_help = "\
+Nobody approves what is their own, by whichever account, and agents and services approve nothing. The decision is a signed
+record; the command runs where it waits, and if nobody waits any more, when it is sent again.
+
+Example:
+  retrace approve 0197a3c2 --reason \"as agreed in change 1142\"")]
+    Approve(Decide),
+    /// Let a command that waits not run
+    #[command(after_help = "\
+Who sends it again is refused at once, as long as the review would have been open. What was approved and has not run may be
+rejected, too.
+
+Example:
+  retrace reject 0197a3c2 --reason \"use a WHERE\"")]
+    Reject(Decide),
+    /// Take a review back: your own, or one that you may decide about
+    #[command(after_help = "Example:\n  retrace withdraw 0197a3c2")]
+    Withdraw(Decide),
     /// Keep evidence whatever its age: legal holds on a session, a principal or a target
     #[command(subcommand)]
     Hold(Hold),
@@ -195,6 +239,34 @@ pub(crate) struct Kill {
     /// Why, for whoever reads the evidence; masked like everything else
     #[arg(long, default_value = "", value_name = "TEXT", value_parser = reason_text)]
     pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShownReviews {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// The id of one, or the begin of it
+    pub(crate) id: Option<String>,
+    /// Those too that are over
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// How rows are written
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    pub(crate) format: RowFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decide {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Its id, or the begin of it
+    pub(crate) id: String,
+    /// Why, for the record; masked like everything else
+    #[arg(long, default_value = "", value_name = "TEXT", value_parser = reason_text)]
+    pub(crate) reason: String,
+    /// The key of your own that it is signed by, if you have one
+    #[arg(long, env = "RETRACE_REVIEW_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -349,106 +421,4 @@ fn reason_text(text: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
-    use super::*;
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once("retrace").chain(line.split_whitespace()))
-    }
-
-    #[test]
-    fn the_commands_are_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_documented_line_parses() {
-        let lines = [
-            "init gate",
-            "up --config gate/retrace.toml",
-            "--config gate/retrace.toml up",
-            "proxy --log-format json",
-            "check",
-            "token create dev --ttl 30d",
-            "token list",
-            "token revoke 0a1b2c3d",
-            "sessions --limit 10",
-            "sql --format jsonl -",
-            "sql --format csv SELECT",
-            "sql",
-            "sql --format csv",
-            "tail",
-            "tail --session last",
-            "replay last --speed 4",
-            "replay 0197a3c2 --instant --format json",
-            "control-keys",
-            "control-keys --create",
-            "kill 0197a3c2 --reason incident",
-            "kill last",
-            "kill --token 0a1b2c3d",
-            "hold set --principal jo --reason case",
-            "hold set --session last",
-            "hold set --target shop",
-            "hold lift 0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b",
-            "hold list --all --format json",
-            "version",
-        ];
-        for line in lines {
-            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_a_usage_error() {
-        let lines = [
-            ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
-            ("replay", ErrorKind::MissingRequiredArgument),
-            ("replay last --speed 0", ErrorKind::ValueValidation),
-            ("replay last --speed nan", ErrorKind::ValueValidation),
-            ("replay last --speed 2 --instant", ErrorKind::ArgumentConflict),
-            ("sql --format xml SELECT", ErrorKind::InvalidValue),
-            ("sessions --limit 0", ErrorKind::ValueValidation),
-            ("token create dev --ttl soon", ErrorKind::ValueValidation),
-            ("kill", ErrorKind::MissingRequiredArgument),
-            ("kill last --token 0a1b2c3d", ErrorKind::ArgumentConflict),
-            ("hold set", ErrorKind::MissingRequiredArgument),
-            ("hold set --target shop --principal jo", ErrorKind::ArgumentConflict),
-            ("frobnicate", ErrorKind::InvalidSubcommand),
-        ];
-        for (line, kind) in lines {
-            let error = parse(line).expect_err(line);
-            assert_eq!(error.kind(), kind, "{line}");
-            assert_eq!(error.exit_code(), 2, "{line}");
-        }
-    }
-
-    #[test]
-    fn what_the_service_would_not_take_of_an_order_is_a_usage_error() {
-        let (name, reason) = ("x".repeat(HOLD_NAME_BYTES_MAX), "x".repeat(ORDER_REASON_BYTES_MAX));
-        for order in ["hold set --principal", "hold set --target"] {
-            parse(&format!("{order} {name} --reason {reason}")).unwrap();
-            parse(&format!("{order} {name}x")).unwrap_err();
-            parse(&format!("{order}=")).unwrap_err();
-        }
-        let hold_id = "0197a3c2-5b1e-7d11-8f3a-2c4d5e6f7a8b";
-        for order in ["hold set --session last", &format!("hold lift {hold_id}"), "kill last"] {
-            parse(&format!("{order} --reason {reason}")).unwrap();
-            let error = parse(&format!("{order} --reason {reason}x")).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{order}");
-        }
-    }
-
-    #[test]
-    fn every_command_has_help_with_an_example() {
-        for command in Cli::command().get_subcommands() {
-            let name = command.get_name();
-            if !["version", "token", "hold"].contains(&name) {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("Example"), "{name}");
-            }
-        }
-    }
-}
+mod tests;

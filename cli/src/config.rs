@@ -10,6 +10,7 @@ mod limits;
 mod link;
 mod log;
 mod options;
+mod people;
 mod place;
 mod policy;
 mod retention;

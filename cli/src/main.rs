@@ -21,6 +21,7 @@ mod hold;
 mod init;
 mod kill;
 mod replay;
+mod reviews;
 mod rows;
 mod sessions;
 mod shell;
@@ -84,7 +85,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::token(&load()?, command)?,
         Command::HeadsKey { create } => heads_key::heads_key(&load()?, create)?,
         Command::ControlKeys { create } => control_keys::control_keys(&load()?, create)?,
+        Command::ReviewKey { file, create } => reviews::key(&file, create)?,
         Command::Kill(kill) => kill::kill(&load()?, kill).await?,
+        Command::Reviews(asked) => reviews::reviews(&load()?, asked).await?,
+        Command::Approve(asked) => reviews::decide(&load()?, asked, true).await?,
+        Command::Reject(asked) => reviews::decide(&load()?, asked, false).await?,
+        Command::Withdraw(asked) => reviews::withdraw(&load()?, asked).await?,
         Command::Hold(hold) => hold::hold(&load()?, hold).await?,
         Command::Sessions { reach, limit } => sessions::sessions(&load()?, &reach, limit).await?,
         Command::Sql { reach, format, statement } => sql::sql(&load()?, &reach, format, statement).await?,

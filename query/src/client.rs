@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use retrace_evidence::HeldOn;
+use retrace_evidence::{HeldOn, SigningKey, sign_decision};
 use retrace_proto::Id;
 use retrace_proto::log::TopicPartition;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -12,13 +12,16 @@ use crate::holds::held_on_to_wire;
 use crate::ipc::Decoder;
 use crate::wire::control_client::ControlClient;
 use crate::wire::query_client::QueryClient;
+use crate::wire::reviews_client::ReviewsClient;
 use crate::wire::sql_response::Part;
 use crate::wire::{
-    ControlResponse, EventsResponse, HoldResponse, KillRequest, LiftHoldRequest, ListHoldsRequest, LogRecord,
-    RevokeTokenRequest, SessionRequest, SetHoldRequest, SqlRequest, SqlResponse, TailRequest,
+    ControlResponse, DecideRequest, EventsResponse, HoldResponse, KillRequest, LiftHoldRequest,
+    ListHoldsRequest, ListReviewsRequest, LogRecord, RevokeTokenRequest, SessionRequest, SetHoldRequest,
+    ShowReviewRequest, SqlRequest, SqlResponse, TailRequest, WithdrawReviewRequest,
 };
 use crate::{
-    Batches, Cut, EventRecord, EventsAnswer, HoldOrdered, HoldRecord, Ordered, QueryError, Removed, SqlAnswer,
+    Batches, Cut, EventRecord, EventsAnswer, HistoryRecord, HoldOrdered, HoldRecord, Ordered, QueryError,
+    Removed, ReviewRecord, ReviewShown, SqlAnswer,
 };
 
 /// How long connecting may take, TLS included.
@@ -36,6 +39,7 @@ const HOLDS_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Client {
     calls: QueryClient<Channel>,
     orders: ControlClient<Channel>,
+    reviews: ReviewsClient<Channel>,
     authorization: MetadataValue<Ascii>,
 }
 
@@ -70,8 +74,9 @@ impl Client {
             }
         };
         let orders = ControlClient::new(channel.clone()).max_decoding_message_size(HOLDS_BYTES_MAX);
+        let reviews = ReviewsClient::new(channel.clone()).max_decoding_message_size(HOLDS_BYTES_MAX);
         let calls = QueryClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { calls, orders, authorization })
+        Ok(Self { calls, orders, reviews, authorization })
     }
 
     /// See [`Reader::sql`](crate::Reader::sql).
@@ -164,6 +169,67 @@ impl Client {
         let answer = self.orders.clone().list_holds(self.request(ListHoldsRequest {})).await;
         let holds = answer.map_err(|status| QueryError::from_status(&status))?.into_inner().holds;
         holds.into_iter().map(|hold| HoldRecord::from_wire(hold).ok_or_else(not_spoken)).collect()
+    }
+
+    /// The reviews that concern the caller, the latest first, those that are over too if wanted.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn reviews(&self, over: bool) -> Result<Vec<ReviewRecord>, QueryError> {
+        let answer = self.reviews.clone().list(self.request(ListReviewsRequest { over })).await;
+        let reviews = answer.map_err(|status| QueryError::from_status(&status))?.into_inner().reviews;
+        reviews.into_iter().map(|review| ReviewRecord::from_wire(review).ok_or_else(not_spoken)).collect()
+    }
+
+    /// One of them, with its command and what its principal did of late.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn review(&self, id: Id) -> Result<ReviewShown, QueryError> {
+        let request = self.request(ShowReviewRequest { review_id: id.to_string() });
+        let answer = self.reviews.clone().show(request).await;
+        let shown = answer.map_err(|status| QueryError::from_status(&status))?.into_inner();
+        let review = shown.review.and_then(ReviewRecord::from_wire).ok_or_else(not_spoken)?;
+        Ok(ReviewShown {
+            review,
+            request: from_wire(shown.request.ok_or_else(not_spoken)?)?,
+            command: shown.command.into_iter().map(from_wire).collect::<Result<_, _>>()?,
+            said: shown.said.into_iter().map(from_wire).collect::<Result<_, _>>()?,
+            history: shown.history.into_iter().map(HistoryRecord::from_wire).collect(),
+        })
+    }
+
+    /// Approves or rejects what was seen of a review, signed by the caller's own key if they have one. Returns where the decision stands once it is durable.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn decide(
+        &self,
+        review: &ReviewRecord,
+        (approve, reason): (bool, &str),
+        key: Option<&SigningKey>,
+    ) -> Result<Ordered, QueryError> {
+        let hash = &review.requested_hash;
+        let signature = key.map(|key| sign_decision(key, hash, approve, reason));
+        let (key_id, signature) = signature.unwrap_or_default();
+        let request = DecideRequest {
+            review_id: review.review_id.to_string(),
+            requested_hash: review.requested_hash.clone(),
+            approve,
+            reason: reason.to_owned(),
+            key_id,
+            signature,
+        };
+        ordered(self.reviews.clone().decide(self.request(request)).await)
+    }
+
+    /// Lets nobody decide about a review any more. Returns likewise.
+    ///
+    /// # Errors
+    /// [`QueryError::Remote`] with the server's sentence.
+    pub async fn withdraw_review(&self, id: Id, reason: &str) -> Result<Ordered, QueryError> {
+        let request = WithdrawReviewRequest { review_id: id.to_string(), reason: reason.to_owned() };
+        ordered(self.reviews.clone().withdraw(self.request(request)).await)
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

@@ -22,7 +22,7 @@ use crate::service::Control;
 pub const ORDER_REASON_BYTES_MAX: usize = 1024;
 
 /// How long the log may take to make an order durable, and then to give it back.
-const RECORD_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const RECORD_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Where a control record stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(crate) struct Commander {
     pub(crate) on_record: Arc<OnRecord>,
     /// How long it may take to find out which holds are on record, in milliseconds.
     pub(crate) query_ms_max: u64,
+    /// The wall clock, in microseconds since the Unix epoch.
+    pub(crate) clock: fn() -> i64,
     /// For holds, each of which waits for the table.
     pub(crate) holds: Arc<Semaphore>,
 }
@@ -93,8 +95,22 @@ impl Commander {
     }
 
     pub(crate) async fn order(&self, about: Subject, event: Event) -> Result<Ordered, QueryError> {
-        let recording = self.control.writer.record_within(RECORD_WAIT_MAX, about, event);
-        let (at, offset) = recording.await.map_err(QueryError::NotOrdered)?;
+        let recorded = self.control.writer.record_within(RECORD_WAIT_MAX, about, event).await;
+        self.obeyed(recorded.map_err(QueryError::NotOrdered)?).await
+    }
+
+    /// The same where all records of one review stand in one order.
+    pub(crate) async fn order_of(
+        &self,
+        review: Id,
+        about: Subject,
+        event: Event,
+    ) -> Result<Ordered, QueryError> {
+        let recorded = self.control.writer.record_of_within(RECORD_WAIT_MAX, review, about, event).await;
+        self.obeyed(recorded.map_err(QueryError::NotOrdered)?).await
+    }
+
+    async fn obeyed(&self, (at, offset): (TopicPartition, u64)) -> Result<Ordered, QueryError> {
         // Read as everybody reads it: whoever gave the order is not to believe in one that nobody obeys.
         let records = timeout(RECORD_WAIT_MAX, self.log.read(at, offset, VALUE_BYTES_MAX)).await;
         let records = records.map_err(|_elapsed| QueryError::NotSeen { wait_max: RECORD_WAIT_MAX })??;

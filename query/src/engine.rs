@@ -88,6 +88,13 @@ pub(crate) enum What {
     Statement(Box<Asked>),
     /// Every event of one session, in stream order, with the columns that give the envelopes back.
     Session(Id),
+    /// The events of one session with these numbers, likewise.
+    Events {
+        /// Its stream.
+        stream: Id,
+        /// Their numbers.
+        numbers: Vec<u64>,
+    },
 }
 
 /// A statement with all that its plan depends on.
@@ -281,7 +288,13 @@ impl Query {
         let context = context(self.state.clone(), &visible).map_err(QueryError::from_statement)?;
         let Asked { parsed, parameters, principal } = match what {
             What::Statement(asked) => *asked,
-            What::Session(id) => return session(&context, id).await.map_err(QueryError::from_statement),
+            What::Session(id) => {
+                return session(&context, id, None).await.map_err(QueryError::from_statement);
+            }
+            What::Events { stream, numbers } => {
+                let events = session(&context, stream, Some(&numbers)).await;
+                return events.map_err(QueryError::from_statement);
+            }
         };
         let removed = visible.source.removed.as_ref();
         let states = SessionStates::new(self.head_keys.clone(), now_unix_us, removed);
@@ -382,11 +395,23 @@ fn context(state: SessionState, visible: &Visible) -> Result<SessionContext, Dat
     Ok(context)
 }
 
-async fn session(context: &SessionContext, id: Id) -> Result<DataFrame, DataFusionError> {
+/// The events of a session, or those with these numbers.
+async fn session(
+    context: &SessionContext,
+    id: Id,
+    numbers: Option<&[u64]>,
+) -> Result<DataFrame, DataFusionError> {
     let its_events = col("stream_id")
         .eq(lit(id.to_string()))
         .and(col("stream_kind").eq(lit("session")))
         .and(col("row_kind").eq(lit(RowKind::Event.as_str())));
+    let its_events = match numbers {
+        Some(numbers) => {
+            let numbers = numbers.iter().map(|number| lit(i64::try_from(*number).unwrap_or(i64::MAX)));
+            its_events.and(col("stream_seq").in_list(numbers.collect(), false))
+        }
+        None => its_events,
+    };
     let order = vec![col("stream_seq").sort(true, false)];
     context.table("events").await?.filter(its_events)?.select_columns(RowReader::columns())?.sort(order)
 }

@@ -71,6 +71,44 @@ pub enum QueryError {
         /// The limit.
         bytes_max: usize,
     },
+    /// There is no such review, or none that concerns the caller.
+    #[error("no review of this id concerns you: `retrace reviews` lists those that do")]
+    NoSuchReview,
+    /// The caller would decide about what is their own.
+    #[error("this is your own command, by one account or another: somebody else must decide")]
+    OwnReview,
+    /// The caller is none of the reviewers.
+    #[error(
+        "you are not among those who may decide about this: `retrace reviews ID` lists them; agents and services never are"
+    )]
+    NotReviewer,
+    /// What the caller has seen is not what the log has.
+    #[error(
+        "this decision is about a request that the log does not have so: look at the review again, then decide"
+    )]
+    ReviewChanged,
+    /// Nobody can decide any more.
+    #[error("this review is {state}: nothing more can be decided about it")]
+    ReviewOver {
+        /// Where it stands.
+        state: String,
+    },
+    /// The caller has approved it before.
+    #[error("you have approved this already: another person must, or you reject it")]
+    DecidedAlready,
+    /// The caller has a key, and did not sign by it.
+    #[error(
+        "your decisions count only if they are signed by your own key: give its file with --key, or in RETRACE_REVIEW_KEY"
+    )]
+    DecisionNotSigned,
+    /// What was signed is not what would be recorded.
+    #[error(
+        "the reason holds something that masks hide, and so could not stand in the record as you signed it: say it otherwise"
+    )]
+    ReasonMasked,
+    /// An approval must say why.
+    #[error("the rule asks for a reason: give one with --reason")]
+    ReasonRequired,
     /// There is no such hold, or it is lifted already.
     #[error("no hold of this id is in force: `retrace hold list` shows the ids")]
     NoSuchHold,
@@ -284,9 +322,7 @@ pub enum QueryError {
     #[error("the rows could not be encoded or decoded: {0}")]
     Encoding(String),
     /// The server says what this version does not understand.
-    #[error(
-        "the server's answer is not one that this version understands: use the same release on both sides"
-    )]
+    #[error("the server's answer is not one that this version understands: use one release on both sides")]
     NotUnderstood,
     /// The server is going down.
     #[error("the server is stopping: ask again when it is back")]
@@ -337,7 +373,9 @@ impl QueryError {
             Self::Denied { .. }
             | Self::FingerprintDenied { .. }
             | Self::KillDenied { .. }
-            | Self::HoldDenied { .. } => ErrorKind::Denied,
+            | Self::HoldDenied { .. }
+            | Self::OwnReview
+            | Self::NotReviewer => ErrorKind::Denied,
             Self::Refused(_)
             | Self::CutAhead { .. }
             | Self::CutPartial { .. }
@@ -347,6 +385,13 @@ impl QueryError {
             | Self::Execution(_)
             | Self::NoSuchToken
             | Self::NoSuchHold
+            | Self::NoSuchReview
+            | Self::ReviewChanged
+            | Self::ReviewOver { .. }
+            | Self::DecidedAlready
+            | Self::DecisionNotSigned
+            | Self::ReasonMasked
+            | Self::ReasonRequired
             | Self::NotHeldOn { .. }
             | Self::ReasonTooLong { .. }
             | Self::NotASessionId => ErrorKind::FixTheCall,

@@ -288,6 +288,8 @@ mod tests {
             name: "auditor".to_owned(),
             kind: PrincipalKind::Human,
             on_behalf_of: None,
+            person: "auditor".to_owned(),
+            review_key: None,
             groups: Vec::new(),
             targets: Vec::new(),
             evidence: EvidenceRight::All,

@@ -11,7 +11,8 @@
 //! * [`Reader`]: the one way to rows. It checks the right, and records the read before its first row leaves (promise P8).
 //! * [`QueryService`] and [`Client`]: a reader behind gRPC, TLS and tokens, and its other end.
 //! * `postgres` and `catalogue`: the same reader behind PostgreSQL's protocol, and what its clients look around in.
-//! * `control`: orders to the gateway, such as to end a session; `holds`: those that keep evidence.
+//! * `control`: orders to the gateway, such as to end a session; `holds`: those that keep evidence; `reviews`: commands that
+//!   wait for people, and their decisions.
 //!
 //! What is absent: nothing here writes to log or table but the records of reads, orders and refused logins, and nothing but the
 //! table's own files can be reached from a statement.
@@ -66,6 +67,8 @@ mod control;
 
 mod holds;
 
+mod reviews;
+
 mod error;
 
 mod ipc;
@@ -98,5 +101,6 @@ pub use options::Options;
 pub use reader::{Reader, Sources};
 pub use removed::Removed;
 pub use retrace_evidence::HOLD_NAME_BYTES_MAX;
+pub use reviews::{DecisionRecord, HistoryRecord, ReviewBook, ReviewRecord, ReviewShown, ReviewTermsRecord};
 pub use server::{GRPC_ALPN, ServeError};
 pub use service::{Control, End, OrderCheck, Parts, QueryService};

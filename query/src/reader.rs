@@ -29,6 +29,8 @@ use crate::{
     fingerprint, holds, statement, tail,
 };
 
+mod review;
+
 /// Reads evidence for those who may, and records that they did. The one way to rows: the network service and a command
 /// that opens log and table itself both go through it.
 ///

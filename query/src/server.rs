@@ -21,6 +21,7 @@ use crate::lingering::Lingering;
 use crate::service::{Calls, End};
 use crate::wire::control_server::ControlServer;
 use crate::wire::query_server::QueryServer;
+use crate::wire::reviews_server::ReviewsServer;
 
 /// Calls at once on one connection.
 const CALLS_PER_CONNECTION_MAX: u32 = 32;
@@ -61,6 +62,7 @@ impl QueryService {
         let Self { reader, door, commander, .. } = self;
         let calls = Calls { reader: reader.at("grpc"), door, commander, is_draining, is_stopping };
         let orders = ControlServer::new(calls.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+        let reviews = ReviewsServer::new(calls.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
         let calls = QueryServer::new(calls).max_decoding_message_size(REQUEST_BYTES_MAX);
         let End { drain, stop } = end;
         let drained = async move {
@@ -86,6 +88,7 @@ impl QueryService {
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .add_service(calls)
             .add_service(orders)
+            .add_service(reviews)
             .serve_with_incoming_shutdown(connections.stream(), drained);
         tokio::select! {
             served = serving => served.map_err(ServeError::Transport),

@@ -18,13 +18,16 @@ use crate::control::{Commander, Ordered};
 use crate::door::Door;
 use crate::holds::{HOLDS_AT_ONCE_MAX, held_on};
 use crate::ipc::Encoder;
+use crate::reviews::{Deciding, HistoryRecord, ReviewBook, ReviewRecord};
 use crate::wire::control_server::Control as ControlCalls;
 use crate::wire::query_server::Query;
+use crate::wire::reviews_server::Reviews as ReviewCalls;
 use crate::wire::sql_response::Part;
 use crate::wire::{
-    ControlResponse, EventsResponse, HoldResponse, KillRequest, LiftHoldRequest, ListHoldsRequest,
-    ListHoldsResponse, LogRecord, RevokeTokenRequest, SessionRequest, SetHoldRequest, SqlRequest,
-    SqlResponse, TailRequest,
+    ControlResponse, DecideRequest, EventsResponse, HoldResponse, KillRequest, LiftHoldRequest,
+    ListHoldsRequest, ListHoldsResponse, ListReviewsRequest, ListReviewsResponse, LogRecord,
+    RevokeTokenRequest, SessionRequest, SetHoldRequest, ShowReviewRequest, ShowReviewResponse, SqlRequest,
+    SqlResponse, TailRequest, WithdrawReviewRequest,
 };
 use crate::{
     Batches, EventRecord, EventsAnswer, HoldOrdered, HoldRecord, Options, QueryError, Reader, Sources,
@@ -49,6 +52,8 @@ pub struct Control {
     pub lag: ControlLag,
     /// Whether an order is obeyed that the log has so.
     pub check: Arc<OrderCheck>,
+    /// The reviews, as far as this process has read it.
+    pub reviews: ReviewBook,
 }
 
 impl std::fmt::Debug for Control {
@@ -118,6 +123,7 @@ impl QueryService {
             masker,
             on_record: reader.on_record(),
             query_ms_max: options.query_ms_max,
+            clock: options.clock,
             holds: Arc::new(Semaphore::new(HOLDS_AT_ONCE_MAX)),
         };
         Ok(Self { reader, door, commander: Arc::new(commander), options })
@@ -248,6 +254,65 @@ impl ControlCalls for Calls {
         let holds = self.reader.holds(&caller).await.map_err(|error| error.to_status())?;
         Ok(Response::new(ListHoldsResponse { holds: holds.into_iter().map(HoldRecord::into_wire).collect() }))
     }
+}
+
+#[tonic::async_trait]
+impl ReviewCalls for Calls {
+    async fn list(
+        &self,
+        request: Request<ListReviewsRequest>,
+    ) -> Result<Response<ListReviewsResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let reviews = self.commander.reviews(&caller, request.get_ref().over).await;
+        let reviews = reviews.map_err(|error| error.to_status())?;
+        let reviews = self.reader.reviews(&caller, reviews).await.map_err(|error| error.to_status())?;
+        let reviews = reviews.into_iter().map(ReviewRecord::into_wire).collect();
+        Ok(Response::new(ListReviewsResponse { reviews }))
+    }
+
+    async fn show(
+        &self,
+        request: Request<ShowReviewRequest>,
+    ) -> Result<Response<ShowReviewResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let id = review_id(&request.get_ref().review_id)?;
+        let found = self.commander.review(&caller, id).await;
+        let found = self.reader.recorded_if_denied(&caller, "a review to be shown", found).await;
+        let (record, review) = found.map_err(|error| error.to_status())?;
+        let shown = self.reader.review(&caller, record, &review).await.map_err(|error| error.to_status())?;
+        Ok(Response::new(ShowReviewResponse {
+            review: Some(shown.review.into_wire()),
+            command: shown.command.into_iter().map(to_wire).collect(),
+            request: Some(to_wire(shown.request)),
+            said: shown.said.into_iter().map(to_wire).collect(),
+            history: shown.history.into_iter().map(HistoryRecord::into_wire).collect(),
+        }))
+    }
+
+    async fn decide(&self, request: Request<DecideRequest>) -> Result<Response<ControlResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let DecideRequest { review_id: id, requested_hash, approve, reason, key_id, signature } =
+            request.into_inner();
+        let signature = Some((key_id, signature)).filter(|(_, signature)| !signature.is_empty());
+        let review_id = review_id(&id)?;
+        let deciding = Deciding { review_id, requested_hash, approves: approve, reason, signature };
+        let outcome = self.commander.decide(&caller, deciding).await;
+        ordered(self.reader.recorded_if_denied(&caller, "a review to be decided", outcome).await)
+    }
+
+    async fn withdraw(
+        &self,
+        request: Request<WithdrawReviewRequest>,
+    ) -> Result<Response<ControlResponse>, Status> {
+        let caller = self.admit(&request)?;
+        let WithdrawReviewRequest { review_id: id, reason } = request.get_ref();
+        let outcome = self.commander.withdraw(&caller, review_id(id)?, reason).await;
+        ordered(self.reader.recorded_if_denied(&caller, "a review to be withdrawn", outcome).await)
+    }
+}
+
+fn review_id(text: &str) -> Result<Id, Status> {
+    text.parse().map_err(|_not_an_id| QueryError::NoSuchReview.to_status())
 }
 
 fn stopped(stops: &watch::Receiver<bool>) -> impl Future<Output = QueryError> + Send + use<> {

@@ -1,9 +1,10 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use retrace_access::{EvidenceRight, HoldRight, KillRight, Principal, PrincipalLimits};
+use retrace_evidence::PublicKey;
 use retrace_policy::catalogue::InvalidColumnName;
 use retrace_policy::detect::Detector;
 use retrace_proto::log::TopicPartition;
@@ -12,6 +13,7 @@ use retrace_proxy::CATALOGUE_PRINCIPAL;
 use retrace_proxy_core::postgres::Beyond;
 use toml::Spanned;
 
+use super::people::people;
 use super::place::{ConfigError, Source};
 use super::{
     COPY_DATA_BYTES_MAX_DEFAULT, Config, DOOR_LISTEN_EXAMPLE, DRAIN_GRACE_MS_DEFAULT, DRAIN_MS_MAX,
@@ -50,7 +52,8 @@ pub(super) fn build(
     unique(form.mask.iter().map(|mask| &mask.name), "mask", source)?;
     let names: Vec<String> = form.target.iter().map(|target| target.as_ref().name.as_ref().clone()).collect();
     let of_all = limits::of_all(&form.limits, source)?;
-    let principals = form.principal.into_iter().map(|it| principal(it, &names, of_all, source));
+    let people = people(&form.principal, source)?;
+    let principals = form.principal.into_iter().map(|it| principal(it, (&names, &people), of_all, source));
     let masks = form.mask.into_iter().map(|it| mask(it, &names, source));
     let vault = form.vault.map(|it| vault::vault(it, &dir, source)).transpose()?;
     let targets = form.target.into_iter().map(|it| target(it, &dir, vault.is_some(), source));
@@ -178,11 +181,13 @@ fn is_of_target_name(c: char) -> bool {
 
 fn principal(
     it: form::Principal,
-    targets: &[String],
+    (targets, people): (&[String], &HashMap<String, String>),
     of_all: PrincipalLimits,
     source: &Source<'_>,
 ) -> Result<Principal, ConfigError> {
     Ok(Principal {
+        person: people[it.name.as_ref()].clone(),
+        review_key: it.review_key.map(|key| review_key(key, source)).transpose()?,
         groups: it.groups.into_iter().map(|name| group(name, source)).collect::<Result<_, _>>()?,
         limits: limits::of_one(&it.limits, of_all, source)?,
         targets: known_targets(it.targets, targets, source)?,
@@ -209,6 +214,13 @@ fn principal(
             form::Hold::All => HoldRight::All,
         },
     })
+}
+
+fn review_key(given: Spanned<String>, source: &Source<'_>) -> Result<String, ConfigError> {
+    match given.as_ref().parse::<PublicKey>() {
+        Ok(key) => Ok(key.to_string()),
+        Err(error) => Err(source.error(given.span(), error.to_string())),
+    }
 }
 
 /// Rules list reviewers by their groups, with commas between.

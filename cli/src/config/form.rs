@@ -195,6 +195,8 @@ pub(super) struct Principal {
     pub(super) name: Spanned<String>,
     pub(super) kind: PrincipalKind,
     pub(super) on_behalf_of: Option<String>,
+    pub(super) person: Option<String>,
+    pub(super) review_key: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) groups: Vec<Spanned<String>>,
     #[serde(default)]

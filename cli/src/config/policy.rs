@@ -65,6 +65,7 @@ fn principal(it: &Principal) -> WorldPrincipal {
     WorldPrincipal {
         name: it.name.clone(),
         kind: it.kind,
+        person: it.person.clone(),
         on_behalf_of: it.on_behalf_of.clone(),
         groups: it.groups.clone(),
         targets: it.targets.clone(),

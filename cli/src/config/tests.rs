@@ -228,7 +228,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "usr = \"shop\"",
         "retrace.toml:14: target `shop`: usr: unknown key `usr`; allowed: `name`, `protocol`, `address`, `database`, \
          `user`, `password`, `credential`, `durability`, `record`, `tls`, `tls_ca`, `tls_server_name`, `tls_cert`, `tls_key`, `tls_negotiation`, \
-         `channel_binding`, `require_auth`, `allow_weak_auth`, `max_protocol_version`, `retention_class`",
+         `channel_binding`, `require_auth`, `allow_weak_auth`, `max_protocol_version`, `retention_class`, `labels`",
     ),
     ("user = \"shop\"\n", "", "retrace.toml:9: target `shop`: missing key `user`"),
     (
@@ -396,7 +396,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[[mask]]",
         "[[masks]]",
-        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `vault`, `retention`, `ingest`, `limits`, `principal`, `target`, `mask`",
+        "retrace.toml:17: masks `pii`: unknown key `masks`; allowed: `proxy`, `query`, `health`, `drain`, `log`, `lake`, `vault`, `retention`, `ingest`, `limits`, `policy`, `principal`, `target`, `mask`",
     ),
     (
         "database = \"shop\"",

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::Context;
 use retrace_access::{Directory, Keys, ServerIdentity, TokenFile, tls};
 use retrace_eventlog::ControlLag;
+use retrace_policy::keyed::HashKey;
 use retrace_policy::mask::Masker;
 use retrace_proto::wire::KeyRole;
 use retrace_proxy::{Control, Gateway, GatewayLimits, GatewayParts, HeadSigner, Target, Workers};
-use retrace_query::{GRPC_ALPN, Options as QueryOptions, Parts, QueryService};
+use retrace_query::{GRPC_ALPN, Options as QueryOptions, Parts, QueryService, ReviewBook};
 use retrace_vault::Vault;
 use tokio::net::TcpListener;
 
@@ -67,7 +68,9 @@ impl Process {
             None => None,
         };
         // Nobody is let in before it is known who may not come in any more.
-        let control = self.obey(&admission, gateway.clone())?.start(follower).await?;
+        let reviews = ReviewBook::default();
+        let obeying = self.obey(&admission, (gateway.clone(), reviews.clone()))?;
+        let control = obeying.start(follower).await?;
         let mut services = Vec::new();
         let mut heads = None;
         if let (Some(listener), Some(gateway)) = (gate, gateway) {
@@ -75,7 +78,7 @@ impl Process {
             services.push(self.gate(listener, gateway)?);
         }
         if let Some(doors) = doors {
-            services.push(self.query(&admission, doors, lag, reloader).await?);
+            services.push(self.query(&admission, doors, (lag, reviews), reloader).await?);
         }
         services.push(control);
         services.extend(heads);
@@ -90,7 +93,9 @@ impl Process {
         reloader: &mut Reloader,
     ) -> anyhow::Result<Arc<Gateway>> {
         let identity = ServerIdentity::in_dir(self.config.dir());
-        let writer = control::writer(&self.log, &self.name, &admission.keys, KeyRole::Proxy)?;
+        let writer = |for_cancels| {
+            control::writer(&self.log, &self.name, &admission.keys, (KeyRole::Proxy, for_cancels))
+        };
         let gateway = Arc::new(Gateway::new(GatewayParts {
             directory: admission.directory.clone(),
             targets,
@@ -99,9 +104,10 @@ impl Process {
             instance: Arc::clone(&self.instance),
             policy: self.config.policy.clone(),
             policy_version: self.config.policy_version().to_owned(),
-            control: Control { writer, lag },
+            control: Control { writer: writer(true)?, reviews: writer(false)?, lag },
             cancel_key: admission.keys.cancel.clone(),
             fingerprint_key: fingerprint_key(&admission.keys),
+            grants_key: HashKey::of_grants(admission.keys.mask.expose()),
             tls: tls::server_tls(&identity.certificate, &identity.key)?,
             limits: GatewayLimits::default(),
             source_limits: self.config.source_limits,
@@ -135,8 +141,12 @@ impl Process {
         Ok(Service::start("the signing of heads", stop, async move { Ok(heads.await?) }))
     }
 
-    fn obey(&self, admission: &Admission, gateway: Option<Arc<Gateway>>) -> anyhow::Result<Obeying> {
-        Obeying::new(&self.log, &admission.keys, admission.directory.clone(), gateway)
+    fn obey(
+        &self,
+        admission: &Admission,
+        who: (Option<Arc<Gateway>>, ReviewBook),
+    ) -> anyhow::Result<Obeying> {
+        Obeying::new(&self.log, &admission.keys, admission.directory.clone(), who)
     }
 
     /// The query service at its doors. Either that fails ends it.
@@ -144,7 +154,7 @@ impl Process {
         &self,
         admission: &Admission,
         doors: Doors,
-        lag: ControlLag,
+        control: (ControlLag, ReviewBook),
         reloader: &mut Reloader,
     ) -> anyhow::Result<Service> {
         let table = self.table().await?;
@@ -153,7 +163,7 @@ impl Process {
             log: Arc::clone(&self.log),
             table,
             directory: admission.directory.clone(),
-            control: control::for_orders(&self.log, &self.name, &admission.keys, lag)?,
+            control: control::for_orders(&self.log, &self.name, &admission.keys, control)?,
             instance: Arc::clone(&self.instance),
             masker: Masker::everything(fingerprint_key(&admission.keys)),
             options: QueryOptions {

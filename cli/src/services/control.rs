@@ -4,11 +4,12 @@ use std::time::Duration;
 use anyhow::bail;
 use retrace_access::{Directory, Keys};
 use retrace_eventlog::{ControlFollower, ControlLag, ControlOrigin, ControlWriter, EventLog, is_for_cancels};
-use retrace_evidence::{ControlReader, NotObeyed, Order, Standing};
+use retrace_evidence::{ControlReader, NotObeyed, Order, Standing, Written};
 use retrace_proto::Envelope;
 use retrace_proto::log::{Record, Topic, TopicPartition};
 use retrace_proto::wire::{ControlReference, KeyRole};
 use retrace_proxy::Gateway;
+use retrace_query::ReviewBook;
 
 use super::run::{Service, Stop};
 use crate::{clock, control_keys};
@@ -19,18 +20,18 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// How long ago the log took a record of which nobody needs to hear that it is out of date, in microseconds.
 const OLD_NEWS_US: i64 = 3600 * 1_000_000;
 
-/// Writes control records in a role.
+/// Writes control records in a role: cancels, or everything else.
 pub(super) fn writer(
     log: &Arc<dyn EventLog>,
     instance: &str,
     keys: &Keys,
-    role: KeyRole,
+    (role, for_cancels): (KeyRole, bool),
 ) -> anyhow::Result<Arc<ControlWriter>> {
     let signer = control_keys::signer(keys, role, log.topic_id(Topic::Control))?;
     let sign = Box::new(move |partition, unsigned: &[u8]| signer.sign(partition, unsigned));
     let origin =
         ControlOrigin { instance: instance.to_owned(), clock: clock::now_unix_us, new_id: clock::new_id };
-    Ok(Arc::new(ControlWriter::new(Arc::clone(log), origin, role == KeyRole::Proxy, sign)))
+    Ok(Arc::new(ControlWriter::new(Arc::clone(log), origin, for_cancels, sign)))
 }
 
 /// What the query service needs of the control topic.
@@ -38,7 +39,7 @@ pub(super) fn for_orders(
     log: &Arc<dyn EventLog>,
     instance: &str,
     keys: &Keys,
-    lag: ControlLag,
+    (lag, reviews): (ControlLag, ReviewBook),
 ) -> anyhow::Result<retrace_query::Control> {
     let trusted = control_keys::trusted(keys)?;
     let (topic_id, partitions) = (log.topic_id(Topic::Control), log.partitions(Topic::Control));
@@ -47,8 +48,8 @@ pub(super) fn for_orders(
         let mut reader = ControlReader::new(trusted.clone(), topic_id);
         reader.read(&recorded, standing(at, partitions, record)).map(drop)
     };
-    let writer = writer(log, instance, keys, KeyRole::Query)?;
-    Ok(retrace_query::Control { writer, lag, check: Arc::new(check) })
+    let writer = writer(log, instance, keys, (KeyRole::Query, false))?;
+    Ok(retrace_query::Control { writer, lag, check: Arc::new(check), reviews })
 }
 
 fn standing(at: TopicPartition, partitions: u32, record: &Record) -> Standing {
@@ -66,6 +67,8 @@ pub(super) struct Obeying {
     partitions: u32,
     directory: Directory,
     gateway: Option<Arc<Gateway>>,
+    /// Of the query service.
+    reviews: ReviewBook,
 }
 
 impl Obeying {
@@ -73,10 +76,10 @@ impl Obeying {
         log: &Arc<dyn EventLog>,
         keys: &Keys,
         directory: Directory,
-        gateway: Option<Arc<Gateway>>,
+        (gateway, reviews): (Option<Arc<Gateway>>, ReviewBook),
     ) -> anyhow::Result<Self> {
         let reader = ControlReader::new(control_keys::trusted(keys)?, log.topic_id(Topic::Control));
-        Ok(Self { reader, partitions: log.partitions(Topic::Control), directory, gateway })
+        Ok(Self { reader, partitions: log.partitions(Topic::Control), directory, gateway, reviews })
     }
 
     /// Reads the control topic from now on; returns once it was read to its end.
@@ -118,8 +121,10 @@ impl Obeying {
             offset: record.offset,
             hash: recorded.hash().as_bytes().to_vec().into(),
         };
+        let written = Written::of(&recorded, control, record.appended_at_unix_us);
+        self.reviews.read(&order, written.clone());
         match (&self.gateway, order) {
-            (Some(gateway), order) => gateway.obey(order, control),
+            (Some(gateway), order) => gateway.obey(order, written),
             (None, Order::RevokeToken { token_id }) => self.directory.revoke(&token_id),
             (None, _) => {}
         }

@@ -214,6 +214,8 @@ fn principal(name: &str, evidence: EvidenceRight) -> Principal {
         name: name.to_owned(),
         kind: wire::PrincipalKind::Human,
         on_behalf_of: None,
+        person: name.to_owned(),
+        review_key: None,
         groups: Vec::new(),
         targets: vec!["*".to_owned()],
         evidence,

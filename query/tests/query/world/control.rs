@@ -5,7 +5,7 @@ use retrace_eventlog::{ControlFollower, ControlOrigin, ControlWriter, EventLog, 
 use retrace_evidence::{ControlKeys, ControlSigner, SigningKey};
 use retrace_proto::log::Topic;
 use retrace_proto::{Id, wire};
-use retrace_query::Control;
+use retrace_query::{Control, ReviewBook};
 
 use super::NOW_UNIX_US;
 
@@ -36,5 +36,5 @@ pub(super) async fn control(log: &Arc<MemoryLog>) -> Control {
     tokio::spawn(follower.run(|_, _| {}, std::future::pending()));
     lag.clone().current().await;
     let writer = Arc::new(ControlWriter::new(log, origin, false, Box::new(sign)));
-    Control { writer, lag, check: Arc::new(|_, _| Ok(())) }
+    Control { writer, lag, check: Arc::new(|_, _| Ok(())), reviews: ReviewBook::default() }
 }
