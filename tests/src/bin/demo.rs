@@ -1,12 +1,12 @@
-//! `make demo`: one statement all the way. An agent asks a real PostgreSQL through the gate; what it saw, what is on
-//! record, and the session played again. Everything it starts ends with it.
+//! `make demo`: one statement all the way. An agent asks a real PostgreSQL through the gate; what it saw, what waited for a
+//! person, what is on record, and the session played again. Everything it starts ends with it.
 
 #![allow(clippy::print_stdout, reason = "a demonstration is what it prints")]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use retrace_tests::{Gate, Outcome, Postgres, customers, run};
+use retrace_tests::{Gate, Outcome, Postgres, customers, run, wait_for};
 
 const CUSTOMERS: u32 = 10_000;
 
@@ -26,6 +26,14 @@ name = \"ssn\"
 targets = [\"shop\"]
 columns = [\"public.customers.ssn\"]
 action = \"token\"
+";
+
+/// What an agent deletes, a person looks at first.
+const RULES: &str = "\
+@id(\"deletions by agents\")
+@hold(\"an agent deletes something\") @reviewers(\"principal dev\") @reason(\"required\")
+forbid(principal, action == Action::\"write\", resource)
+when { principal.kind == Kind::\"agent\" && [\"DELETE\", \"TRUNCATE\"].contains(context.statement.verb) };
 ";
 
 /// What the agent asks: rows, a join, a prepared statement, COPY, errors that quote a card number in PostgreSQL's own
@@ -65,7 +73,10 @@ fn main() {
         let dev = &mut config["principal"].as_array_mut().expect("a list")[0];
         let dev = dev.as_table_mut().expect("a table");
         dev.insert("evidence_fingerprint".to_owned(), toml::Value::Boolean(true));
+        let policy = toml::Table::from_iter([("file".to_owned(), "policy.cedar".into())]);
+        config.insert("policy".to_owned(), policy.into());
     });
+    std::fs::write(gate.dir().join("policy.cedar"), RULES).expect("the folder is ours");
     gate.up();
     println!("retrace up: PostgreSQL on port {}, evidence on port {}", gate.port(), gate.grpc_port());
 
@@ -75,6 +86,9 @@ fn main() {
     psql.args(["-f", "-"]);
     // Its last statements fail, as they should.
     show(&run(psql, AGENT_SCRIPT.as_bytes(), PATIENCE));
+
+    heading("A command that waits for a person");
+    held(&gate, &token);
 
     heading("Answers in SQL");
     for statement in [
@@ -89,7 +103,8 @@ fn main() {
     }
 
     heading("The session, played again");
-    let session = &gate.sql("SELECT session_id FROM sessions WHERE principal = 'agent-7'")[0]["session_id"];
+    let session = &gate.sql("SELECT session_id FROM sessions WHERE principal = 'agent-7' ORDER BY opened_at")
+        [0]["session_id"];
     let session = session.as_str().expect("an id").to_owned();
     println!("$ retrace replay {session} --instant");
     ask(gate.retrace_command(None, &["replay", &session, "--instant"]));
@@ -101,6 +116,37 @@ fn main() {
     drop(gate);
     drop(postgres);
     println!("\nEverything this demonstration started has ended.");
+}
+
+/// The agent's DELETE in its psql, looked at and approved from another terminal, and not by the agent.
+fn held(gate: &Gate, token: &str) {
+    println!("{RULES}\n$ psql -U agent-7 shop -c 'DELETE FROM orders WHERE id = 7' &");
+    let mut psql = gate.psql_command_as("agent-7", token);
+    psql.args(["-c", "DELETE FROM orders WHERE id = 7"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let waiting = psql.spawn().expect("psql starts");
+    let review = wait_for("the DELETE waits", PATIENCE, || {
+        let said = gate.retrace(&["reviews", "--format", "json"]).expect_ok();
+        let reviews: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        Some(reviews.get(0)?["review_id"].as_str()?.to_owned())
+    });
+    println!("\n$ retrace reviews {review}");
+    ask(gate.retrace_command(None, &["reviews", &review]));
+    println!("$ RETRACE_TOKEN=$AGENT_TOKEN retrace approve {review} --reason 'it is fine'");
+    let own = run(
+        gate.retrace_command(Some(token), &["approve", &review, "--reason", "it is fine"]),
+        b"",
+        PATIENCE,
+    );
+    println!("{}", own.err().lines().last().unwrap_or_default());
+    assert!(!own.status.success(), "nobody approves their own");
+    println!("\n$ retrace approve {review} --reason 'order 7 was a test'");
+    let approved = gate.retrace(&["approve", &review, "--reason", "order 7 was a test"]);
+    println!("{}", approved.err().lines().last().unwrap_or_default());
+    assert!(approved.status.success(), "{}", approved.err());
+    let waited = waiting.wait_with_output().expect("psql ends");
+    println!("\nand psql, which waited:");
+    println!("{}{}", String::from_utf8_lossy(&waited.stderr), String::from_utf8_lossy(&waited.stdout));
+    assert!(waited.status.success(), "{}", waited.status);
 }
 
 fn heading(text: &str) {

@@ -85,7 +85,7 @@ fn init_hands_each_service_what_it_needs_and_nothing_else() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let state = folder.path().join("state");
     let said = init(&state, &deployed("retrace.toml")).expect_ok();
-    assert!(said.contains("1 principal, 1 target, 2 masks, 0 warnings"), "{said}");
+    assert!(said.contains("1 principal, 1 target, 2 masks, 0 rules, 0 warnings"), "{said}");
     let documented = documented();
     for role in ROLES {
         assert_eq!(names(&state.join(role)), documented[role], "{role}");

@@ -120,6 +120,8 @@ impl Proxy {
             name: "dev".to_owned(),
             kind: PrincipalKind::Human,
             on_behalf_of: None,
+            person: "dev".to_owned(),
+            review_key: None,
             groups: Vec::new(),
             targets: vec!["*".to_owned()],
             evidence: EvidenceRight::None,
@@ -136,8 +138,8 @@ impl Proxy {
         let new_id = || Id::from_parts(1, [2; 10]);
         let unsigned = Box::new(|_, _: &[u8]| ControlSignature::default());
         let origin = ControlOrigin { instance: "test".to_owned(), clock: now_unix_us, new_id };
-        let writer = ControlWriter::new(shared.clone(), origin, true, unsigned);
-        let control = Control { writer: Arc::new(writer), lag: lag.clone() };
+        let writer = Arc::new(ControlWriter::new(shared.clone(), origin, true, unsigned));
+        let control = Control { reviews: writer.clone(), writer, lag: lag.clone() };
         let gateway = Gateway::new(GatewayParts {
             control,
             policy: Policy::load("permit(principal, action, resource);", &World::default(), TimeZone::UTC)
@@ -150,6 +152,7 @@ impl Proxy {
             policy_version: String::new(),
             cancel_key: keys.cancel.clone(),
             fingerprint_key: FingerprintKey::new(keys.mask.expose()),
+            grants_key: HashKey::of_grants(keys.mask.expose()),
             tls: tls::server_tls(&identity.certificate, &identity.key).expect("TLS"),
             source_limits: retrace_proxy::SourceLimits::default(),
             limits: GatewayLimits {

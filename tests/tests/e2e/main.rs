@@ -4,6 +4,7 @@
 //! gate of its own. `RETRACE_SOAK=1` makes loads longer and kills more.
 
 mod bad_input;
+mod bypass;
 mod canaries;
 mod cancel;
 mod chart;
@@ -36,6 +37,7 @@ mod refusals;
 mod reload;
 mod replay;
 mod retention;
+mod reviews;
 mod rights;
 mod rules;
 mod scale_out;

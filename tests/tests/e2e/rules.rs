@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use retrace_tests::{Gate, Postgres, wait_for};
+use retrace_tests::{Gate, Postgres, client, wait_for};
 use rustix::process::Signal;
 
 use crate::common::PATIENCE;
 
 const RULES: &str = r#"
-permit(principal, action in [Action::"connect", Action::"execute", Action::"read"], resource);
+permit(principal, action in [Action::"connect", Action::"read"], resource);
+permit(principal, action == Action::"execute", resource);
 permit(principal in Group::"writers", action in Action::"execute", resource);
 
 @id("payments are not read by agents")
@@ -37,9 +38,9 @@ fn gate(rules: &str) -> (Gate, String) {
     let token = gate.add_principal("bot", &[], "none");
     gate.edit(|config| {
         let principals = config["principal"].as_array_mut().expect("a list");
-        principals[0]["groups"] = vec!["writers"].into();
-        principals[0]["targets"] = toml::Value::Array(Vec::new());
-        principals.last_mut().expect("one")["kind"] = "agent".into();
+        let dev = principals[0].as_table_mut().expect("a table");
+        dev.insert("groups".to_owned(), vec!["writers"].into());
+        dev.insert("targets".to_owned(), toml::Value::Array(Vec::new()));
         let file = toml::Table::from_iter([("file".to_owned(), "policy.cedar".into())]);
         config.insert("policy".to_owned(), file.into());
         config["target"][0].as_table_mut().expect("a table").insert(
@@ -112,10 +113,30 @@ fn rules_are_read_again_with_the_configuration_and_bad_ones_change_nothing() {
     );
     assert!(gate.psql("DELETE FROM orders").err().contains("not everything at once"));
 
+    // An open session goes by the new rules as well.
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let open = runtime.block_on(client::connect(&gate));
+    let update = || runtime.block_on(open.client.simple_query("UPDATE orders SET amount = amount"));
+    assert!(update().is_err());
+    fs::write(
+        &file,
+        RULES.replace(
+            "unless { context.statement.has_where }",
+            "unless { context.statement.has_where || context.statement.verb == \"UPDATE\" }",
+        ),
+    )
+    .expect("ours");
+    reload("retrace_config_reloads_total");
+    let _ = update().expect("it is allowed now");
+    fs::write(&file, RULES).expect("ours");
+    reload("retrace_config_reloads_total");
+    assert!(update().is_err());
+
     fs::write(&file, "permit(principal, action, resource);").expect("ours");
     reload("retrace_config_reloads_total");
+    let _ = update().expect("no rule can concern it");
     assert_eq!(gate.psql("DELETE FROM orders; SELECT count(*) FROM orders").expect_ok().trim(), "0");
-    assert_eq!(gate.number("SELECT count(*) AS n FROM events WHERE event_type = 'policy_loaded'"), 2);
+    assert_eq!(gate.number("SELECT count(*) AS n FROM events WHERE event_type = 'policy_loaded'"), 4);
 }
 
 #[test]
