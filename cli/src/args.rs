@@ -103,9 +103,9 @@ Example:
     },
     /// Print the public keys by which control records are signed, one for each role
     #[command(after_help = "\
-Kills and revoked tokens are signed by the query service's key, cancel requests for other proxies by the proxies'. A
-machine that serves no queries needs no keys/query.key: give it keys/query.pub with that role's public key, and the other
-way round.
+Kills, revoked tokens and decisions about reviews are signed by the query service's key, cancel requests
+for other proxies and requests for reviews by the proxies'. A machine that serves no queries needs no
+keys/query.key: give it keys/query.pub with that role's public key, and the other way round.
 
 Example:
   retrace control-keys --config gate/retrace.toml")]
@@ -116,8 +116,8 @@ Example:
     },
     /// Make a key of your own to sign decisions about reviews by, or print its public half
     #[command(after_help = "\
-Whoever runs the gate puts the public half into `review_key` of your [[principal]]. From then on nobody decides in your name
-who has not this file, not even who can read your token or has the query service's key.
+Whoever runs the gate puts the public half into `review_key` of your [[principal]]. From then on nobody
+decides in your name who has not this file, not even who has your token or the query service's key.
 
 Example:
   retrace review-key ~/.retrace-review.key --create")]
@@ -141,8 +141,8 @@ Examples:
     Kill(Kill),
     /// List the commands that wait for people, or show one with all that is to be decided
     #[command(after_help = "\
-Those are listed that you may decide about, and your own. What is shown is what will run, as it is on record, and what its
-principal did within a day before.
+Those are listed that you may decide about, and your own. What is shown is what will run, as it is on
+record, and what its principal did within a day before.
 
 Examples:
   retrace reviews
@@ -151,16 +151,17 @@ Examples:
     Reviews(ShownReviews),
     /// Let a command that waits run
     #[command(after_help = "\
-Nobody approves what is their own, by whichever account, and agents and services approve nothing. The decision is a signed
-record; the command runs where it waits, and if nobody waits any more, when it is sent again.
+Nobody approves what is their own, by whichever account, and agents and services approve nothing. The
+decision is a signed record; the command runs where it waits, and if nobody waits any more, when it is
+sent again.
 
 Example:
   retrace approve 0197a3c2 --reason \"as agreed in change 1142\"")]
     Approve(Decide),
     /// Let a command that waits not run
     #[command(after_help = "\
-Who sends it again is refused at once, as long as the review would have been open. What was approved and has not run may be
-rejected, too.
+Who sends it again is refused at once, as long as the review would have been open. What was approved
+and has not run may be rejected, too.
 
 Example:
   retrace reject 0197a3c2 --reason \"use a WHERE\"")]
