@@ -20,7 +20,7 @@ pub fn assert_nothing_lost_nothing_twice(gate: &Gate) -> u64 {
     for (group, position) in [("stream_id", "stream_seq"), ("topic, topic_partition", "log_offset")] {
         let uneven = gate.sql(&format!(
             "SELECT {group}, count(*) AS n, count(DISTINCT {position}) AS positions, min({position}) AS first,
-                    max({position}) AS last
+                    max({position}) AS last, count(*) FILTER (WHERE row_kind <> 'event') AS no_events
              FROM events GROUP BY {group}
              HAVING count(*) <> max({position}) + 1 OR count(DISTINCT {position}) <> count(*) OR min({position}) <> 0"
         ));
