@@ -133,8 +133,8 @@ pub enum ReviewStatus<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Reviews {
     by_id: BTreeMap<Id, Review>,
-    /// The last review of what a grant would be for.
-    by_binding: HashMap<(String, Bytes), Id>,
+    /// The reviews of what a grant would be for.
+    by_binding: HashMap<(String, Bytes), BTreeSet<Id>>,
     /// Until when anything can come of each.
     of_use_until: BTreeSet<(i64, Id)>,
     /// How many are of whom.
@@ -185,16 +185,7 @@ impl Reviews {
         if self.by_id.contains_key(&id) || self.by_id.len() >= REVIEWS_MAX {
             return None;
         }
-        // Who asks at the same time as another waits for the same review.
-        let is_undecided = |review: &Review| {
-            let is_over = review.withdrawn.is_some() || review.used.is_some();
-            !is_over
-                && review.decisions.is_empty()
-                && review.open_until_unix_us() >= written.appended_at_unix_us
-        };
-        if !self.of(&request.bound_to).is_some_and(is_undecided) {
-            self.by_binding.insert(request.bound_to.clone(), id);
-        }
+        self.by_binding.entry(request.bound_to.clone()).or_default().insert(id);
         *self.by_principal.entry(written.principal.name.clone()).or_default() += 1;
         let review = Review {
             request: request.clone(),
@@ -221,8 +212,11 @@ impl Reviews {
         {
             self.of_use_until.pop_first();
             let Some(review) = self.by_id.remove(&id) else { continue };
-            if self.by_binding.get(&review.request.bound_to) == Some(&id) {
-                self.by_binding.remove(&review.request.bound_to);
+            if let Some(ids) = self.by_binding.get_mut(&review.request.bound_to) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.by_binding.remove(&review.request.bound_to);
+                }
             }
             let name = &review.requested.principal.name;
             if let Some(count) = self.by_principal.get_mut(name) {
@@ -249,10 +243,17 @@ impl Reviews {
         self.by_id.get(&id)
     }
 
-    /// The last review of a command that is bound to this.
+    /// The last review of a command that is bound to this. One that was asked for while another could be decided about, as two
+    /// may be at the same time, does not count.
+    ///
+    /// It is told by the times at which the log took the records, since their partitions are read in any order.
     #[must_use]
     pub fn of(&self, bound_to: &(String, Bytes)) -> Option<&Review> {
-        self.get(*self.by_binding.get(bound_to)?)
+        let ids = self.by_binding.get(bound_to)?;
+        let mut reviews: Vec<_> = ids.iter().filter_map(|id| self.get(*id)).collect();
+        reviews.sort_by_key(|review| (review.requested.appended_at_unix_us, review.request.review_id));
+        let last = |last: &Review, next: &Review| !last.is_undecided_at(next.requested.appended_at_unix_us);
+        reviews.into_iter().reduce(|kept, next| if last(kept, next) { next } else { kept })
     }
 
     /// How many reviews of a principal may still be decided about, at most, and how many are known.
@@ -278,6 +279,13 @@ impl Reviews {
 }
 
 impl Review {
+    /// Whether people could decide about it then, and nobody had.
+    fn is_undecided_at(&self, unix_us: i64) -> bool {
+        let ends = [&self.withdrawn].into_iter().flatten().chain(self.used.iter().map(|(_, claim)| claim));
+        let mut records = ends.chain(self.decisions.iter().map(|decided| &decided.written));
+        self.open_until_unix_us() >= unix_us && records.all(|written| written.appended_at_unix_us > unix_us)
+    }
+
     /// Until when anything can come of it, in microseconds since the Unix epoch.
     fn of_use_until_unix_us(&self) -> i64 {
         let of_all = self.requested.appended_at_unix_us.saturating_add(self.request.open_us);

@@ -341,6 +341,26 @@ fn who_may_review_no_more_has_approved_nothing_that_has_not_run() {
     assert_eq!(topic.review().status(START_US + MINUTE_US, without_bob), ReviewStatus::Open);
 }
 
+/// A process that starts reads one partition after the other, and what was asked last may so come first.
+#[test]
+fn the_last_review_is_the_same_in_whichever_order_partitions_are_read() {
+    // The first is rejected, and the second asked for after that.
+    let mut topic = Topic::default();
+    let second = Order::RequestReview(Box::new(request(2)));
+    topic.offset = 7;
+    assert!(topic.write_in(1, 20, "jo", second));
+    topic.offset = 0;
+    topic.request("jo");
+    topic.decide(10, "bob", false);
+    assert_eq!(topic.reviews.of(&request(1).bound_to).unwrap().request.review_id, id(2));
+    // Had the decision come after it, both would wait for the first.
+    let mut topic = Topic::default();
+    topic.request("jo");
+    topic.decide(30, "bob", true);
+    assert!(topic.write_in(1, 20, "jo", Order::RequestReview(Box::new(request(2)))));
+    assert_eq!(topic.reviews.of(&request(1).bound_to).unwrap().request.review_id, id(1));
+}
+
 #[test]
 fn who_has_a_key_decides_by_it_alone() {
     let [own, strange] = [[1; 32], [2; 32]].map(|seed| SigningKey::from_seed(&seed).unwrap());

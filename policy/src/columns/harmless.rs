@@ -63,7 +63,7 @@ const RUNS_TEXT: &str = "\
 /// Whether a function is one of the system's that reads no table and sets nothing, wherever it may be called.
 #[must_use]
 pub fn is_plain_function(name: &str) -> bool {
-    lists(SYSTEM_FUNCTIONS, name) && name != "set_config" || lists(PLAIN, name)
+    lists(PLAIN, name) || lists(SYSTEM_FUNCTIONS, name) && name != "set_config"
 }
 
 /// Functions that compute, of those that every client calls.

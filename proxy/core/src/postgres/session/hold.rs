@@ -341,14 +341,12 @@ impl Session {
 
     /// Refuses what is held.
     fn end_hold(&mut self, now: Now, reason: Reason, denial: &Denial) -> Result<(), Fault> {
-        let Some(held) = self.hold.take() else { return Ok(()) };
-        self.outputs.push_back(Output::LeaveReview);
-        self.client_stalled = None;
-        if !held.simple {
+        let Some((command_seq, simple)) = self.take_hold() else { return Ok(()) };
+        if !simple {
             // What led to it is a command of its own, as it is where a rule denies.
             self.flush_pending(now)?;
         }
-        self.refuse_recorded(now, held.command.command_seq, (reason, denial), held.simple)
+        self.refuse_recorded(now, command_seq, (reason, denial), simple)
     }
 
     /// Refuses what was granted and is now denied after all.
